@@ -1,0 +1,52 @@
+# make demo   sets up what is missing, builds, and runs the main job on a small generated model
+# make test   the same set-up, then all tests
+# make build  leaves the programs in build/bin/
+# Further chores: check (all of CI), asan, tsan, fuzz, bench, format, clean
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+BIN := build/bin
+DEMO_MODEL := build/demo/tiny-f16.gguf
+
+.PHONY: demo test build setup check asan tsan fuzz bench format clean
+
+demo: build $(DEMO_MODEL)
+	$(BIN)/haqa run examples/quickstart.yaml
+
+test: build
+	@cmake --build build -j $(JOBS) | tail -n 1
+	ctest --test-dir build --output-on-failure -j $(JOBS)
+
+build: setup build/build.ninja
+	@cmake --build build -j $(JOBS)
+
+setup:
+	@./setup.sh
+
+build/build.ninja: CMakeLists.txt $(wildcard cmake/*.cmake)
+	cmake --preset release
+
+$(DEMO_MODEL): | build
+	@mkdir -p $(@D)
+	$(BIN)/haqa make-model tiny --output $@
+
+check: test asan
+
+# The tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan tsan: setup
+	cmake --preset $@ >/dev/null
+	cmake --build --preset $@ -j $(JOBS)
+	ctest --test-dir build/$@ --output-on-failure -j $(JOBS)
+
+fuzz: setup
+	cmake --preset fuzz >/dev/null
+	cmake --build --preset fuzz -j $(JOBS)
+	fuzz/run.sh build/fuzz
+
+bench: build
+	bench/run.sh
+
+format:
+	git ls-files '*.cpp' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf build

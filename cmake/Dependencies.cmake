@@ -1,0 +1,56 @@
+# Where each dependency is found. Debian's packages, but for llama.cpp, which setup.sh builds.
+find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(fmt REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(CURL REQUIRED)
+find_package(Eigen3 REQUIRED NO_MODULE)
+if(HAQA_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+# Embedded into every report, so that the page works offline.
+find_file(HAQA_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
+
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
+add_library(hwloc::hwloc ALIAS PkgConfig::HWLOC)
+
+find_path(VALIJSON_INCLUDE valijson/schema.hpp REQUIRED)
+add_library(valijson INTERFACE)
+target_include_directories(valijson SYSTEM INTERFACE ${VALIJSON_INCLUDE})
+
+# llama.cpp: a folder with include/ and build/bin/ as setup.sh leaves it, or -DHAQA_LLAMA_CPP=DIR, or an
+# installed package.
+if(NOT HAQA_LLAMA_CPP)
+  execute_process(COMMAND ${CMAKE_SOURCE_DIR}/setup.sh --path OUTPUT_VARIABLE llama_path OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(EXISTS ${llama_path}/build/bin/libllama.so)
+    set(HAQA_LLAMA_CPP ${llama_path})
+  endif()
+endif()
+add_library(llama::llama INTERFACE IMPORTED)
+add_library(llama::ggml-base INTERFACE IMPORTED)
+if(HAQA_LLAMA_CPP)
+  set(HAQA_LLAMA_BIN_DIR ${HAQA_LLAMA_CPP}/build/bin)
+  # models/ holds the vocabularies that `haqa make-model` takes; setup.sh keeps it in source/
+  find_path(HAQA_LLAMA_MODELS_DIR ggml-vocab-llama-spm.gguf NO_DEFAULT_PATH
+    PATHS ${HAQA_LLAMA_CPP}/source/models ${HAQA_LLAMA_CPP}/models)
+  set(llama_include ${HAQA_LLAMA_CPP}/include)
+  if(NOT EXISTS ${llama_include}/ggml.h) # a checkout keeps ggml's headers elsewhere
+    list(APPEND llama_include ${HAQA_LLAMA_CPP}/ggml/include)
+  endif()
+  foreach(library llama ggml ggml-base)
+    add_library(llama_so_${library} SHARED IMPORTED)
+    set_target_properties(llama_so_${library} PROPERTIES IMPORTED_LOCATION ${HAQA_LLAMA_BIN_DIR}/lib${library}.so
+      INTERFACE_INCLUDE_DIRECTORIES "${llama_include}")
+  endforeach()
+  target_link_libraries(llama::llama INTERFACE llama_so_llama llama_so_ggml llama_so_ggml-base)
+  target_link_libraries(llama::ggml-base INTERFACE llama_so_ggml-base)
+else()
+  find_package(llama REQUIRED)
+  target_link_libraries(llama::llama INTERFACE llama)
+  target_link_libraries(llama::ggml-base INTERFACE ggml::ggml-base)
+  set(HAQA_LLAMA_BIN_DIR ${LLAMA_BIN_DIR})
+endif()
+message(STATUS "llama.cpp: ${HAQA_LLAMA_BIN_DIR}")

@@ -1,0 +1,41 @@
+# haqa_library(NAME LINKS ... [TEST_LINKS ...]): the static library of haqa/NAME, and its test program where it has
+# tests; TEST_LINKS are what the tests alone need.
+# Header, source and test (x.h, x.cpp, x_test.cpp) stand side by side; *_main.cpp files are programs.
+include(GoogleTest)
+
+add_library(haqa_options INTERFACE)
+target_compile_options(haqa_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror)
+target_include_directories(haqa_options INTERFACE ${CMAKE_SOURCE_DIR})
+# The paths are where things are looked for last; the environment and an installed tree come first (base/file.h).
+target_compile_definitions(haqa_options INTERFACE HAQA_VERSION="${PROJECT_VERSION}" HAQA_SOURCE_DATA="${CMAKE_SOURCE_DIR}/data"
+  HAQA_LLAMA_BIN_DIR="${HAQA_LLAMA_BIN_DIR}" HAQA_LLAMA_MODELS_DIR="${HAQA_LLAMA_MODELS_DIR}" HAQA_CHART_JS="${HAQA_CHART_JS}")
+if(HAQA_SANITIZE)
+  target_compile_options(haqa_options INTERFACE -fsanitize=${HAQA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(haqa_options INTERFACE -fsanitize=${HAQA_SANITIZE})
+endif()
+
+function(haqa_library name)
+  cmake_parse_arguments(ARG "" "" "LINKS;TEST_LINKS" ${ARGN})
+  set(folder ${CMAKE_SOURCE_DIR}/haqa/${name})
+  file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cpp)
+  file(GLOB tests CONFIGURE_DEPENDS ${folder}/*_test.cpp)
+  file(GLOB mains CONFIGURE_DEPENDS ${folder}/*_main.cpp)
+  if(tests OR mains)
+    list(REMOVE_ITEM sources ${tests} ${mains})
+  endif()
+  if(NOT sources)
+    add_library(haqa_${name} INTERFACE)
+    target_link_libraries(haqa_${name} INTERFACE haqa_options ${ARG_LINKS})
+    return()
+  endif()
+  add_library(haqa_${name} STATIC ${sources})
+  target_link_libraries(haqa_${name} PUBLIC haqa_options ${ARG_LINKS})
+  if(HAQA_TESTS AND tests)
+    add_executable(haqa_${name}_test ${tests})
+    target_link_libraries(haqa_${name}_test PRIVATE haqa_${name} GTest::gtest_main GTest::gmock ${ARG_TEST_LINKS})
+    # Tests find programs and data through these, never through the working directory.
+    target_compile_definitions(haqa_${name}_test PRIVATE HAQA_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+      HAQA_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+    gtest_discover_tests(haqa_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+  endif()
+endfunction()

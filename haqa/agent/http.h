@@ -1,0 +1,59 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+
+namespace haqa {
+
+/// The parts of an address, for requests (with everything the user gave) and for messages (without secrets).
+struct HttpAddress {
+  std::string scheme, host, port;  ///< port: empty where the address names none
+  std::string shown;               ///< scheme, host, port and path; neither user, password nor query
+  std::string user;                ///< as written; empty: none
+  std::string password;            ///< as written, percent-encoded perhaps
+  std::string query;               ///< without the question mark
+};
+/// Throws UsageError unless the text is an http or https address; the error does not repeat passwords.
+HttpAddress parse_http_address(const std::string& url);
+
+/// `url` with `suffix` added to its path and whatever follows the path kept: "http://h/v1?a=b" + "/models" is
+/// "http://h/v1/models?a=b".
+std::string add_to_path(const std::string& url, std::string_view suffix);
+
+struct HttpRequest {
+  std::string url;
+  std::string key;                  ///< bearer token; empty: none
+  std::optional<std::string> json;  ///< POSTed; nothing: a GET
+  double timeout_s = 120;           ///< of the whole exchange
+};
+
+struct HttpResponse {
+  long status = 0;
+  std::string body, content_type;
+  std::string location;      ///< of a redirect, which is never followed: the key would go along
+  double retry_after_s = 0;  ///< 0: none given
+  double seconds = 0;
+};
+
+/// Why there is no response.
+struct HttpFailure {
+  enum class Kind {
+    unreachable,  ///< no such host, connection refused, no connection in time
+    timed_out,
+    broken,     ///< the connection ended before the response did
+    too_large,  ///< more than kMaxBodyBytes
+    insecure,   ///< TLS failed
+    not_http,
+  };
+  Kind kind;
+  std::string detail;  ///< libcurl's words
+};
+
+/// Far above any chat reply, far below what hurts.
+inline constexpr size_t kMaxBodyBytes = 8 << 20;
+
+/// One exchange through libcurl. Follows no redirects. Throws Interrupted on Ctrl-C, within a second.
+std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request);
+
+}  // namespace haqa

@@ -1,0 +1,190 @@
+#include "haqa/agent/manual.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <iostream>
+#include <thread>
+
+#include "haqa/base/file.h"
+#include "haqa/worker/process.h"
+
+namespace haqa {
+namespace fs = std::filesystem;
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kPoll{100}, kSettled{200}, kUnfinished{2000};
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+/// An answer file that an editor, a browser or scp may still be writing.
+class AnswerFile {
+ public:
+  explicit AnswerFile(fs::path file) : file_(std::move(file)) {}
+
+  /// The content once it stopped changing: 200 ms after a complete JSON object, 2 s after anything else.
+  std::optional<std::string> look() {
+    std::error_code code;
+    if (!fs::is_regular_file(file_, code)) return {};
+    const auto size = fs::file_size(file_, code);
+    const auto written = code ? fs::file_time_type() : fs::last_write_time(file_, code);
+    if (code) return {};  // gone again: editors replace files
+    const auto now = Clock::now();
+    if (!since_ || size != size_ || written != written_) {
+      since_ = now;
+      size_ = size;
+      written_ = written;
+      return {};
+    }
+    if (size == 0 || now - *since_ < kSettled) return {};
+    std::string content = read_file(file_);
+    if (content.size() != size || is_blank(content)) return {};
+    if (now - *since_ < kUnfinished && find_json_objects(content).empty()) return {};
+    return content;
+  }
+
+ private:
+  fs::path file_;
+  std::optional<Clock::time_point> since_;  ///< when the file was first seen in its present state
+  uintmax_t size_ = 0;
+  fs::file_time_type written_;
+};
+
+/// An answer typed or pasted into a terminal.
+class TypedAnswer {
+ public:
+  explicit TypedAnswer(int fd) : fd_(fd) {}
+
+  /// Waits a moment for input. The text once an empty line follows a JSON object, or at the end of the input.
+  std::optional<std::string> look() {
+    pollfd waited{fd_, POLLIN, 0};
+    if (fd_ < 0 || ended_ || poll(&waited, 1, static_cast<int>(kPoll.count())) == 0) {
+      if (fd_ < 0 || ended_) std::this_thread::sleep_for(kPoll);
+      return {};
+    }
+    std::array<char, 4096> buffer;
+    const ssize_t n = read(fd_, buffer.data(), buffer.size());
+    if (n < 0) {
+      ended_ = errno != EINTR && errno != EAGAIN;  // a closed terminal; the file remains
+      return {};
+    }
+    if (n == 0) {
+      ended_ = is_blank(text_);
+      return ended_ ? std::nullopt : std::optional(text_);
+    }
+    text_.append(buffer.data(), static_cast<size_t>(n));
+    return is_complete() ? std::optional(text_) : std::nullopt;
+  }
+
+ private:
+  bool is_complete() const {
+    const size_t end = text_.find_last_not_of(" \t\r\n");
+    return end != std::string::npos &&
+           std::count(text_.begin() + static_cast<ptrdiff_t>(end), text_.end(), '\n') >= 2 &&
+           !find_json_objects(text_).empty();
+  }
+
+  int fd_;
+  bool ended_ = false;
+  std::string text_;
+};
+
+/// One more than the highest N of the prompt-N.md in the folder: a study that goes on must not take an old answer for a
+/// new one. An answer-N.md put there beforehand is read.
+int next_number(const fs::path& folder) {
+  constexpr std::string_view before = "prompt-";
+  int highest = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    int number = 0;
+    if (!name.starts_with(before) || !name.ends_with(".md")) continue;
+    const auto [end, code] = std::from_chars(name.data() + before.size(), name.data() + name.size(), number);
+    if (code == std::errc() && std::string_view(end) == ".md") highest = std::max(highest, number);
+  }
+  return highest + 1;
+}
+
+class ManualProvider : public ChatProvider {
+ public:
+  ManualProvider(fs::path folder, int input, std::ostream& notices)
+      : folder_(std::move(folder)), input_(input), notices_(notices) {
+    make_folder(folder_);
+    number_ = next_number(folder_);
+  }
+  std::string name() const override { return "manual"; }
+  ChatReply complete(const ChatRequest& request) override;
+
+ private:
+  std::string prompt_text(const std::vector<Message>& messages) const;
+  std::string wait_for_answer(const fs::path& file) const;
+
+  fs::path folder_;
+  int input_, number_ = 1;
+  std::ostream& notices_;
+  std::vector<Message> shown_;  ///< the conversation so far
+};
+
+bool same(const Message& a, const Message& b) {
+  return a.role == b.role && a.content == b.content;
+}
+
+/// What the chat window does not hold yet; everything where the conversation is another one.
+std::string ManualProvider::prompt_text(const std::vector<Message>& messages) const {
+  const bool goes_on =
+      messages.size() > shown_.size() && std::equal(shown_.begin(), shown_.end(), messages.begin(), same);
+  size_t next = goes_on ? shown_.size() : 0;
+  if (next > 0 && next + 1 < messages.size() && messages[next].role == "assistant") ++next;  // the window's own answer
+  std::string text;
+  for (; next < messages.size(); ++next)
+    text += fmt::format("{}# {}\n\n{}\n", text.empty() ? "" : "\n", messages[next].role, messages[next].content);
+  return text;
+}
+
+std::string ManualProvider::wait_for_answer(const fs::path& path) const {
+  AnswerFile file(path);
+  TypedAnswer typed(input_);
+  for (;;) {
+    check_interrupted();
+    if (auto answer = file.look()) return *answer;
+    if (auto answer = typed.look()) return *answer;
+  }
+}
+
+ChatReply ManualProvider::complete(const ChatRequest& request) {
+  const fs::path prompt = folder_ / fmt::format("prompt-{}.md", number_);
+  const fs::path answer = folder_ / fmt::format("answer-{}.md", number_);
+  const std::string text = prompt_text(request.messages);
+  write_file(prompt, text);
+  notices_ << text << "\n[haqa] Paste the above, which is also in " << prompt.string()
+           << ", into a chat.\n[haqa] Save the answer as " << answer.string()
+           << (input_ < 0 ? "." : ", or paste it here and end it with an empty line.") << std::endl;
+  const auto start = Clock::now();
+  ChatReply reply;
+  reply.content = wait_for_answer(answer);
+  reply.latency_s = std::chrono::duration<double>(Clock::now() - start).count();
+  reply.finish_reason = "stop";
+  ++number_;
+  shown_ = request.messages;
+  return reply;
+}
+
+}  // namespace
+
+std::unique_ptr<ChatProvider> make_manual_provider(const fs::path& folder, int input, std::ostream& notices) {
+  return std::make_unique<ManualProvider>(folder, input, notices);
+}
+
+std::unique_ptr<ChatProvider> make_manual_provider(const fs::path& folder) {
+  return make_manual_provider(folder, isatty(STDIN_FILENO) ? STDIN_FILENO : -1, std::cerr);
+}
+
+}  // namespace haqa

@@ -1,0 +1,32 @@
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "haqa/study/study.h"
+
+namespace haqa {
+
+/// What an agent decided.
+struct AgentAction {
+  std::string thought;
+  Configuration configuration;  ///< valid and normalized
+};
+
+/// The faults the paper saw in answers (section 3.3), and a configuration that was tried before.
+enum class FaultKind { wrong_format, out_of_range, irrelevant, duplicate };
+
+struct ReplyFault {
+  FaultKind kind = FaultKind::wrong_format;
+  std::string detail;  ///< what exactly is wrong, for the correction; may be empty
+};
+
+std::string_view to_string(FaultKind kind);  ///< "wrong format", ...
+
+/// Reads an answer in the ReAct form "Thought: ... Action: {...}", or {"thought": ..., "action": {...}}, or prose
+/// around a JSON object; of several objects the one after the last "Action", else the last, counts.
+std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const SearchSpace& space,
+                                                  std::span<const Trial> trials);
+
+}  // namespace haqa

@@ -1,0 +1,94 @@
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <utility>
+
+#include "haqa/agent/chat.h"
+#include "haqa/base/file.h"
+
+namespace haqa {
+namespace {
+
+std::string utc_now() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+bool extends(const std::vector<Message>& longer, const std::vector<Message>& shorter) {
+  const auto same = [](const Message& a, const Message& b) { return a.role == b.role && a.content == b.content; };
+  return longer.size() >= shorter.size() && std::equal(shorter.begin(), shorter.end(), longer.begin(), same);
+}
+
+/// "messages_from" is the index in the conversation at which "messages" begin: 0 for a whole one, as in the first
+/// exchange and after a history was summarised.
+Json describe(const std::string& provider, const std::vector<Message>& messages, size_t from) {
+  Json line = {{"time", utc_now()}, {"provider", provider}, {"messages", Json::array()}};
+  for (size_t i = from; i < messages.size(); ++i)
+    line["messages"].push_back({{"role", messages[i].role}, {"content", messages[i].content}});
+  line["messages_from"] = from;
+  line["messages_total"] = messages.size();
+  return line;
+}
+
+}  // namespace
+
+struct RecordingProvider::File {
+  LineFile lines;
+  std::vector<Message> former;  ///< what the transcript holds already
+
+  /// The fields that every exchange has.
+  Json start_line(const std::string& provider, const std::vector<Message>& messages) {
+    Json line = describe(provider, messages, extends(messages, former) ? former.size() : 0);
+    former = messages;
+    return line;
+  }
+};
+
+RecordingProvider::RecordingProvider(std::unique_ptr<ChatProvider> inner, const std::filesystem::path& transcript)
+    : inner_(std::move(inner)), file_(std::make_unique<File>(LineFile(transcript), std::vector<Message>())) {}
+
+RecordingProvider::~RecordingProvider() = default;
+
+std::string RecordingProvider::name() const {
+  return inner_->name();
+}
+
+void RecordingProvider::check() {
+  inner_->check();
+}
+
+void RecordingProvider::suspend() {
+  inner_->suspend();
+}
+
+ChatReply RecordingProvider::complete(const ChatRequest& request) {
+  ++usage_.calls;
+  ChatReply reply;
+  try {
+    reply = inner_->complete(request);
+  } catch (const ProviderError& e) {  // an outcome of the study, part of its record; Ctrl-C is none
+    ++usage_.failures;
+    Json line = file_->start_line(inner_->name(), request.messages);
+    line["error"] = e.what();
+    line["passing"] = e.passing;
+    file_->lines.append(to_line(line));
+    throw;
+  }
+  usage_.prompt_tokens += reply.prompt_tokens;
+  usage_.completion_tokens += reply.completion_tokens;
+  usage_.latency_s += reply.latency_s;
+  Json line = file_->start_line(inner_->name(), request.messages);
+  line["reply"] = reply.content;
+  line["prompt_tokens"] = reply.prompt_tokens;
+  line["completion_tokens"] = reply.completion_tokens;
+  line["latency_s"] = reply.latency_s;
+  line["finish_reason"] = reply.finish_reason;
+  file_->lines.append(to_line(line));
+  return reply;
+}
+
+}  // namespace haqa

@@ -1,0 +1,165 @@
+#include "haqa/base/file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "haqa/base/bytes.h"
+#include "haqa/base/error.h"
+
+namespace haqa {
+namespace fs = std::filesystem;
+namespace {
+
+std::string reason() {
+  return std::strerror(errno);
+}
+
+void sync_folder(const fs::path& folder) {
+  const int fd = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;  // some file systems refuse; the rename itself has happened
+  fsync(fd);
+  close(fd);
+}
+
+void write_all(int fd, std::string_view content, const fs::path& file) {
+  while (!content.empty()) {
+    const ssize_t n = write(fd, content.data(), content.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw Error("{}: cannot write: {}; free some space or choose another folder", file.string(), reason());
+    content.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& file) {
+  if (fs::is_directory(file)) throw Error("{}: is a folder; name a file", file.string());
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw Error("{}: cannot read: {}", file.string(), reason());
+  std::ostringstream out;
+  out << in.rdbuf();
+  if (in.bad()) throw Error("{}: cannot read: {}", file.string(), reason());
+  return std::move(out).str();
+}
+
+PendingFile::PendingFile(fs::path target) : target_(std::move(target)) {
+  pending_ = target_;
+  pending_ += ".part-" + std::to_string(getpid());
+}
+
+PendingFile::~PendingFile() {
+  std::error_code ignored;
+  if (!committed_) fs::remove(pending_, ignored);
+}
+
+void PendingFile::commit() {
+  const int fd = open(pending_.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool synced = fd >= 0 && fsync(fd) == 0;
+  const std::string why = synced ? "" : reason();
+  if (fd >= 0) close(fd);
+  if (!synced) throw Error("{}: cannot write: {}; free some space or choose another folder", target_.string(), why);
+  if (rename(pending_.c_str(), target_.c_str()) != 0) throw Error("{}: cannot write: {}", target_.string(), reason());
+  committed_ = true;
+  sync_folder(target_.parent_path());
+}
+
+void write_file(const fs::path& file, std::string_view content) {
+  PendingFile pending(file);
+  const int fd = open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
+  try {
+    write_all(fd, content, file);
+  } catch (...) {
+    close(fd);
+    throw;
+  }
+  close(fd);
+  pending.commit();
+}
+
+LineFile::LineFile(const fs::path& file) : file_(file) {
+  fd_ = open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
+  if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    close(fd_);
+    throw Error("{}: another haqa is writing it; wait for that one or choose another folder", file.string());
+  }
+  off_t end = lseek(fd_, 0, SEEK_END);
+  char last = '\n';
+  while (end > 0 && pread(fd_, &last, 1, end - 1) == 1 && last != '\n') --end;
+  if (ftruncate(fd_, end) != 0) {
+    const std::string why = reason();
+    close(fd_);
+    throw Error("{}: cannot write: {}", file.string(), why);
+  }
+}
+
+LineFile::~LineFile() {
+  if (fd_ >= 0) close(fd_);
+}
+
+LineFile::LineFile(LineFile&& other) noexcept : file_(std::move(other.file_)), fd_(std::exchange(other.fd_, -1)) {}
+
+void LineFile::append(std::string_view line) {
+  write_all(fd_, std::string(line) + "\n", file_);
+  if (fdatasync(fd_) != 0 && errno != EINVAL && errno != EROFS)
+    throw Error("{}: cannot write: {}; free some space", file_.string(), reason());
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code || !fs::is_directory(folder))
+    throw Error("{}: cannot be made a folder: {}; choose another with --output", folder.string(),
+                code ? code.message() : "a file has that name");
+  if (access(folder.c_str(), W_OK | X_OK) != 0)
+    throw Error("{}: cannot write there: {}; choose another folder with --output", folder.string(), reason());
+}
+
+void require_space(const fs::path& folder, uint64_t bytes, std::string_view purpose) {
+  std::error_code code;
+  const fs::space_info space = fs::space(folder.empty() ? fs::path(".") : folder, code);
+  if (!code && space.available < bytes)
+    throw Error("{}: {} free, but {} are needed for {}; free some space or choose another folder with --output",
+                folder.string(), format_bytes(space.available), format_bytes(bytes), purpose);
+}
+
+fs::path program_folder() {
+  std::error_code code;
+  const fs::path program = fs::read_symlink("/proc/self/exe", code);
+  return code ? fs::current_path() : program.parent_path();
+}
+
+fs::path data_folder() {
+  if (const std::string named = environment("HAQA_DATA"); !named.empty()) return named;
+  const fs::path installed = program_folder().parent_path() / "share/haqa/data";
+  return fs::is_directory(installed) ? installed : fs::path(HAQA_SOURCE_DATA);
+}
+
+fs::path cache_folder() {
+  if (const std::string named = environment("HAQA_CACHE"); !named.empty()) return named;
+  if (const std::string xdg = environment("XDG_CACHE_HOME"); !xdg.empty()) return fs::path(xdg) / "haqa";
+  const std::string home = environment("HOME");
+  return fs::path(home.empty() ? "/tmp" : home) / ".cache/haqa";
+}
+
+fs::path llama_bin_folder() {
+  const std::string named = environment("HAQA_LLAMA_BIN");
+  return named.empty() ? fs::path(HAQA_LLAMA_BIN_DIR) : fs::path(named);
+}
+
+}  // namespace haqa

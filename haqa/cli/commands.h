@@ -1,0 +1,37 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "haqa/cli/task.h"
+
+namespace haqa {
+
+/// Each adds one command to the program; its callback does the work and throws on failure.
+void add_run(CLI::App& app);
+void add_deploy(CLI::App& app);
+void add_hardware(CLI::App& app);
+void add_memory(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_quantize(CLI::App& app);
+void add_show(CLI::App& app);
+void add_make_model(CLI::App& app);
+void add_completion(CLI::App& app);
+
+/// How `haqa run` and `haqa deploy` are told where to write and how to speak.
+struct RunFlags {
+  std::filesystem::path output;  ///< empty: runs/NAME-TIME
+  bool json = false, quiet = false;
+  void add_to(CLI::App& command);
+};
+
+/// Runs a job in a new folder and prints its outcome.
+void run_new(const Task& task, const std::string& name, const RunFlags& flags);
+/// Goes on with one.
+void run_resumed(const std::filesystem::path& folder, const std::filesystem::path& replay, const RunFlags& flags);
+
+/// Options for the agent that `deploy` offers and task.yaml has under `agent`.
+void add_agent_options(CLI::App& command, AgentTask& agent);
+
+}  // namespace haqa

@@ -1,0 +1,162 @@
+#include "haqa/cli/facts.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "haqa/base/bytes.h"
+
+namespace haqa {
+namespace {
+
+std::string changes(const Configuration& from, const Configuration& to) {
+  std::vector<std::string> all;
+  for (const auto& [name, value] : to.items())
+    if (from.value(name, Json()) != value) all.push_back(fmt::format("{} {}", name, value.dump()));
+  return all.empty() ? "the defaults" : fmt::format("{}", fmt::join(all, ", "));
+}
+
+/// The profile as the prompt shows it: without what says nothing of speed or memory.
+Json hardware_facts(const HardwareProfile& profile) {
+  Json facts = to_json(profile);
+  for (const char* key : {"id", "here", "sources", "weight_rates"}) facts.erase(key);
+  return facts;
+}
+
+}  // namespace
+
+std::string describe(const HardwareProfile& p) {
+  std::string text = p.name;
+  if (p.cores > 0) text += fmt::format(", {} core{}", p.cores, p.cores == 1 ? "" : "s");
+  if (p.threads > p.cores) text += fmt::format(" ({} threads)", p.threads);
+  if (!p.instruction_sets.empty()) text += fmt::format(", {}", fmt::join(p.instruction_sets, " "));
+  text += fmt::format(", {} of memory", format_bytes(p.memory_bytes));
+  if (p.best_bandwidth() > 0) text += fmt::format(" read at {:.1f} GB/s", p.best_bandwidth() / 1e9);
+  for (const Gpu& gpu : p.gpus) text += fmt::format("; GPU {} ({})", gpu.name, format_bytes(gpu.memory_bytes));
+  return p.here ? text : text + " (not here: planned, not measured)";
+}
+
+std::string describe(const MemoryPlan& plan) {
+  std::vector<std::string> rows;
+  for (const MemoryRow& row : plan.rows)
+    rows.push_back(fmt::format("{} {} {}", to_string(row.bit_width), format_bytes(row.total()),
+                               row.fits ? "fits" : "does not fit"));
+  const std::string limit = plan.limit ? format_bytes(*plan.limit) : "no limit";
+  return fmt::format("{} (limit {}, {} tokens of context)", fmt::join(rows, ", "), limit, plan.use.n_ctx);
+}
+
+std::string describe(const Trial& t, const Configuration& defaults) {
+  const std::string what = changes(defaults, t.configuration);
+  if (!t.value)
+    return fmt::format("round {}: failed ({}): {} [{}: {}]", t.number + 1, to_string(t.reason), what, t.proposed_by,
+                       t.message);
+  return fmt::format("round {}: {:.3f}x ({:.3f} to {:.3f}), {:.4g} tokens/s: {} [{}]", t.number + 1,
+                     t.metrics.value("speedup", *t.value), t.metrics.value("speedup_low", *t.value),
+                     t.metrics.value("speedup_high", *t.value), t.metrics.value("tokens_per_s", 0.0), what,
+                     t.proposed_by);
+}
+
+std::string verdict(const Json& v) {
+  if (!v.contains("speedup")) return "no round was better than llama.cpp's defaults, which are kept";
+  const Json& s = v["speedup"];
+  const std::string figures =
+      fmt::format("{:.3f}x the defaults' speed ({:.3f} to {:.3f} over {} fresh pairs)", s["median"].get<double>(),
+                  s["low"].get<double>(), s["high"].get<double>(), s["pairs"].get<int>());
+  if (v["confirmed"]) return "confirmed: " + figures;
+  return "not confirmed, no better than llama.cpp's defaults, which are kept: " + figures;
+}
+
+Json to_json(const ModelInfo& m) {
+  return {{"file", m.file.string()},
+          {"name", m.name},
+          {"architecture", m.architecture},
+          {"parameters", m.parameters()},
+          {"main_type", m.main_type()},
+          {"bytes", m.weights_bytes()},
+          {"n_layer", m.n_layer},
+          {"n_embd", m.n_embd},
+          {"n_head", m.n_head},
+          {"n_head_kv", m.n_head_kv},
+          {"n_vocab", m.n_vocab},
+          {"n_ctx_train", m.n_ctx_train}};
+}
+
+BitWidth width_of_file(const ModelInfo& model) {
+  const std::string type = model.main_type();
+  if (type == "F32" || type == "F16" || type == "BF16") return BitWidth::fp16;
+  if (type == "Q8_0") return BitWidth::int8;
+  if (type == "Q4_0" || type == "Q4_K" || type == "IQ4_NL") return BitWidth::int4;
+  throw Error(
+      "{}: its weights are {}, which HAQA does not tune; give a file in F16, BF16, F32, Q8_0, Q4_0, Q4_K or "
+      "IQ4_NL",
+      model.file.string(), type);
+}
+
+void restrict_plan(MemoryPlan& plan, const ModelInfo& model, std::span<const BitWidth> allowed) {
+  const BitWidth source = width_of_file(model);
+  const auto is_out = [&](const MemoryRow& row) {
+    const bool wanted = allowed.empty() || std::find(allowed.begin(), allowed.end(), row.bit_width) != allowed.end();
+    return !wanted || row.bit_width < source;  // widest first in the enum
+  };
+  plan.rows.erase(std::remove_if(plan.rows.begin(), plan.rows.end(), is_out), plan.rows.end());
+  if (plan.rows.empty())
+    throw UsageError("{}: holds {} weights, and bit_widths allows only wider ones, which would gain nothing; allow {}",
+                     model.file.string(), model.main_type(), to_string(source));
+  for (MemoryRow& row : plan.rows) {
+    if (row.bit_width != source || model.main_type() == "F32") continue;
+    row.gguf_type = model.main_type();
+    row.weights = model.weights_bytes();
+    row.fits = !plan.limit || row.total() <= *plan.limit;
+  }
+}
+
+std::string model_stem(const std::filesystem::path& file) {
+  std::string stem = file.stem().string();
+  for (const char* suffix : {"-f16", "-F16", ".f16", ".F16", "-bf16", "-BF16", "-f32", "-F32", "-q8_0", "-Q8_0"})
+    if (stem.ends_with(suffix) && stem.size() > std::string_view(suffix).size())
+      return stem.substr(0, stem.size() - std::string_view(suffix).size());
+  return stem;
+}
+
+std::map<std::string, std::string> prompt_facts(const Task& task, const HardwareProfile& hardware,
+                                                const ModelInfo& model, const MemoryPlan& plan) {
+  return {{"model", fmt::format("{} ({}, {:.3g} billion parameters, {} layers)", model.name, model.architecture,
+                                static_cast<double>(model.parameters()) * 1e-9, model.n_layer)},
+          {"device", hardware.name},
+          {"hardware", to_line(hardware_facts(hardware))},
+          {"memory_limit", plan.limit ? format_bytes(*plan.limit) : "not set"},
+          {"prompt_tokens", std::to_string(task.workload.prompt_tokens)},
+          {"generate_tokens", std::to_string(task.workload.generate_tokens)}};
+}
+
+Json usage_of(const std::filesystem::path& transcript, const AgentTask& agent) {
+  int calls = 0, failures = 0;
+  int64_t in = 0, out = 0;
+  double latency = 0;
+  std::string provider = agent.provider;
+  std::ifstream lines(transcript);
+  for (std::string text; std::getline(lines, text);) {
+    const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!line.is_object()) continue;  // of a killed process
+    ++calls;
+    failures += line.contains("error");
+    in += line.value("prompt_tokens", int64_t{0});
+    out += line.value("completion_tokens", int64_t{0});
+    latency += line.value("latency_s", 0.0);
+    provider = line.value("provider", provider);
+  }
+  const double cost =
+      1e-6 * (static_cast<double>(in) * agent.price_prompt + static_cast<double>(out) * agent.price_completion);
+  const bool priced = agent.price_prompt > 0 || agent.price_completion > 0;
+  return {{"provider", provider},
+          {"calls", calls},
+          {"failures", failures},
+          {"prompt_tokens", in},
+          {"completion_tokens", out},
+          {"latency_s", latency},
+          {"cost_usd", priced ? Json(cost) : Json(nullptr)}};
+}
+
+}  // namespace haqa

@@ -1,0 +1,52 @@
+// haqa: the coordinator. It loads neither llama.cpp nor libtorch; what runs models is a worker program of its own.
+#include <fmt/format.h>
+
+#include "haqa/base/error.h"
+#include "haqa/cli/commands.h"
+#include "haqa/worker/process.h"
+
+namespace {
+
+enum ExitCode { kFailure = 1, kUsage = 2, kInterrupted = 130 };
+
+void add_commands(CLI::App& app) {
+  haqa::add_run(app);
+  haqa::add_deploy(app);
+  haqa::add_hardware(app);
+  haqa::add_memory(app);
+  haqa::add_bench(app);
+  haqa::add_quantize(app);
+  haqa::add_show(app);
+  haqa::add_make_model(app);
+  haqa::add_completion(app);
+}
+
+int report(const char* what, ExitCode code) {
+  fmt::print(stderr, "haqa: {}\n", what);
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("HAQA turns a model, a device and a memory limit into a tuned, quantized, verified deployment.", "haqa");
+  app.set_version_flag("--version", "haqa " HAQA_VERSION);
+  app.require_subcommand(1);
+  app.footer("`haqa COMMAND --help` shows the options and examples of a command.");
+  try {
+    haqa::install_interrupt_handler();
+    add_commands(app);
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::Success& e) {  // --help, --version
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    return report(e.what(), kUsage);
+  } catch (const haqa::Interrupted& e) {
+    return report(e.what(), kInterrupted);
+  } catch (const haqa::UsageError& e) {
+    return report(e.what(), kUsage);
+  } catch (const std::exception& e) {
+    return report(e.what(), kFailure);
+  }
+}

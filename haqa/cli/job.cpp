@@ -1,0 +1,383 @@
+#include "haqa/cli/job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "haqa/agent/expert.h"
+#include "haqa/base/bytes.h"
+#include "haqa/base/file.h"
+#include "haqa/cli/facts.h"
+#include "haqa/deploy/quantize.h"
+#include "haqa/deploy/runtime_objective.h"
+#include "haqa/report/report.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kQualityTimeout = 4 * 3600;
+
+Prompts prompts() {
+  return Prompts(data_folder() / "prompts");
+}
+
+Json to_json(const std::vector<std::vector<Measurement>>& rows) {
+  Json all = Json::array();
+  for (const auto& row : rows) {
+    Json list = Json::array();
+    for (const Measurement& m : row)
+      list.push_back({m.prompt_tokens_per_s, m.generate_tokens_per_s, m.request_s, m.tokens_per_s, m.peak_bytes});
+    all.push_back(list);
+  }
+  return all;
+}
+
+std::vector<Measurement> measurements_from(const Json& list) {
+  std::vector<Measurement> row;
+  for (const Json& m : list) row.push_back({m.at(0), m.at(1), m.at(2), m.at(3), m.at(4)});
+  return row;
+}
+
+}  // namespace
+
+Job::Job(const Task& task, RunLog& log, Progress& progress) : task_(task), log_(log), progress_(progress) {}
+Job::~Job() = default;
+
+Json Job::run(const std::string& command) {
+  const auto start = std::chrono::steady_clock::now();
+  log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
+  model_ = read_model(task_.model);
+  if (task_.agent.provider == "openai" && task_.agent.replay.empty()) provider().check();
+  profile_hardware();
+  plan();
+  weigh_bit_widths();
+  ask_bit_width();
+  decide();
+  if (hardware_.here) {
+    tune();
+    verify();
+  }
+  bundle();
+  seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  summarize_run(command);
+  clean_up();
+  return read_summary(log_.folder());
+}
+
+void Job::profile_hardware() {
+  progress_.step("hardware: detecting and measuring");
+  const Json found = log_.once("hardware", [&] {
+    return to_json(task_.device == "this-machine" ? measure_hardware() : load_device(task_.device));
+  });
+  hardware_ = profile_from_json(found);
+  progress_.done("hardware: " + describe(hardware_));
+}
+
+void Job::plan() {
+  MemoryUse use;
+  use.n_ctx = task_.context;
+  const uint64_t memory = hardware_.here ? hardware_.free_bytes : hardware_.memory_bytes;
+  std::optional<uint64_t> limit = task_.memory_limit;
+  if (!limit && memory > 0) limit = memory;
+  plan_ = plan_memory(model_, use, limit);
+  restrict_plan(plan_, model_, task_.bit_widths);
+  progress_.note(fmt::format("memory: {}", describe(plan_)));
+  if (!plan_.any_fits()) throw Error("{}", explain_no_fit(model_, plan_));
+  candidates_ =
+      predict_bit_widths(hardware_, model_, plan_, task_.workload.prompt_tokens + task_.workload.generate_tokens / 2);
+}
+
+void Job::weigh_bit_widths() {
+  for (BitWidthCandidate& candidate : candidates_)
+    if (candidate.refused.empty()) prepare(candidate);
+  if (hardware_.here) measure_bit_widths();
+}
+
+/// Quantizes and measures quality; a format that fails is refused with its reason, and the others go on.
+void Job::prepare(BitWidthCandidate& c) {
+  try {
+    model_file(c.memory.gguf_type);
+    c.quality = quality(c.memory.gguf_type, "f16", "f16");
+    c.refused = c.quality->value("refused", "");
+  } catch (const WorkerError& e) {
+    c.refused = e.what();
+    progress_.note(fmt::format("{}: {}", c.memory.gguf_type, e.what()));
+  }
+}
+
+void Job::measure_bit_widths() {
+  std::vector<Setup> setups;
+  std::vector<BitWidthCandidate*> in;
+  for (BitWidthCandidate& c : candidates_) {
+    if (!c.refused.empty()) continue;
+    in.push_back(&c);
+    setups.push_back({model_file(c.memory.gguf_type), {}});
+  }
+  progress_.step(fmt::format("bit widths: {} repetitions of {} formats, in turn", task_.repetitions, setups.size()));
+  const Json rows = log_.once("bit_widths", [&] {
+    return to_json(measure_interleaved(llama_bench(task_.workload, task_.timeout_s, 0), setups, task_.repetitions,
+                                       [&](double share) { progress_.update(share); }));
+  });
+  for (size_t i = 0; i < in.size(); ++i) in[i]->measured = measurements_from(rows.at(i));
+  progress_.done();
+}
+
+void Job::ask_bit_width() {
+  // The expert's opinion is the prediction itself; `self` has no model to run before one is chosen.
+  const bool has_opinion = task_.agent.provider != "expert" && task_.agent.provider != "self";
+  if (!has_opinion && task_.agent.replay.empty()) return;
+  agent_choice_ = log_.once("agent_bit_width", [&] {
+    const Proposal p = ask(bit_width_track(), 1);
+    return Json{{"bit_width", p.configuration["bit_width"]}, {"thought", p.thought}, {"proposed_by", p.proposed_by}};
+  });
+}
+
+void Job::decide() {
+  decision_ = decide_bit_width(candidates_);
+  if (!decision_.chosen)
+    throw Error("{} Raise memory_limit or max_quality_loss, or see {}", decision_.why,
+                (log_.folder() / "log.jsonl").string());
+  for (const BitWidthCandidate& c : candidates_)
+    if (c.memory.bit_width == *decision_.chosen) gguf_type_ = c.memory.gguf_type;
+  winner_ = Json::object();
+  progress_.note(fmt::format("bit width: {}", decision_.why));
+}
+
+void Job::tune() {
+  track_ = runtime_track();
+  RuntimeObjective::Tools tools;
+  tools.benchmark = llama_bench(task_.workload, task_.timeout_s, plan_.limit.value_or(0));
+  tools.model = [&](const std::string& type) { return model_file(type.empty() ? gguf_type_ : type); };
+  tools.quality = [&](const Setup& s) {
+    return quality(s.options.gguf_type.empty() ? gguf_type_ : s.options.gguf_type, s.options.cache_type_k,
+                   s.options.cache_type_v);
+  };
+  tools.progress = [&](double share) { progress_.update(share); };
+  RuntimeObjective objective(tools, track_.space.defaults(), task_.pairs);
+  AgentSampler sampler(provider(), prompts(), {task_.agent.history, 2, task_.seed}, [&](const AgentEvent& e) {
+    log_.add_event(
+        "agent",
+        {{"round", log_.trials().size() + 1}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
+  });
+  std::vector<Trial> trials = log_.trials();
+  StudyOptions options;
+  options.rounds = task_.rounds;
+  options.on_proposal = [&](int number, const Proposal&) {
+    progress_.step(fmt::format("round {} of {}", number + 1, task_.rounds));
+  };
+  options.on_trial = [&](const Trial& t) {
+    log_.add_trial(t);
+    progress_.done(describe(t, track_.space.defaults()));
+  };
+  run_study(track_, sampler, objective, trials, options);
+}
+
+void Job::verify() {
+  const Trial* best = best_trial(log_.trials(), Direction::maximize);
+  const Configuration defaults = track_.space.defaults();
+  winner_ = defaults;
+  if (!best)
+    throw Error("no configuration ran, not even llama.cpp's defaults: {}; see {}", log_.trials().front().message,
+                (log_.folder() / "log.jsonl").string());
+  progress_.step(fmt::format("verifying round {} against the defaults anew", best->number + 1));
+  verification_ = log_.once("verification", [&] {
+    Json v = {{"confirmed", false}, {"trial", best->number}, {"configuration", best->configuration}};
+    if (best->configuration == defaults) return v;
+    const Comparison c =
+        compare(llama_bench(task_.workload, task_.timeout_s, plan_.limit.value_or(0)), setup(defaults),
+                setup(best->configuration), task_.confirm_pairs, [&](double share) { progress_.update(share); });
+    v["confirmed"] = c.speedup.low > 1;
+    v["speedup"] = {
+        {"median", c.speedup.median}, {"low", c.speedup.low}, {"high", c.speedup.high}, {"pairs", c.speedup.samples}};
+    v["default"] = summarize(c.a);
+    v["winner"] = summarize(c.b);
+    return v;
+  });
+  if (verification_["confirmed"]) winner_ = best->configuration;
+  verification_["text"] = verdict(verification_);
+  progress_.done("verified: " + verification_["text"].get<std::string>());
+}
+
+void Job::bundle() {
+  const fs::path folder = log_.folder() / "bundle";
+  fs::remove_all(folder);  // of an interrupted run
+  bundle_ = write_bundle(folder, setup(winner_), task_.context, hardware_);
+}
+
+void Job::summarize_run(const std::string& command) {
+  Json trials = Json::array(), agent_events = Json::array();
+  for (const Trial& t : log_.trials()) trials.push_back(haqa::to_json(t));
+  for (const Json& e : log_.events("agent")) agent_events.push_back(e);
+  const Json memory = {{"limit_bytes", plan_.limit ? Json(*plan_.limit) : Json(nullptr)},
+                       {"context", plan_.use.n_ctx},
+                       {"rows", haqa::to_json(plan_)}};
+  const auto fastest = std::max_element(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) {
+    return a.prediction.tokens_per_s < b.prediction.tokens_per_s;
+  });
+  Json summary = {{"haqa_version", HAQA_VERSION},
+                  {"command", command},
+                  {"started", log_.events("start").front()["time"]},
+                  {"seconds", seconds_},
+                  {"task", haqa::to_json(task_)},
+                  {"hardware", haqa::to_json(hardware_)},
+                  {"model", haqa::to_json(model_)},
+                  {"memory_plan", memory},
+                  {"bit_widths", haqa::to_json(candidates_)},
+                  {"decision",
+                   {{"bit_width", to_string(*decision_.chosen)},
+                    {"gguf_type", gguf_type_},
+                    {"basis", decision_.basis},
+                    {"why", decision_.why},
+                    {"predicted", to_string(fastest->memory.bit_width)},
+                    {"agent", agent_choice_}}},
+                  {"trials", trials},
+                  {"agent_events", agent_events},
+                  {"verification", verification_},
+                  {"agent", usage_of(log_.folder() / "transcript.jsonl", task_.agent)},
+                  {"bundle",
+                   {{"folder", bundle_.folder.string()},
+                    {"model", bundle_.model.filename().string()},
+                    {"bytes", bundle_.bytes},
+                    {"command", bundle_.command}}}};
+  if (!track_.name.empty())
+    summary["track"] = {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}};
+  write_file(log_.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file(log_.folder() / "report.html", html_report(summary, read_file(HAQA_CHART_JS)));
+  write_file(log_.folder() / "suggestions.md", suggestions(summary));
+}
+
+/// What the bundle does not need: files of the formats that lost, logits of the reference.
+void Job::clean_up() {
+  std::error_code ignored;
+  fs::remove_all(log_.folder() / "models", ignored);
+}
+
+BitWidth Job::source_width() const {
+  return width_of_file(model_);
+}
+
+fs::path Job::model_file(const std::string& gguf_type) {
+  if (gguf_type == model_.main_type()) return task_.model;
+  const fs::path folder = log_.folder() / "models";
+  const fs::path file = folder / fmt::format("{}-{}.gguf", model_stem(task_.model), gguf_type);
+  if (fs::exists(file)) return file;
+  MemoryUse use = plan_.use;
+  const uint64_t needed = plan_row(model_, gguf_type, use).total();
+  if (plan_.limit && needed > *plan_.limit)
+    throw WorkerError(ProcessEnd::out_of_memory, fmt::format("{} needs {}, more than the limit of {}", gguf_type,
+                                                             format_bytes(needed), format_bytes(*plan_.limit)));
+  make_folder(folder);
+  progress_.step(fmt::format("quantizing to {}", gguf_type));
+  quantize_model(model_, gguf_type, file, source_width() != BitWidth::fp16,
+                 [&](double share) { progress_.update(share); });
+  progress_.done(fmt::format("quantized to {}: {}", gguf_type, format_bytes(fs::file_size(file))));
+  return file;
+}
+
+Json Job::quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v) {
+  const fs::path reference = log_.folder() / "models/reference.logits";
+  const fs::path text = task_.calibration.empty() ? data_folder() / "calibration.txt" : task_.calibration;
+  Json request = {{"model", task_.model.string()}, {"text", text.string()}, {"reference", reference.string()}};
+  Json measured = log_.once(fmt::format("quality:{}:{}:{}", gguf_type, type_k, type_v), [&] {
+    if (!fs::exists(reference)) {
+      make_folder(reference.parent_path());
+      progress_.step(fmt::format("quality: reference {}", model_.main_type()));
+      request["command"] = "reference";
+      call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
+      progress_.done();
+    }
+    request["command"] = "quality";
+    request["model"] = model_file(gguf_type).string();
+    request["type_k"] = type_k;
+    request["type_v"] = type_v;
+    progress_.step(fmt::format("quality of {}", gguf_type));
+    const Json result =
+        call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
+    progress_.done(fmt::format("quality of {} (cache {}/{}): perplexity x {:.4f}, KL divergence {:.5f}", gguf_type,
+                               type_k, type_v, result["perplexity_ratio"].get<double>(),
+                               result["kl_divergence"].get<double>()));
+    return result;
+  });
+  const double loss = measured["perplexity_ratio"].get<double>() - 1;
+  const bool refused = task_.max_quality_loss && !(loss <= *task_.max_quality_loss);
+  measured["refused"] = refused ? fmt::format("it raises the perplexity by {:.2f} %, more than the {:.2f} % allowed",
+                                              100 * loss, 100 * *task_.max_quality_loss)
+                                : "";
+  return measured;
+}
+
+ChatProvider& Job::provider() {
+  if (provider_) return *provider_;
+  std::unique_ptr<ChatProvider> inner;
+  if (!task_.agent.replay.empty()) {
+    inner = make_replay_provider(task_.agent.replay);
+  } else if (task_.agent.provider == "openai") {
+    inner = make_endpoint_provider(endpoint_from_environment(task_.agent.endpoint));
+  } else if (task_.agent.provider == "self") {
+    SelfOptions options;
+    options.model = model_file(gguf_type_);
+    options.log = log_.folder() / "llama-server.log";
+    options.endpoint = task_.agent.endpoint;
+    inner = make_self_provider(options);
+  } else if (task_.agent.provider == "manual") {
+    inner = make_manual_provider(log_.folder());
+  } else {
+    inner = make_expert(data_folder() / "priors/runtime.json", task_.seed);
+  }
+  provider_ = std::make_unique<RecordingProvider>(std::move(inner), log_.folder() / "transcript.jsonl");
+  return *provider_;
+}
+
+Proposal Job::ask(const Track& track, int rounds_left) {
+  return AgentSampler(provider(), prompts(), {task_.agent.history, 2, task_.seed}).ask(track, {}, rounds_left);
+}
+
+Track Job::runtime_track() {
+  RuntimeSpaceFacts facts;
+  facts.default_threads = static_cast<int>(log_.once("default_threads", [] { return Json(default_llama_threads()); }));
+  facts.max_threads = hardware_.threads;
+  facts.n_layer = model_.n_layer;
+  facts.has_gpu = !hardware_.gpus.empty();
+  if (gguf_type_ != model_.main_type() || source_width() == BitWidth::fp16)
+    for (const std::string_view type : gguf_types(*decision_.chosen)) facts.gguf_types.emplace_back(type);
+  Track track;
+  track.name = "runtime";
+  track.space = runtime_space(facts);
+  track.value_name = "speedup over llama.cpp's defaults";
+  const std::string quality_rule =
+      task_.max_quality_loss
+          ? fmt::format("A configuration that raises the perplexity by more than {:.2f} % is refused.",
+                        100 * *task_.max_quality_loss)
+          : "";
+  std::map<std::string, std::string> slots = prompt_facts(task_, hardware_, model_, plan_);
+  slots["bit_width"] = fmt::format("{} ({})", to_string(*decision_.chosen), gguf_type_);
+  slots["context"] = std::to_string(task_.context);
+  slots["quality"] = quality_rule;
+  track.brief = prompts().render("deployment", slots);
+  return track;
+}
+
+Track Job::bit_width_track() const {
+  std::vector<Json> fitting;
+  for (const MemoryRow& row : plan_.rows)
+    if (row.fits) fitting.push_back(to_string(row.bit_width));
+  Track track;
+  track.name = "bit_width";
+  track.space = SearchSpace(
+      {categorical_parameter("bit_width", fitting, fitting.front(), "Quantization bit width of the weights.")});
+  track.value_name = "generated tokens per second";
+  std::map<std::string, std::string> slots = prompt_facts(task_, hardware_, model_, plan_);
+  slots["memory"] = to_line(haqa::to_json(plan_));
+  track.brief = prompts().render("bit_width", slots);
+  return track;
+}
+
+Setup Job::setup(const Configuration& configuration) {
+  const RuntimeOptions options = runtime_options(configuration);
+  return {model_file(options.gguf_type.empty() ? gguf_type_ : options.gguf_type), options};
+}
+
+}  // namespace haqa

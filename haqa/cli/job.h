@@ -1,0 +1,65 @@
+#pragma once
+#include <memory>
+
+#include "haqa/agent/chat.h"
+#include "haqa/base/progress.h"
+#include "haqa/cli/task.h"
+#include "haqa/deploy/bit_width.h"
+#include "haqa/deploy/bundle.h"
+#include "haqa/report/run_log.h"
+#include "haqa/study/study.h"
+
+namespace haqa {
+
+/// The main job: task -> profile -> plan -> rounds -> bundle. Every step that takes time is recorded in the run's log
+/// when it is done, and not done again when the run is resumed.
+class Job {
+ public:
+  Job(const Task& task, RunLog& log, Progress& progress);
+  ~Job();
+
+  /// Returns the summary, which is on disk then with report.html, suggestions.md and bundle/.
+  /// Throws Error where no bit width fits or none runs, and what its steps throw.
+  Json run(const std::string& command);
+
+ private:
+  void profile_hardware();
+  void plan();
+  void weigh_bit_widths();
+  void prepare(BitWidthCandidate& candidate);
+  void measure_bit_widths();
+  void ask_bit_width();
+  void decide();
+  void tune();
+  void verify();
+  void bundle();
+  void summarize_run(const std::string& command);
+  void clean_up();
+
+  BitWidth source_width() const;
+  std::filesystem::path model_file(const std::string& gguf_type);
+  Json quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v);
+  ChatProvider& provider();
+  Proposal ask(const Track& track, int rounds_left);
+  Track runtime_track();
+  Track bit_width_track() const;
+  Setup setup(const Configuration& configuration);
+
+  const Task& task_;
+  RunLog& log_;
+  Progress& progress_;
+  std::unique_ptr<class RecordingProvider> provider_;
+  HardwareProfile hardware_;
+  ModelInfo model_;
+  MemoryPlan plan_;
+  std::vector<BitWidthCandidate> candidates_;
+  BitWidthDecision decision_;
+  std::string gguf_type_;  ///< of the chosen bit width
+  Track track_;
+  Json agent_choice_, verification_;
+  Configuration winner_;
+  Bundle bundle_;
+  double seconds_ = 0;
+};
+
+}  // namespace haqa

@@ -1,0 +1,143 @@
+#include "haqa/cli/task.h"
+
+#include "haqa/base/file.h"
+#include "haqa/base/yaml_map.h"
+
+namespace haqa {
+namespace {
+
+std::vector<std::string> bit_width_names() {
+  std::vector<std::string> names;
+  for (const BitWidth width : all_bit_widths()) names.emplace_back(to_string(width));
+  return names;
+}
+
+std::vector<std::string> known_devices() {
+  std::vector<std::string> names = {"this-machine"};
+  for (std::string& name : device_names()) names.push_back(std::move(name));
+  return names;
+}
+
+/// Where the key is given, its value; otherwise what stands in the struct.
+template <typename T>
+void set(T& target, std::optional<T> value) {
+  if (value) target = std::move(*value);
+}
+
+void read_tuning(YamlMap map, Task& task) {
+  set(task.rounds, map.integer("rounds", 1, 100));
+  set(task.pairs, map.integer("pairs", 1, 100));
+  set(task.confirm_pairs, map.integer("confirm_pairs", 2, 1000));
+  set(task.timeout_s, map.number("timeout_s", 1, 1e6));
+  map.finish();
+}
+
+void read_agent(YamlMap map, AgentTask& agent) {
+  set(agent.provider, map.choice("provider", {"expert", "openai", "self", "manual"}));
+  set(agent.endpoint.base_url, map.text("base_url"));
+  if (agent.endpoint.base_url.find('@') != std::string::npos)
+    map.fail("base_url", "must hold no user name or key; put the key into $HAQA_API_KEY");
+  set(agent.endpoint.model, map.text("model"));
+  set(agent.endpoint.timeout_s, map.number("timeout_s", 1, 1e5));
+  set(agent.endpoint.tries, map.integer("tries", 1, 100));
+  set(agent.endpoint.temperature, map.number("temperature", 0, 2));
+  set(agent.endpoint.max_tokens, map.integer("max_tokens", 16, 1000000));
+  set(agent.history.rounds, map.integer("history", 1, 1000));
+  set(agent.history.token_budget, map.integer("token_budget", 1000, 10000000));
+  YamlMap price = map.map("price_per_million_tokens");
+  set(agent.price_prompt, price.number("prompt", 0, 1e6));
+  set(agent.price_completion, price.number("completion", 0, 1e6));
+  price.finish();
+  map.finish();
+}
+
+Json agent_document(const AgentTask& a) {
+  Json document = {{"provider", a.provider},
+                   {"timeout_s", a.endpoint.timeout_s},
+                   {"tries", a.endpoint.tries},
+                   {"temperature", a.endpoint.temperature},
+                   {"max_tokens", a.endpoint.max_tokens},
+                   {"history", a.history.rounds},
+                   {"token_budget", a.history.token_budget},
+                   {"price_per_million_tokens", {{"prompt", a.price_prompt}, {"completion", a.price_completion}}}};
+  if (!a.endpoint.base_url.empty()) document["base_url"] = a.endpoint.base_url;
+  if (!a.endpoint.model.empty()) document["model"] = a.endpoint.model;
+  return document;
+}
+
+}  // namespace
+
+Task read_task(const std::filesystem::path& file) {
+  YamlMap map = YamlMap::load(file);
+  Task task;
+  task.file = file;
+  const auto model = map.existing_file("model");
+  if (!model) map.fail("model", "is missing: the path of a GGUF file; see examples/quickstart.yaml");
+  task.model = *model;
+  set(task.device, map.choice("device", known_devices()));
+  task.memory_limit = map.bytes("memory_limit");
+  set(task.context, map.integer("context", 16, 10000000));
+  for (const std::string& name : map.choices("bit_widths", bit_width_names()).value_or(std::vector<std::string>{}))
+    task.bit_widths.push_back(bit_width_from(name));
+  set(task.workload.prompt_tokens, map.integer("prompt_tokens", 1, 1000000));
+  set(task.workload.generate_tokens, map.integer("generate_tokens", 1, 1000000));
+  set(task.repetitions, map.integer("repetitions", 1, 1000));
+  task.max_quality_loss = map.number("max_quality_loss", 0, 1000);
+  set(task.calibration, map.existing_file("calibration"));
+  if (const auto seed = map.integer("seed", 0, 2147483647)) task.seed = static_cast<uint64_t>(*seed);
+  read_tuning(map.map("tuning"), task);
+  read_agent(map.map("agent"), task.agent);
+  map.finish();
+  if (task.context < task.workload.prompt_tokens + task.workload.generate_tokens)
+    map.fail("context", fmt::format("{} tokens do not hold prompt_tokens + generate_tokens = {}; raise it",
+                                    task.context, task.workload.prompt_tokens + task.workload.generate_tokens));
+  return task;
+}
+
+Json task_document(const Task& t) {
+  Json document = {
+      {"model", std::filesystem::absolute(t.model).string()},
+      {"device", t.device},
+      {"context", t.context},
+      {"prompt_tokens", t.workload.prompt_tokens},
+      {"generate_tokens", t.workload.generate_tokens},
+      {"repetitions", t.repetitions},
+      {"seed", t.seed},
+      {"tuning",
+       {{"rounds", t.rounds}, {"pairs", t.pairs}, {"confirm_pairs", t.confirm_pairs}, {"timeout_s", t.timeout_s}}}};
+  if (t.memory_limit) document["memory_limit"] = std::to_string(*t.memory_limit);
+  if (t.max_quality_loss) document["max_quality_loss"] = *t.max_quality_loss;
+  if (!t.calibration.empty()) document["calibration"] = std::filesystem::absolute(t.calibration).string();
+  for (const BitWidth width : t.bit_widths) document["bit_widths"].push_back(to_string(width));
+  document["agent"] = agent_document(t.agent);
+  return document;
+}
+
+Json to_json(const Task& t) {
+  Json widths = Json::array();
+  for (const BitWidth width : t.bit_widths) widths.push_back(to_string(width));
+  return {{"file", t.file.string()},
+          {"model", t.model.string()},
+          {"device", t.device},
+          {"memory_limit_bytes", t.memory_limit ? Json(*t.memory_limit) : Json(nullptr)},
+          {"context", t.context},
+          {"bit_widths", widths},
+          {"prompt_tokens", t.workload.prompt_tokens},
+          {"generate_tokens", t.workload.generate_tokens},
+          {"repetitions", t.repetitions},
+          {"max_quality_loss", t.max_quality_loss ? Json(*t.max_quality_loss) : Json(nullptr)},
+          {"calibration", t.calibration.string()},
+          {"rounds", t.rounds},
+          {"pairs", t.pairs},
+          {"confirm_pairs", t.confirm_pairs},
+          {"timeout_s", t.timeout_s},
+          {"seed", t.seed},
+          {"agent",
+           {{"provider", t.agent.provider},
+            {"base_url", t.agent.endpoint.base_url},
+            {"model", t.agent.endpoint.model},
+            {"history", t.agent.history.rounds},
+            {"token_budget", t.agent.history.token_budget}}}};
+}
+
+}  // namespace haqa

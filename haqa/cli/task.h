@@ -1,0 +1,51 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "haqa/agent/agent_sampler.h"
+#include "haqa/agent/chat.h"
+#include "haqa/deploy/benchmark.h"
+#include "haqa/model/memory_plan.h"
+
+namespace haqa {
+
+/// How the agent is reached.
+struct AgentTask {
+  std::string provider = "expert";  ///< "expert", "openai" (any compatible endpoint), "self", "manual"
+  std::filesystem::path replay;     ///< a transcript to answer from instead; empty: none
+  EndpointOptions endpoint;
+  HistoryLimits history;
+  double price_prompt = 0, price_completion = 0;  ///< US dollars per million tokens, for the cost in the report
+};
+
+/// What the user asks for: the content of task.yaml. docs/task.md describes every key.
+struct Task {
+  std::filesystem::path file;  ///< where it was read from; empty for `haqa deploy`
+  std::filesystem::path model;
+  std::string device = "this-machine";
+  std::optional<uint64_t> memory_limit;  ///< bytes
+  int context = 512;
+  std::vector<BitWidth> bit_widths;  ///< allowed ones; empty: all that the model file can be brought to
+  Workload workload;
+  int repetitions = 10;                    ///< of the bit widths' comparison
+  std::optional<double> max_quality_loss;  ///< largest accepted relative rise of the perplexity
+  std::filesystem::path calibration;       ///< text; empty: the one that ships
+  int rounds = 10, pairs = 3, confirm_pairs = 10;
+  double timeout_s = 600;  ///< of one llama-bench call
+  uint64_t seed = 1;
+  AgentTask agent;
+};
+
+/// Reads and checks a task file. Throws UsageError naming file, line, key and what is allowed.
+Task read_task(const std::filesystem::path& file);
+
+/// The task in the form of a task file (JSON is YAML), with absolute paths: read_task() gives the same task again.
+Json task_document(const Task& task);
+
+/// For summary.json.
+Json to_json(const Task& task);
+
+}  // namespace haqa

@@ -1,0 +1,127 @@
+#include "haqa/deploy/benchmark.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/worker/worker.h"
+
+namespace haqa {
+namespace {
+
+constexpr double kClearlySlower = 0.85;
+
+struct TimedRun {
+  double seconds = 0;
+  uint64_t peak_bytes = 0;
+};
+
+std::string llama_bench_program() {
+  return (llama_bin_folder() / "llama-bench").string();
+}
+
+/// Nanoseconds of the one test with one repetition that was asked for.
+double sample_seconds(const std::string& output) {
+  const Json results = Json::parse(output, nullptr, /*allow_exceptions=*/false);
+  if (results.is_array() && results.size() == 1 && results[0].is_object()) {
+    const Json samples = results[0].value("samples_ns", Json());
+    if (samples.is_array() && samples.size() == 1 && samples[0].is_number() && samples[0] > 0)
+      return samples[0].get<double>() * 1e-9;
+  }
+  throw WorkerError(ProcessEnd::exited, "llama-bench wrote no result that can be read: " + output.substr(0, 120));
+}
+
+TimedRun run_llama_bench(const Setup& setup, bool prompt, const std::vector<std::string>& test, double timeout_s,
+                         uint64_t memory_bytes) {
+  Command command{{llama_bench_program(), "-m", setup.model.string(), "-r", "1", "-o", "json"}};
+  command.argv.insert(command.argv.end(), test.begin(), test.end());
+  for (std::string& argument : bench_arguments(setup.options, prompt)) command.argv.push_back(std::move(argument));
+  command.environment = runtime_environment(setup.options);
+  command.timeout_s = timeout_s;
+  command.memory_bytes = memory_bytes;
+  const ProcessResult result = run_process(command);
+  if (!result.ok()) throw WorkerError(result.end, "llama-bench: " + result.describe());
+  return {sample_seconds(result.output), result.peak_bytes};
+}
+
+std::vector<double> column(const std::vector<Measurement>& rows, double Measurement::*member) {
+  std::vector<double> values;
+  for (const Measurement& row : rows) values.push_back(row.*member);
+  return values;
+}
+
+}  // namespace
+
+Benchmark llama_bench(const Workload& workload, double timeout_s, uint64_t memory_bytes) {
+  return [=](const Setup& setup) {
+    const std::string in = std::to_string(workload.prompt_tokens), out = std::to_string(workload.generate_tokens);
+    const TimedRun prompt = run_llama_bench(setup, true, {"-p", in, "-n", "0"}, timeout_s, memory_bytes);
+    const TimedRun generate = run_llama_bench(setup, false, {"-p", "0", "-n", out, "-d", in}, timeout_s, memory_bytes);
+    Measurement m;
+    m.prompt_tokens_per_s = workload.prompt_tokens / prompt.seconds;
+    m.generate_tokens_per_s = workload.generate_tokens / generate.seconds;
+    m.request_s = prompt.seconds + generate.seconds;
+    m.tokens_per_s = workload.generate_tokens / m.request_s;
+    m.peak_bytes = std::max(prompt.peak_bytes, generate.peak_bytes);
+    return m;
+  };
+}
+
+int default_llama_threads() {
+  const ProcessResult help = run_process({{llama_bench_program(), "--help"}});
+  const size_t option = help.output.find("--threads <n>"), value = help.output.find("(default: ", option);
+  const int threads =
+      option == std::string::npos || value == std::string::npos ? 0 : std::atoi(help.output.c_str() + value + 10);
+  if (threads < 1)
+    throw Error("{}: its --help names no default number of threads; HAQA knows llama.cpp 0.5.0, see setup.sh",
+                llama_bench_program());
+  return threads;
+}
+
+std::vector<std::vector<Measurement>> measure_interleaved(const Benchmark& benchmark, const std::vector<Setup>& setups,
+                                                          int repetitions,
+                                                          const std::function<void(double)>& progress) {
+  std::vector<std::vector<Measurement>> rows(setups.size());
+  const size_t n = setups.size();
+  for (size_t round = 0; round < static_cast<size_t>(repetitions); ++round) {
+    for (size_t i = 0; i < n; ++i) {
+      const size_t which = (i + round) % n;
+      rows[which].push_back(benchmark(setups[which]));
+      if (progress) progress(static_cast<double>(round * n + i + 1) / static_cast<double>(n * repetitions));
+    }
+  }
+  return rows;
+}
+
+Comparison compare(const Benchmark& benchmark, const Setup& a, const Setup& b, int pairs,
+                   const std::function<void(double)>& progress) {
+  Comparison c;
+  std::vector<double> ratios;
+  for (int pair = 0; pair < pairs; ++pair) {
+    const bool a_first = pair % 2 == 0;
+    if (a_first) c.a.push_back(benchmark(a));
+    c.b.push_back(benchmark(b));
+    if (!a_first) c.a.push_back(benchmark(a));
+    ratios.push_back(c.b.back().tokens_per_s / c.a.back().tokens_per_s);
+    if (progress) progress(static_cast<double>(pair + 1) / pairs);
+    const bool hopeless = std::all_of(ratios.begin(), ratios.end(), [](double r) { return r < kClearlySlower; });
+    if (pair == 1 && hopeless) break;
+  }
+  c.speedup = estimate_median(ratios);
+  return c;
+}
+
+Json summarize(const std::vector<Measurement>& rows) {
+  uint64_t peak = 0;
+  for (const Measurement& row : rows) peak = std::max(peak, row.peak_bytes);
+  return {{"tokens_per_s", median(column(rows, &Measurement::tokens_per_s))},
+          {"prompt_tokens_per_s", median(column(rows, &Measurement::prompt_tokens_per_s))},
+          {"generate_tokens_per_s", median(column(rows, &Measurement::generate_tokens_per_s))},
+          {"request_s", median(column(rows, &Measurement::request_s))},
+          {"peak_bytes", peak},
+          {"samples", column(rows, &Measurement::tokens_per_s)}};
+}
+
+}  // namespace haqa

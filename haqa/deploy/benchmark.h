@@ -1,0 +1,62 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "haqa/base/json.h"
+#include "haqa/base/stats.h"
+#include "haqa/deploy/runtime_options.h"
+
+namespace haqa {
+
+/// A model file and how it is run.
+struct Setup {
+  std::filesystem::path model;
+  RuntimeOptions options;
+};
+
+/// The request that is timed; the paper's is 128 tokens in and 256 out.
+struct Workload {
+  int prompt_tokens = 128, generate_tokens = 256;
+};
+
+/// One run of a request.
+struct Measurement {
+  double prompt_tokens_per_s = 0, generate_tokens_per_s = 0;
+  double request_s = 0;     ///< prompt and generation
+  double tokens_per_s = 0;  ///< generated tokens by request_s: what is tuned
+  uint64_t peak_bytes = 0;  ///< resident memory of llama.cpp, the mapped file included
+};
+
+/// Times a set-up once. Throws WorkerError where llama.cpp crashes, hangs, needs too much memory or writes rubbish.
+using Benchmark = std::function<Measurement(const Setup&)>;
+
+/// Runs llama.cpp's own llama-bench: once for the prompt (pp), once for the generation that follows it (tg at that
+/// depth), each after llama-bench's warm-up. memory_bytes: resident memory allowed, 0 for no limit.
+Benchmark llama_bench(const Workload& workload, double timeout_s, uint64_t memory_bytes = 0);
+
+/// The number of threads llama-bench uses when it is not told.
+int default_llama_threads();
+
+/// Set-ups measured in turn, the order turning too, so that drift of the machine hits them alike.
+/// Returns one row of `repetitions` measurements for each set-up. progress: share done.
+std::vector<std::vector<Measurement>> measure_interleaved(const Benchmark& benchmark, const std::vector<Setup>& setups,
+                                                          int repetitions,
+                                                          const std::function<void(double)>& progress = {});
+
+/// How much faster b is than a: tokens/s of each pair divided.
+struct Comparison {
+  std::vector<Measurement> a, b;
+  Estimate speedup;
+};
+
+/// `pairs` interleaved pairs, fewer where the first two leave no doubt that b is slower (by 15 % in each).
+Comparison compare(const Benchmark& benchmark, const Setup& a, const Setup& b, int pairs,
+                   const std::function<void(double)>& progress = {});
+
+/// Medians over measurements, for tables: {"tokens_per_s","prompt_tokens_per_s","generate_tokens_per_s","request_s",
+/// "peak_bytes","samples": tokens_per_s of each}.
+Json summarize(const std::vector<Measurement>& measurements);
+
+}  // namespace haqa

@@ -1,0 +1,78 @@
+#include "haqa/deploy/bundle.h"
+
+#include <fmt/format.h>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// As one word of a POSIX shell, whatever it holds.
+std::string quoted(const std::string& word) {
+  if (word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+=:,-") ==
+      std::string::npos)
+    return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+std::string environment_words(const RuntimeOptions& options) {
+  std::string words;
+  for (const auto& [name, value] : runtime_environment(options)) words += fmt::format("{}={} ", name, value);
+  return words;
+}
+
+std::string arguments(const RuntimeOptions& options, int context) {
+  std::string words = fmt::format("--ctx-size {}", context);
+  for (const std::string& argument : server_arguments(options)) words += " " + quoted(argument);
+  return words;
+}
+
+void link_or_copy(const fs::path& from, const fs::path& to) {
+  if (fs::exists(to)) return;
+  std::error_code code;
+  fs::create_hard_link(fs::canonical(from), to, code);
+  if (!code) return;
+  require_space(to.parent_path(), fs::file_size(from), "the bundle's model");
+  PendingFile pending(to);
+  fs::copy_file(from, pending.path(), code);
+  if (code) throw Error("{}: cannot be copied into the bundle: {}", from.string(), code.message());
+  pending.commit();
+}
+
+}  // namespace
+
+std::string launch_script(const std::string& model_name, const RuntimeOptions& options, int context) {
+  std::string exports;
+  for (const auto& [name, value] : runtime_environment(options)) exports += fmt::format("export {}={}\n", name, value);
+  return fmt::format(R"sh(#!/bin/sh
+# Serves the model with the options that HAQA tuned: http://127.0.0.1:8080. Further arguments are passed on.
+# Needs llama.cpp's llama-server in PATH, or LLAMA_SERVER=/path/to/llama-server.
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+{}exec "${{LLAMA_SERVER:-llama-server}}" --model "$here"/{} {} "$@"
+)sh",
+                     exports, quoted(model_name), arguments(options, context));
+}
+
+Bundle write_bundle(const fs::path& folder, const Setup& setup, int context, const HardwareProfile& profile) {
+  make_folder(folder);
+  const std::string name = setup.model.filename().string();
+  Bundle bundle;
+  bundle.folder = folder;
+  bundle.model = folder / name;
+  link_or_copy(setup.model, bundle.model);
+  bundle.bytes = fs::file_size(bundle.model);
+  bundle.command = fmt::format("{}llama-server --model {} {}", environment_words(setup.options), quoted(name),
+                               arguments(setup.options, context));
+  write_file(folder / "launch.sh", launch_script(name, setup.options, context));
+  fs::permissions(folder / "launch.sh", fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec,
+                  fs::perm_options::add);
+  write_file(folder / "profile.json", to_json(profile).dump(2) + "\n");
+  return bundle;
+}
+
+}  // namespace haqa

@@ -1,0 +1,25 @@
+#pragma once
+#include <filesystem>
+#include <string>
+
+#include "haqa/deploy/benchmark.h"
+#include "haqa/hardware/profile.h"
+
+namespace haqa {
+
+/// What the user takes away: a folder that can be moved, with the GGUF, launch.sh and profile.json.
+struct Bundle {
+  std::filesystem::path folder, model;
+  uint64_t bytes = 0;   ///< of the GGUF
+  std::string command;  ///< the exact llama-server command, relative to the folder
+};
+
+/// Writes the bundle. The GGUF is hard-linked where the file system allows it, else copied. Throws Error (no space).
+Bundle write_bundle(const std::filesystem::path& folder, const Setup& setup, int context,
+                    const HardwareProfile& profile);
+
+/// The text of launch.sh: the environment, then llama-server with the model beside the script; further arguments of the
+/// user come last and win. $LLAMA_SERVER names another program.
+std::string launch_script(const std::string& model_name, const RuntimeOptions& options, int context);
+
+}  // namespace haqa

@@ -1,0 +1,35 @@
+#pragma once
+#include <functional>
+#include <string>
+
+#include "haqa/deploy/benchmark.h"
+#include "haqa/study/study.h"
+
+namespace haqa {
+
+/// Measures run-time options: how much faster than llama.cpp's defaults a request is served, each trial timed in turn
+/// with the defaults (value: the median ratio; 1 for the defaults themselves).
+class RuntimeObjective : public Objective {
+ public:
+  struct Tools {
+    Benchmark benchmark;
+    /// The file of a GGUF type, quantized if need be. Throws Error or WorkerError where that fails.
+    std::function<std::filesystem::path(const std::string& gguf_type)> model;
+    /// What these options lose: {"perplexity_ratio", ..., "refused": "" or why they lose too much}. Asked once or
+    /// often, so it should remember. Throws WorkerError where the model does not run.
+    std::function<Json(const Setup&)> quality;
+    std::function<void(double share)> progress;
+  };
+  RuntimeObjective(Tools tools, Configuration defaults, int pairs);
+  Outcome evaluate(const Configuration& configuration) override;
+
+ private:
+  Outcome measure(const Configuration& configuration);
+  Setup setup(const Configuration& configuration) const;
+
+  Tools tools_;
+  Configuration defaults_;
+  int pairs_;
+};
+
+}  // namespace haqa

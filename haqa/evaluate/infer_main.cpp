@@ -1,0 +1,87 @@
+// haqa-infer: the worker that runs models through libllama. haqa starts it; see worker/worker.h for the protocol.
+#include <llama.h>
+
+#include <cstdio>
+#include <map>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/evaluate/quality.h"
+#include "haqa/worker/worker.h"
+
+namespace haqa {
+namespace {
+
+using ReportProgress = std::function<void(double)>;
+
+QualityOptions quality_options(const Json& request) {
+  QualityOptions options;
+  options.model = request.at("model").get<std::string>();
+  options.text = request.at("text").get<std::string>();
+  options.reference = request.at("reference").get<std::string>();
+  options.threads = request.value("threads", options.threads);
+  options.n_ctx = request.value("n_ctx", options.n_ctx);
+  options.max_tokens = request.value("max_tokens", options.max_tokens);
+  options.type_k = request.value("type_k", options.type_k);
+  options.type_v = request.value("type_v", options.type_v);
+  options.flash_attention = request.value("flash_attention", options.flash_attention);
+  return options;
+}
+
+llama_ftype file_type(const std::string& name) {
+  static const std::map<std::string, llama_ftype> types = {
+      {"F16", LLAMA_FTYPE_MOSTLY_F16},       {"BF16", LLAMA_FTYPE_MOSTLY_BF16},
+      {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},     {"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
+      {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S}, {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
+      {"IQ4_NL", LLAMA_FTYPE_MOSTLY_IQ4_NL}};
+  const auto found = types.find(name);
+  if (found == types.end()) throw Error("\"{}\" is no GGUF type that haqa-infer can write", name);
+  return found->second;
+}
+
+/// llama.cpp tells how far it is in its log only: "[  12/ 201]  blk.0.attn_q.weight ...".
+void report_tensor(ggml_log_level level, const char* text, void* data) {
+  int done = 0, total = 0;
+  if (std::sscanf(text, "[%d/%d]", &done, &total) == 2 && total > 0) {
+    (*static_cast<const ReportProgress*>(data))(static_cast<double>(done) / total);
+  } else if (level == GGML_LOG_LEVEL_ERROR) {
+    std::fputs(text, stderr);
+  }
+}
+
+Json quantize(const Json& request, const ReportProgress& progress) {
+  const std::string model = request.at("model"), output = request.at("output");
+  llama_model_quantize_params params = llama_model_quantize_default_params();
+  params.ftype = file_type(request.at("type"));
+  params.nthread = request.value("threads", 0);
+  params.allow_requantize = request.value("allow_requantize", false);
+  ReportProgress report = progress;
+  llama_log_set(report_tensor, &report);
+  PendingFile pending(output);
+  if (llama_model_quantize(model.c_str(), pending.path().c_str(), &params) != 0)
+    throw Error("{}: llama.cpp could not quantize it to {}; see whether the disk is full and the file complete", model,
+                request.at("type").get<std::string>());
+  pending.commit();
+  return {{"bytes", std::filesystem::file_size(output)}};
+}
+
+Json handle(const Json& request, const ReportProgress& progress) {
+  llama_log_set(
+      [](ggml_log_level level, const char* text, void*) {
+        if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
+      },
+      nullptr);
+  llama_backend_init();
+  const std::string command = request.at("command");
+  if (command == "reference") return measure_reference(quality_options(request), progress);
+  if (command == "quality") return measure_quality(quality_options(request), progress);
+  if (command == "quantize") return quantize(request, progress);
+  throw Error("haqa-infer knows no command \"{}\"", command);
+}
+
+}  // namespace
+}  // namespace haqa
+
+int main() {
+  return haqa::serve_worker(haqa::handle);
+}

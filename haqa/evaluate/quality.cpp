@@ -1,0 +1,249 @@
+#include "haqa/evaluate/quality.h"
+
+#include <llama.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+
+namespace haqa {
+namespace {
+
+struct FreeLlama {
+  void operator()(llama_model* m) const { llama_model_free(m); }
+  void operator()(llama_context* c) const { llama_free(c); }
+};
+using Model = std::unique_ptr<llama_model, FreeLlama>;
+using Context = std::unique_ptr<llama_context, FreeLlama>;
+
+Model load_model(const std::filesystem::path& file) {
+  llama_model_params params = llama_model_default_params();
+  Model model(llama_model_load_from_file(file.c_str(), params));
+  if (!model) throw Error("{}: llama.cpp cannot load it; is it a complete GGUF of a supported model?", file.string());
+  return model;
+}
+
+ggml_type cache_type(const std::string& name) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
+                               GGML_TYPE_Q5_0, GGML_TYPE_IQ4_NL, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0})
+    if (name == ggml_type_name(type)) return type;
+  throw Error("\"{}\" is no KV cache type; use f32, f16, bf16, q8_0, q5_1, q5_0, iq4_nl, q4_1 or q4_0", name);
+}
+
+llama_flash_attn_type flash_type(const std::string& name) {
+  if (name == "on") return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+  return name == "off" ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_AUTO;
+}
+
+Context make_context(llama_model* model, const QualityOptions& options) {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.n_ctx);
+  params.n_threads = params.n_threads_batch =
+      options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  params.type_k = cache_type(options.type_k);
+  params.type_v = cache_type(options.type_v);
+  params.flash_attn_type = flash_type(options.flash_attention);
+  Context context(llama_init_from_model(model, params));
+  if (!context) throw Error("{}: llama.cpp cannot make a context with these KV cache types", options.model.string());
+  return context;
+}
+
+std::vector<llama_token> tokenize(const llama_vocab* vocab, const std::string& text) {
+  std::vector<llama_token> tokens(text.size() + 16);
+  const int n = llama_tokenize(vocab, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
+                               static_cast<int32_t>(tokens.size()), /*add_special=*/true, /*parse_special=*/false);
+  if (n < 0) throw Error("the calibration text cannot be tokenized; is it UTF-8?");
+  tokens.resize(static_cast<size_t>(n));
+  return tokens;
+}
+
+/// A model in use: it yields the logits of the scored positions, one after another.
+class Scorer {
+ public:
+  explicit Scorer(const QualityOptions& options)
+      : options_(options),
+        model_(load_model(options.model)),
+        context_(make_context(model_.get(), options)),
+        vocab_(llama_model_get_vocab(model_.get())),
+        tokens_(tokenize(vocab_, read_file(options.text))) {
+    const int whole = static_cast<int>(tokens_.size()) / options.n_ctx;
+    if (whole < 1)
+      throw Error("{}: only {} tokens, but quality needs at least {}; give a longer calibration text",
+                  options.text.string(), tokens_.size(), options.n_ctx);
+    chunks_ = std::clamp(options.max_tokens / scored_per_chunk(), 1, whole);
+  }
+
+  int n_vocab() const { return llama_vocab_n_tokens(vocab_); }
+  int chunks() const { return chunks_; }
+  int scored() const { return chunks_ * scored_per_chunk(); }
+
+  /// visit(position among the scored, its logits, the token that really follows)
+  template <typename Visit>
+  void run(const Visit& visit, const std::function<void(double)>& progress) {
+    for (int chunk = 0; chunk < chunks_; ++chunk) {
+      decode(chunk);
+      const int first = options_.n_ctx / 2;
+      for (int i = 0; i < scored_per_chunk(); ++i) {
+        const float* logits = llama_get_logits_ith(context_.get(), first + i);
+        visit(chunk * scored_per_chunk() + i, std::span(logits, static_cast<size_t>(n_vocab())),
+              tokens_[static_cast<size_t>(chunk * options_.n_ctx + first + i + 1)]);
+      }
+      progress(static_cast<double>(chunk + 1) / chunks_);
+    }
+  }
+
+ private:
+  // llama-perplexity scores positions n_ctx/2 to n_ctx-2: each needs a follower within its chunk.
+  int scored_per_chunk() const { return options_.n_ctx - 1 - options_.n_ctx / 2; }
+
+  void decode(int chunk) {
+    llama_memory_clear(llama_get_memory(context_.get()), true);
+    llama_batch batch = llama_batch_init(options_.n_ctx, 0, 1);
+    for (int i = 0; i < options_.n_ctx; ++i) {
+      const bool starts = i == 0 && llama_vocab_get_add_bos(vocab_);
+      batch.token[i] = starts ? llama_vocab_bos(vocab_) : tokens_[static_cast<size_t>(chunk * options_.n_ctx + i)];
+      batch.pos[i] = i;
+      batch.n_seq_id[i] = 1;
+      batch.seq_id[i][0] = 0;
+      batch.logits[i] = i >= options_.n_ctx / 2;
+    }
+    batch.n_tokens = options_.n_ctx;
+    const int status = llama_decode(context_.get(), batch);
+    llama_batch_free(batch);
+    if (status != 0) throw Error("{}: llama.cpp could not evaluate the calibration text", options_.model.string());
+  }
+
+  const QualityOptions& options_;
+  Model model_;
+  Context context_;
+  const llama_vocab* vocab_;
+  std::vector<llama_token> tokens_;
+  int chunks_ = 0;
+};
+
+/// log(sum(exp(logits))), in double precision.
+double log_normalizer(std::span<const float> logits) {
+  const float top = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(static_cast<double>(x - top));
+  return top + std::log(sum);
+}
+
+double kl_divergence(std::span<const float> p, std::span<const float> q) {
+  const double zp = log_normalizer(p), zq = log_normalizer(q);
+  double sum = 0;
+  for (size_t i = 0; i < p.size(); ++i) {
+    const double log_p = p[i] - zp;
+    sum += std::exp(log_p) * (log_p - (q[i] - zq));
+  }
+  return std::max(0.0, sum);  // rounding may leave -1e-16
+}
+
+/// Header of a reference file; then `scored` rows of n_vocab floats in the machine's own order.
+struct ReferenceHeader {
+  char magic[8] = {'h', 'a', 'q', 'a', 'r', 'e', 'f', '1'};
+  int32_t n_ctx = 0, n_vocab = 0, scored = 0, padding = 0;
+  double nll = 0;  ///< mean, in nats
+};
+
+/// The whole file in memory, read by the page.
+class Mapping {
+ public:
+  explicit Mapping(const std::filesystem::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in.read(reinterpret_cast<char*>(&header), sizeof header) || std::memcmp(header.magic, "haqaref1", 8) != 0)
+      throw Error("{}: no reference of quality; measure the reference first", file.string());
+    bytes_ = std::filesystem::file_size(file);
+    if (bytes_ != sizeof header + 4ull * header.n_vocab * header.scored)
+      throw Error("{}: the reference of quality is damaged; delete it and run again", file.string());
+    std::unique_ptr<FILE, int (*)(FILE*)> handle(std::fopen(file.c_str(), "rb"), std::fclose);
+    data_ = handle ? mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, fileno(handle.get()), 0) : MAP_FAILED;
+    if (data_ == MAP_FAILED) throw Error("{}: cannot be mapped into memory", file.string());
+  }
+  ~Mapping() { munmap(data_, bytes_); }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  std::span<const float> row(int position) const {
+    const char* rows = static_cast<const char*>(data_) + sizeof(ReferenceHeader);
+    const size_t width = static_cast<size_t>(header.n_vocab);
+    return {reinterpret_cast<const float*>(rows) + static_cast<size_t>(position) * width, width};
+  }
+  ReferenceHeader header;
+
+ private:
+  void* data_ = MAP_FAILED;
+  size_t bytes_ = 0;
+};
+
+size_t top(std::span<const float> logits) {
+  return static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+}  // namespace
+
+Json measure_reference(const QualityOptions& options, const std::function<void(double)>& progress) {
+  Scorer scorer(options);
+  ReferenceHeader header;
+  header.n_ctx = options.n_ctx;
+  header.n_vocab = scorer.n_vocab();
+  header.scored = scorer.scored();
+  require_space(options.reference.parent_path(), 4ull * header.n_vocab * header.scored, "the reference of quality");
+
+  PendingFile pending(options.reference);
+  std::ofstream out(pending.path(), std::ios::binary);
+  out.write(reinterpret_cast<const char*>(&header), sizeof header);
+  double nll = 0;
+  scorer.run(
+      [&](int, std::span<const float> logits, llama_token next) {
+        out.write(reinterpret_cast<const char*>(logits.data()), static_cast<std::streamsize>(logits.size_bytes()));
+        nll += log_normalizer(logits) - logits[static_cast<size_t>(next)];
+      },
+      progress);
+  header.nll = nll / header.scored;
+  out.seekp(0);
+  out.write(reinterpret_cast<const char*>(&header), sizeof header);
+  out.close();
+  if (!out) throw Error("{}: cannot be written; free some space", options.reference.string());
+  pending.commit();
+  return {{"perplexity", std::exp(header.nll)}, {"tokens", header.scored}, {"chunks", scorer.chunks()}};
+}
+
+Json measure_quality(const QualityOptions& options, const std::function<void(double)>& progress) {
+  const Mapping reference(options.reference);
+  QualityOptions same = options;
+  same.n_ctx = reference.header.n_ctx;
+  same.max_tokens = reference.header.scored;
+  Scorer scorer(same);
+  if (scorer.n_vocab() != reference.header.n_vocab || scorer.scored() != reference.header.scored)
+    throw Error("{}: another vocabulary or text than the reference's", options.model.string());
+
+  double nll = 0, divergence = 0;
+  int same_top = 0;
+  scorer.run(
+      [&](int position, std::span<const float> logits, llama_token next) {
+        const std::span<const float> expected = reference.row(position);
+        nll += log_normalizer(logits) - logits[static_cast<size_t>(next)];
+        divergence += kl_divergence(expected, logits);
+        same_top += top(expected) == top(logits);
+      },
+      progress);
+  const double n = scorer.scored();
+  return {{"perplexity", std::exp(nll / n)},
+          {"perplexity_ratio", std::exp(nll / n - reference.header.nll)},
+          {"kl_divergence", divergence / n},
+          {"same_top", same_top / n},
+          {"tokens", scorer.scored()}};
+}
+
+}  // namespace haqa

@@ -1,0 +1,100 @@
+#include "haqa/report/run_log.h"
+
+#include <fmt/chrono.h>
+
+#include <chrono>
+#include <sstream>
+
+#include "haqa/base/error.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr const char* kLog = "log.jsonl";
+
+fs::path checked_folder(const fs::path& folder, bool fresh) {
+  const bool exists = fs::exists(folder / kLog);
+  if (fresh && exists)
+    throw Error("{}: holds a run already; go on with it by --resume, or choose another folder with --output",
+                folder.string());
+  if (!fresh && !exists) throw Error("{}: holds no run (no {}); name the folder of one", folder.string(), kLog);
+  make_folder(folder);
+  return folder;
+}
+
+}  // namespace
+
+std::string utc_now() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
+}
+
+RunLog RunLog::create(const fs::path& folder) {
+  return RunLog(folder, true);
+}
+
+RunLog RunLog::resume(const fs::path& folder) {
+  return RunLog(folder, false);
+}
+
+RunLog::RunLog(fs::path folder, bool fresh) : folder_(checked_folder(folder, fresh)), file_(folder_ / kLog) {
+  std::istringstream lines(read_file(folder_ / kLog));
+  int number = 0;
+  for (std::string text; std::getline(lines, text);) {
+    ++number;
+    const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!line.is_object() || !line.contains("event"))
+      throw Error("{}:{}: is damaged; start a new run", (folder_ / kLog).string(), number);
+    if (line["event"] == "step") {
+      steps_[line.at("step").get<std::string>()] = line.at("result");
+    } else if (line["event"] == "trial") {
+      trials_.push_back(trial_from_json(line.at("trial")));
+    } else {
+      events_.push_back(line);
+    }
+  }
+}
+
+Json RunLog::once(const std::string& step, const std::function<Json()>& work) {
+  if (!steps_.contains(step)) {
+    steps_[step] = work();
+    append({{"event", "step"}, {"step", step}, {"result", steps_[step]}});
+  }
+  return steps_[step];
+}
+
+void RunLog::add_trial(const Trial& trial) {
+  append({{"event", "trial"}, {"trial", to_json(trial)}});
+  trials_.push_back(trial);
+}
+
+void RunLog::add_event(const std::string& name, const Json& fields) {
+  Json line = {{"event", name}};
+  line.update(fields);
+  append(line);
+  events_.push_back(std::move(line));
+}
+
+std::vector<Json> RunLog::events(const std::string& name) const {
+  std::vector<Json> all;
+  for (const Json& event : events_)
+    if (event["event"] == name) all.push_back(event);
+  return all;
+}
+
+void RunLog::append(Json line) {
+  Json stamped = {{"time", utc_now()}};
+  stamped.update(line);
+  file_.append(to_line(stamped));
+}
+
+Json read_summary(const fs::path& folder) {
+  const fs::path file = folder / "summary.json";
+  if (!fs::exists(file))
+    throw Error("{}: holds no finished run (no summary.json); finish it with haqa run --resume {}", folder.string(),
+                folder.string());
+  return read_json(file);
+}
+
+}  // namespace haqa

@@ -1,0 +1,51 @@
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "haqa/base/file.h"
+#include "haqa/base/json.h"
+#include "haqa/study/trial.h"
+
+namespace haqa {
+
+/// A run's folder and its log.jsonl: everything that happened, a line each, on disk before the next thing begins. A
+/// later process reads it and goes on: steps that finished are not done again.
+class RunLog {
+ public:
+  /// A new run. Throws Error where the folder holds one already or cannot be written.
+  static RunLog create(const std::filesystem::path& folder);
+  /// Goes on with an interrupted one. Throws Error where there is none, or another process works on it.
+  static RunLog resume(const std::filesystem::path& folder);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const std::vector<Trial>& trials() const { return trials_; }  ///< those on disk
+  /// What `step` returned in this run or an earlier part of it; else calls it and records what it returns.
+  Json once(const std::string& step, const std::function<Json()>& work);
+  /// Whether more than the hardware profile was recorded: something that a user would not want to lose.
+  bool has_results() const { return !trials_.empty() || steps_.size() > (steps_.contains("hardware") ? 1u : 0u); }
+
+  void add_trial(const Trial& trial);
+  /// An event that needs no doing again: {"time", "event": name, ...}.
+  void add_event(const std::string& name, const Json& fields);
+  std::vector<Json> events(const std::string& name) const;
+
+ private:
+  RunLog(std::filesystem::path folder, bool fresh);
+  void append(Json line);
+
+  std::filesystem::path folder_;
+  LineFile file_;
+  Json steps_ = Json::object();
+  std::vector<Trial> trials_;
+  std::vector<Json> events_;
+};
+
+/// Reads a run without writing: for `haqa show`. Throws Error where the folder holds no run.
+Json read_summary(const std::filesystem::path& folder);
+
+/// "2026-11-24T08:19:33Z"
+std::string utc_now();
+
+}  // namespace haqa

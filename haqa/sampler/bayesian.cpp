@@ -1,0 +1,93 @@
+#include "haqa/sampler/bayesian.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "haqa/sampler/gaussian_process.h"
+
+namespace haqa {
+namespace {
+
+constexpr int kRandomCandidates = 500, kNeighbours = 500;
+
+/// Complete trials as points and values to maximize, failed ones as points alone.
+struct Evidence {
+  std::vector<std::vector<double>> points, failures;
+  std::vector<double> values;
+
+  Evidence(const Track& track, std::span<const Trial> trials) {
+    for (const Trial& t : trials) {
+      std::vector<double> point = track.space.encode(t.configuration);
+      if (t.value) {
+        points.push_back(std::move(point));
+        values.push_back(track.direction == Direction::maximize ? *t.value : -*t.value);
+      } else {
+        failures.push_back(std::move(point));
+      }
+    }
+  }
+  double best() const { return *std::max_element(values.begin(), values.end()); }
+};
+
+double closeness(const std::vector<double>& a, const std::vector<double>& b) {
+  double squared = 0;
+  for (size_t i = 0; i < a.size(); ++i) squared += (a[i] - b[i]) * (a[i] - b[i]);
+  return std::exp(-squared / (2 * 0.3 * 0.3));
+}
+
+/// Kernel estimate with one virtual success, so that a single failure does not forbid its whole neighbourhood.
+double chance_of_success(const Evidence& evidence, const std::vector<double>& point) {
+  double good = 1, bad = 0;
+  for (const auto& p : evidence.points) good += closeness(p, point);
+  for (const auto& p : evidence.failures) bad += 2 * closeness(p, point);
+  return good / (good + bad);
+}
+
+}  // namespace
+
+std::set<std::string> tried_hashes(const SearchSpace& space, std::span<const Trial> trials) {
+  std::set<std::string> hashes;
+  for (const Trial& t : trials) hashes.insert(space.hash(t.configuration));
+  return hashes;
+}
+
+Proposal BayesianSampler::ask(const Track& track, std::span<const Trial> trials, int) {
+  const Evidence evidence(track, trials);
+  const std::set<std::string> tried = tried_hashes(track.space, trials);
+  const Trial* incumbent = best_trial(trials, track.direction);
+  const bool modelled = evidence.values.size() >= 2;
+  std::optional<GaussianProcess> process;
+  if (modelled) process.emplace(evidence.points, evidence.values, random_);
+
+  Proposal best;
+  double best_score = -std::numeric_limits<double>::infinity();
+  GaussianProcess::Posterior expected;
+  for (int i = 0; i < kRandomCandidates + (incumbent ? kNeighbours : 0); ++i) {
+    Configuration c =
+        i < kRandomCandidates ? track.space.sample(random_) : track.space.neighbour(incumbent->configuration, random_);
+    if (tried.contains(track.space.hash(c))) continue;
+    const std::vector<double> point = track.space.encode(c);
+    const auto posterior = modelled ? process->predict(point) : GaussianProcess::Posterior{};
+    const double gain = modelled ? expected_improvement(posterior, evidence.best()) : 1;
+    if (const double score = gain * chance_of_success(evidence, point); score > best_score) {
+      best_score = score;
+      expected = posterior;
+      best.configuration = std::move(c);
+    }
+    if (!modelled && i >= 50) break;  // nothing to compare by but failures
+  }
+  if (best.configuration.is_null()) best.configuration = track.space.sample(random_);  // all were tried
+  best.proposed_by = "bayesian";
+  const double sign = track.direction == Direction::maximize ? 1 : -1;
+  best.thought = modelled ? fmt::format(
+                                "A Gaussian process over the trials so far expects {:.4g} ± {:.2g} here, the "
+                                "largest expected improvement.",
+                                sign * expected.mean, expected.deviation)
+                          : "Too few trials for a model: a random valid configuration.";
+  return best;
+}
+
+}  // namespace haqa

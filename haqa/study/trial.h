@@ -1,0 +1,50 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "haqa/base/json.h"
+#include "haqa/space/search_space.h"
+
+namespace haqa {
+
+enum class TrialState { complete, failed };
+
+/// Why a trial has no value. Samplers read it: what failed is not tried again.
+enum class FailReason {
+  none,
+  out_of_memory,
+  timed_out,
+  crashed,
+  wrong_result,  ///< an output that cannot be true, such as rubbish instead of numbers
+  quality_loss,  ///< lost more quality than the task allows
+};
+
+/// What an objective says of one configuration.
+struct Outcome {
+  std::optional<double> value;  ///< nothing where the trial failed
+  FailReason reason = FailReason::none;
+  std::string message;            ///< of a failure: one sentence
+  Json metrics = Json::object();  ///< everything else that was measured
+};
+
+struct Trial {
+  int number = 0;  ///< from 0; trial 0 runs the defaults
+  Configuration configuration;
+  TrialState state = TrialState::complete;
+  std::optional<double> value;
+  FailReason reason = FailReason::none;
+  std::string message;
+  Json metrics = Json::object();
+  std::string proposed_by;  ///< "default", "expert", "gpt-4o", "fallback: bayesian", ...
+  std::string thought;      ///< why this configuration, in the proposer's words
+  double propose_s = 0, evaluate_s = 0;
+};
+
+std::string_view to_string(FailReason reason);
+Json to_json(const Trial& trial);
+/// Throws Error naming what is missing or of the wrong type.
+Trial trial_from_json(const Json& json);
+
+}  // namespace haqa

@@ -1,0 +1,324 @@
+#include "haqa/worker/process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "haqa/base/bytes.h"
+#include "haqa/base/error.h"
+
+namespace haqa {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr size_t kErrorsKept = 64 * 1024;
+
+// A signal handler can reach nothing but globals; everything else of this file is passed around.
+std::atomic<bool> interrupt_seen{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void on_signal(int) {
+  // The second Ctrl-C ends the program at once, should anything hang.
+  if (interrupt_seen.exchange(true)) _exit(130);
+}
+
+class Fd {
+ public:
+  explicit Fd(int fd = -1) : fd_(fd) {}
+  ~Fd() { reset(); }
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    reset(std::exchange(other.fd_, -1));
+    return *this;
+  }
+  void reset(int fd = -1) {
+    if (fd_ >= 0) close(fd_);
+    fd_ = fd;
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+struct Pipe {
+  Fd read, write;
+};
+
+Pipe make_pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw Error("cannot make a pipe: {}; too many open files?", std::strerror(errno));
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+/// Everything the child needs, made before fork(): between fork and exec only async-signal-safe calls are allowed.
+struct ChildPlan {
+  std::vector<char*> argv, environment;
+  std::vector<std::string> texts;
+  int in = -1, out = -1, err = -1, failure = -1;
+  pid_t parent = 0;
+};
+
+ChildPlan plan_child(const Command& command) {
+  ChildPlan plan;
+  for (const std::string& word : command.argv) plan.argv.push_back(const_cast<char*>(word.c_str()));
+  plan.argv.push_back(nullptr);
+  for (const auto& [name, value] : command.environment) plan.texts.push_back(name + "=" + value);
+  for (const std::string& text : plan.texts) plan.environment.push_back(const_cast<char*>(text.c_str()));
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string_view text = *entry;
+    const auto replaced = [&](const auto& pair) { return text.starts_with(pair.first + "="); };
+    if (std::none_of(command.environment.begin(), command.environment.end(), replaced))
+      plan.environment.push_back(*entry);
+  }
+  plan.environment.push_back(nullptr);
+  plan.parent = getpid();
+  return plan;
+}
+
+[[noreturn]] void run_child(const ChildPlan& plan) {
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != plan.parent) _exit(127);  // the parent died before prctl took hold
+  signal(SIGPIPE, SIG_DFL);
+  signal(SIGINT, SIG_DFL);
+  signal(SIGTERM, SIG_DFL);
+  dup2(plan.in, 0);
+  dup2(plan.out, 1);
+  dup2(plan.err, 2);
+  execvpe(plan.argv[0], plan.argv.data(), plan.environment.data());
+  const int code = errno;
+  [[maybe_unused]] const ssize_t n = write(plan.failure, &code, sizeof code);
+  _exit(127);
+}
+
+/// Forks and execs. Throws Error where the program cannot be started.
+pid_t spawn(const Command& command, int in, int out, int err) {
+  Pipe failure = make_pipe();
+  ChildPlan plan = plan_child(command);
+  plan.in = in;
+  plan.out = out;
+  plan.err = err;
+  plan.failure = failure.write.get();
+  const pid_t pid = fork();
+  if (pid < 0) throw Error("cannot start {}: {}", command.argv[0], std::strerror(errno));
+  if (pid == 0) run_child(plan);
+  setpgid(pid, pid);  // both sides set it, so that neither runs before it is so
+  failure.write.reset();
+  int code = 0;
+  if (read(failure.read.get(), &code, sizeof code) == sizeof code) {
+    waitpid(pid, nullptr, 0);
+    throw Error("cannot start {}: {}; is it built, and named rightly?", command.argv[0], std::strerror(code));
+  }
+  return pid;
+}
+
+uint64_t resident_bytes(pid_t pid) {
+  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
+  uint64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+/// One running child: its pipes, and what has been read of them.
+class Child {
+ public:
+  Child(const Command& command, const std::function<void(std::string_view)>& on_line)
+      : command_(command), on_line_(on_line), start_(Clock::now()) {
+    Pipe in = make_pipe(), out = make_pipe(), err = make_pipe();
+    pid_ = spawn(command, in.read.get(), out.write.get(), err.write.get());
+    in_ = std::move(in.write);
+    out_ = std::move(out.read);
+    err_ = std::move(err.read);
+    for (const int fd : {in_.get(), out_.get(), err_.get()}) fcntl(fd, F_SETFL, O_NONBLOCK);
+    if (command.input.empty()) in_.reset();
+  }
+  ~Child() {
+    if (pid_ > 0) {
+      kill(-pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  ProcessResult run() {
+    while (!finished()) {
+      wait_for_output();
+      check_interrupted();
+      enforce_limits();
+    }
+    drain(out_, true);
+    drain(err_, false);
+    if (on_line_ && !line_.empty()) on_line_(line_);
+    result_.seconds = elapsed();
+    return std::move(result_);
+  }
+
+ private:
+  double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+  void wait_for_output() {
+    std::array<pollfd, 3> fds = {{{out_.get(), POLLIN, 0}, {err_.get(), POLLIN, 0}, {in_.get(), POLLOUT, 0}}};
+    poll(fds.data(), fds.size(), 20);
+    if (fds[0].revents) drain(out_, true);
+    if (fds[1].revents) drain(err_, false);
+    if (fds[2].revents) feed();
+  }
+
+  void feed() {
+    const ssize_t n = write(in_.get(), command_.input.data() + fed_, command_.input.size() - fed_);
+    if (n > 0) fed_ += static_cast<size_t>(n);
+    if (fed_ == command_.input.size() || (n < 0 && errno != EAGAIN && errno != EINTR)) in_.reset();
+  }
+
+  void drain(Fd& fd, bool is_output) {
+    std::array<char, 65536> buffer;
+    ssize_t n = 0;
+    while (fd.get() >= 0 && (n = read(fd.get(), buffer.data(), buffer.size())) > 0) {
+      const std::string_view text(buffer.data(), static_cast<size_t>(n));
+      is_output ? take_output(text) : take_errors(text);
+    }
+    if (n == 0) fd.reset();
+  }
+
+  void take_output(std::string_view text) {
+    if (!on_line_) {
+      result_.output += text;
+      return;
+    }
+    line_ += text;
+    size_t begin = 0;
+    for (size_t end; (end = line_.find('\n', begin)) != std::string::npos; begin = end + 1)
+      on_line_(std::string_view(line_).substr(begin, end - begin));
+    line_.erase(0, begin);
+  }
+
+  void take_errors(std::string_view text) {
+    result_.errors += text;
+    if (result_.errors.size() > kErrorsKept) result_.errors.erase(0, result_.errors.size() - kErrorsKept);
+  }
+
+  void enforce_limits() {
+    result_.peak_bytes = std::max(result_.peak_bytes, resident_bytes(pid_));
+    if (command_.timeout_s > 0 && elapsed() > command_.timeout_s) stop(ProcessEnd::timed_out);
+    if (command_.memory_bytes > 0 && result_.peak_bytes > command_.memory_bytes) stop(ProcessEnd::out_of_memory);
+  }
+
+  void stop(ProcessEnd end) {
+    if (result_.end != ProcessEnd::exited) return;
+    result_.end = end;
+    kill(-pid_, SIGKILL);
+  }
+
+  /// Reaps the child; its grandchildren go with it.
+  bool finished() {
+    int status = 0;
+    if (waitpid(pid_, &status, WNOHANG) != pid_) return false;
+    kill(-pid_, SIGKILL);
+    pid_ = -1;
+    if (result_.end == ProcessEnd::exited && WIFSIGNALED(status)) result_.end = ProcessEnd::signalled;
+    result_.code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    return true;
+  }
+
+  const Command& command_;
+  const std::function<void(std::string_view)>& on_line_;
+  Clock::time_point start_;
+  pid_t pid_ = -1;
+  Fd in_, out_, err_;
+  size_t fed_ = 0;
+  std::string line_;
+  ProcessResult result_;
+};
+
+/// The last line that says what went wrong, else the last line.
+std::string telling_line(const std::string& errors) {
+  std::istringstream lines(errors);
+  std::string line, last, telling;
+  while (std::getline(lines, line)) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    last = line;
+    for (const char* word : {"error", "Error", "ERROR", "failed", "assert", "ASSERT", "abort"})
+      if (line.find(word) != std::string::npos) telling = line;
+  }
+  const std::string& chosen = telling.empty() ? last : telling;
+  return chosen.size() <= 300 ? chosen : chosen.substr(0, 297) + "...";
+}
+
+}  // namespace
+
+std::string ProcessResult::describe() const {
+  std::string state;
+  switch (end) {
+    case ProcessEnd::exited:
+      state = fmt::format("exit status {}", code);
+      break;
+    case ProcessEnd::signalled:
+      state = fmt::format("ended by signal {} ({})", code, strsignal(code));
+      break;
+    case ProcessEnd::timed_out:
+      return fmt::format("no result after {}", format_seconds(seconds));
+    case ProcessEnd::out_of_memory:
+      return fmt::format("used {} of memory, above its limit", format_bytes(peak_bytes));
+  }
+  const std::string line = telling_line(errors);
+  return line.empty() ? state : state + ": " + line;
+}
+
+ProcessResult run_process(const Command& command, const std::function<void(std::string_view)>& on_line) {
+  check_interrupted();
+  return Child(command, on_line).run();
+}
+
+BackgroundProcess::BackgroundProcess(const Command& command, const std::filesystem::path& log) {
+  Fd out(open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)),
+      in(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (out.get() < 0) throw Error("{}: cannot write: {}", log.string(), std::strerror(errno));
+  pid_ = spawn(command, in.get(), out.get(), out.get());
+}
+
+BackgroundProcess::~BackgroundProcess() {
+  if (pid_ <= 0) return;
+  kill(-pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+}
+
+bool BackgroundProcess::running() {
+  if (pid_ > 0 && waitpid(pid_, nullptr, WNOHANG) == pid_) {
+    kill(-pid_, SIGKILL);
+    pid_ = -1;
+  }
+  return pid_ > 0;
+}
+
+void install_interrupt_handler() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;  // without SA_RESTART, so that reads from a terminal return
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+bool interrupted() {
+  return interrupt_seen;
+}
+
+void check_interrupted() {
+  if (interrupt_seen) throw Interrupted("interrupted");
+}
+
+}  // namespace haqa

@@ -1,0 +1,69 @@
+#include "haqa/worker/worker.h"
+
+#include <cstdio>
+#include <iostream>
+#include <optional>
+
+#include "haqa/base/file.h"
+
+namespace haqa {
+namespace {
+
+/// What a worker's lines add up to.
+struct Conversation {
+  std::optional<Json> result;
+  std::string error, rubbish;
+
+  void take(std::string_view line, const std::function<void(double)>& on_progress) {
+    const Json message = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const Json event = message.is_object() ? message.value("event", Json()) : Json();
+    if (event == "progress" && message.value("share", Json()).is_number()) {
+      if (on_progress) on_progress(message["share"]);
+    } else if (event == "result") {
+      result = message;
+      result->erase("event");
+    } else if (event == "error" && message.value("message", Json()).is_string()) {
+      error = message["message"];
+    } else if (rubbish.empty() && !line.empty()) {
+      rubbish = line.substr(0, 120);
+    }
+  }
+};
+
+}  // namespace
+
+Json call_worker(const std::string& program, const Json& request, const WorkerLimits& limits,
+                 const std::function<void(double)>& on_progress) {
+  Command command{{(program_folder() / program).string()}};
+  command.input = to_line(request) + "\n";
+  command.timeout_s = limits.timeout_s;
+  command.memory_bytes = limits.memory_bytes;
+  Conversation talk;
+  const ProcessResult process = run_process(command, [&](std::string_view line) { talk.take(line, on_progress); });
+  if (!talk.error.empty()) throw WorkerError(ProcessEnd::exited, talk.error);
+  if (!process.ok()) throw WorkerError(process.end, fmt::format("{} failed: {}", program, process.describe()));
+  if (!talk.result) {
+    const std::string seen = talk.rubbish.empty() ? "nothing" : "\"" + talk.rubbish + "\"";
+    throw WorkerError(process.end, fmt::format("{} gave no result but {}", program, seen));
+  }
+  return *talk.result;
+}
+
+int serve_worker(const WorkerHandler& handle) {
+  const auto say = [](const Json& message) { std::cout << to_line(message) << '\n' << std::flush; };
+  try {
+    std::string line;
+    std::getline(std::cin, line);
+    const Json request = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!request.is_object()) throw Error("this program answers haqa: one JSON object on its standard input");
+    Json result = {{"event", "result"}};
+    result.update(handle(request, [&](double share) { say({{"event", "progress"}, {"share", share}}); }));
+    say(result);
+    return 0;
+  } catch (const std::exception& e) {
+    say({{"event", "error"}, {"message", e.what()}});
+    return 1;
+  }
+}
+
+}  // namespace haqa

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Installs what HAQA builds with: Debian packages, and llama.cpp built once from its pinned source.
+#   ./setup.sh          installs and builds what is missing; quick when nothing is
+#   ./setup.sh --path   prints where this machine's build of llama.cpp lies, and does nothing else
+# HAQA_LLAMA_CPP=DIR    use a llama.cpp you built (DIR holds include/ and build/bin) instead of the pinned one
+# HAQA_CACHE=DIR        where the build is kept (default: ~/.cache/haqa)
+# Safe to interrupt and to run again: every step leaves its result whole or not at all.
+set -euo pipefail
+
+PACKAGES=(build-essential cmake ninja-build python3 python3-venv
+  nlohmann-json3-dev libvalijson-dev libyaml-cpp-dev libcli11-dev libfmt-dev
+  libcurl4-openssl-dev libeigen3-dev libhwloc-dev ocl-icd-opencl-dev pocl-opencl-icd
+  libjs-chart.js libgtest-dev libgmock-dev)
+LLAMA_PACKAGE=llama-cpp-python # its source distribution carries llama.cpp in vendor/
+LLAMA_PACKAGE_VERSION=0.3.36
+LLAMA_SHA256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
+LLAMA_VERSION=0.5.0
+LLAMA_TARGETS=(llama llama-bench llama-server llama-cli llama-quantize llama-perplexity)
+LLAMA_OPTIONS=(-DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_NUMBER=1
+  -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+
+# llama.cpp is compiled for the machine's own instruction set, so a home folder shared by several machines
+# needs one build for each.
+llama_dir() {
+  local cpu
+  cpu=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2 | sha256sum | cut -c1-8)
+  echo "${HAQA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/haqa}/llama.cpp-$LLAMA_VERSION-${LLAMA_SHA256:0:8}-$(uname -m)-$cpu"
+}
+
+install_packages() {
+  command -v dpkg-query >/dev/null || { say "no dpkg here: install the counterparts of: ${PACKAGES[*]}"; return; }
+  local missing=() package root=()
+  for package in "${PACKAGES[@]}"; do
+    [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == *'ok installed' ]] || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  if ((EUID)); then
+    command -v sudo >/dev/null || fail "these packages are missing and there is no sudo; as root run: apt-get install ${missing[*]}"
+    root=(sudo)
+  fi
+  say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+  "${root[@]}" apt-get update -qq || say 'apt-get update failed; trying with the lists at hand'
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+    </dev/null >/dev/null || fail "apt-get could not install: ${missing[*]}; see its message above"
+}
+
+# Unpacks llama.cpp's source into $1/source. pip checks the download against the pinned hash.
+fetch_llama() {
+  local dir=$1 part
+  [[ ! -d $dir/source ]] || return 0
+  say "fetching llama.cpp $LLAMA_VERSION ($LLAMA_PACKAGE $LLAMA_PACKAGE_VERSION, 73 MB)"
+  part=$(mktemp -d "$dir/fetch.XXXXXX")
+  # Debian's Python refuses to install outside a virtual environment; downloading prepares metadata, which installs.
+  [[ -x $dir/venv/bin/pip ]] || python3 -m venv "$dir/venv" || fail 'python3 -m venv failed; install python3-venv'
+  echo "$LLAMA_PACKAGE==$LLAMA_PACKAGE_VERSION --hash=sha256:$LLAMA_SHA256" >"$part/requirements.txt"
+  "$dir/venv/bin/pip" download -q --disable-pip-version-check --no-deps --no-binary "$LLAMA_PACKAGE" --require-hashes \
+    -d "$part" -r "$part/requirements.txt" ||
+    fail "pip could not download $LLAMA_PACKAGE $LLAMA_PACKAGE_VERSION; check the network, or set HAQA_LLAMA_CPP=DIR to a llama.cpp of yours"
+  tar -xzf "$part"/*.tar.gz -C "$part" --strip-components=3 --wildcards '*/vendor/llama.cpp'
+  rm "$part"/*.tar.gz
+  mv "$part" "$dir/source"
+}
+
+build_llama() {
+  local dir=$1
+  [[ ! -e $dir/complete ]] || return 0
+  mkdir -p "$dir"
+  exec 9>"$dir/lock"
+  flock 9 # two set-ups at once: the second waits and finds the work done
+  [[ ! -e $dir/complete ]] || return 0
+  fetch_llama "$dir"
+  say "building llama.cpp $LLAMA_VERSION into $dir (once; about 8 minutes on two cores)"
+  cmake -S "$dir/source" -B "$dir/build" -G Ninja "${LLAMA_OPTIONS[@]}" >"$dir/build.log" 2>&1 ||
+    { tail -20 "$dir/build.log" >&2; fail "cmake could not configure llama.cpp; the whole log is $dir/build.log"; }
+  NINJA_STATUS='%f %t ' cmake --build "$dir/build" --target "${LLAMA_TARGETS[@]}" 2>&1 | tee -a "$dir/build.log" | show_progress ||
+    { tail -20 "$dir/build.log" >&2; fail "llama.cpp did not build; the whole log is $dir/build.log"; }
+  mkdir -p "$dir/include"
+  cp "$dir"/source/include/*.h "$dir"/source/ggml/include/*.h "$dir/include/"
+  touch "$dir/complete"
+}
+
+# Reads ninja's "finished total step" lines: one line that changes on a terminal, a line every tenth otherwise.
+show_progress() {
+  local finished total rest last=-1 start=$SECONDS
+  while read -r finished total rest; do
+    [[ $finished =~ ^[0-9]+$ && $total =~ ^[0-9]+$ ]] && ((total)) || continue
+    if [[ -t 2 ]]; then
+      printf '\rsetup: llama.cpp %3d %%, %d s left ' $((100 * finished / total)) \
+        $((finished ? (SECONDS - start) * (total - finished) / finished : 0)) >&2
+    elif ((10 * finished / total > last)); then
+      last=$((10 * finished / total))
+      say "llama.cpp ${last}0 %"
+    fi
+  done
+  [[ ! -t 2 ]] || echo >&2
+}
+
+dir=${HAQA_LLAMA_CPP:-$(llama_dir)}
+if [[ ${1-} == --path ]]; then
+  echo "$dir"
+  exit
+fi
+install_packages
+if [[ ${HAQA_LLAMA_CPP-} ]]; then
+  [[ -e $dir/build/bin/llama-bench ]] || fail "HAQA_LLAMA_CPP=$dir holds no build/bin/llama-bench; build llama.cpp there first"
+else
+  build_llama "$dir"
+fi
