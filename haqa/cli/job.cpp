@@ -128,7 +128,7 @@ void Job::measure_bit_widths() {
 void Job::ask_bit_width() {
   // The expert's opinion is the prediction itself; `self` has no model to run before one is chosen.
   const bool has_opinion = task_.agent.provider != "expert" && task_.agent.provider != "self";
-  if (!has_opinion && task_.agent.replay.empty()) return;
+  if (!has_opinion) return;
   agent_choice_ = log_.once("agent_bit_width", [&] {
     const Proposal p = ask(bit_width_track(), 1);
     return Json{{"bit_width", p.configuration["bit_width"]}, {"thought", p.thought}, {"proposed_by", p.proposed_by}};
@@ -166,6 +166,7 @@ void Job::tune() {
   StudyOptions options;
   options.rounds = task_.rounds;
   options.on_proposal = [&](int number, const Proposal&) {
+    provider().suspend();  // a model of its own would take memory from what is measured
     progress_.step(fmt::format("round {} of {}", number + 1, task_.rounds));
   };
   options.on_trial = [&](const Trial& t) {
@@ -321,6 +322,7 @@ ChatProvider& Job::provider() {
     options.model = model_file(gguf_type_);
     options.log = log_.folder() / "llama-server.log";
     options.endpoint = task_.agent.endpoint;
+    options.n_ctx = task_.agent.history.token_budget;
     inner = make_self_provider(options);
   } else if (task_.agent.provider == "manual") {
     inner = make_manual_provider(log_.folder());

@@ -278,7 +278,7 @@ ggml_type kv_cache_type(std::string_view name) {
   for (const ggml_type type : types) {
     if (names.emplace_back(ggml_type_name(type)) == name) return type;
   }
-  throw UsageError("'{}' is no type of llama.cpp's KV cache; choose one of {}", printable(name),
+  throw UsageError("'{}' is no type of llama.cpp's KV cache; choose one of {}", printable_name(name),
                    fmt::join(names, ", "));
 }
 

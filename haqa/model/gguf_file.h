@@ -42,7 +42,7 @@ class GgufFile {
 };
 
 /// At most 100 characters, control characters and broken UTF-8 replaced: names from files go into messages and JSON.
-std::string printable(std::string_view text);
+std::string printable_name(std::string_view text);
 
 /// ggml's type of a name in capitals ("Q4_K"). Throws UsageError.
 enum ggml_type ggml_type_named(std::string_view name);

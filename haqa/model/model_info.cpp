@@ -145,7 +145,7 @@ ModelInfo read_model(const fs::path& file) {
   m.file = file;
   m.architecture = gguf.text("general.architecture");
   m.name = gguf.text("general.name");
-  if (m.name.empty()) m.name = printable(file.stem().string());
+  if (m.name.empty()) m.name = printable_name(file.stem().string());
   read_sizes(gguf, m);
   m.tensors = gguf.tensors();
 
@@ -173,7 +173,7 @@ std::vector<std::string> architecture_names() {
 ModelInfo architecture(std::string_view name) {
   const std::vector<std::string> names = architecture_names();
   if (std::find(names.begin(), names.end(), name) == names.end())
-    throw UsageError("'{}' is no known model; known are {}", printable(name), fmt::join(names, ", "));
+    throw UsageError("'{}' is no known model; known are {}", printable_name(name), fmt::join(names, ", "));
   const fs::path file = data_folder() / "architectures" / (std::string(name) + ".json");
   const Json json = read_json(file);
   ModelInfo m;

@@ -120,9 +120,8 @@ std::string script_code(std::string_view code) {
     out += code[i];
     if (code[i] != '<') continue;
     const std::string_view word = rest.substr(0, 7);
-    const bool ends = std::equal(word.begin(), word.end(), "/script", [](char a, char b) {
-      return std::tolower(static_cast<unsigned char>(a)) == b;
-    });
+    const bool ends = std::equal(word.begin(), word.end(), "/script",
+                                 [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; });
     if ((word.size() == 7 && ends) || rest.starts_with("!--")) out += '\\';
   }
   return out;

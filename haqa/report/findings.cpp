@@ -86,8 +86,8 @@ std::string first_sentence(const Answer& a, const Part& summary) {
 
 std::string no_better_sentence(const Answer& a, const Part& summary, const std::vector<Round>& rounds) {
   if (!a.speedup)
-    return fmt::format("No faster configuration was found in {} round{}: llama.cpp's defaults are kept.",
-                       rounds.size(), rounds.size() == 1 ? "" : "s");
+    return fmt::format("No faster configuration was found in {} round{}: llama.cpp's defaults are kept.", rounds.size(),
+                       rounds.size() == 1 ? "" : "s");
   const auto trial = summary["verification"]["trial"].count();
   const std::string which = trial ? fmt::format("the best, of round {},", *trial + 1) : "the best";
   return fmt::format("Not confirmed: when verified anew, {} was no better than the defaults, which are kept: {}.",
@@ -97,7 +97,8 @@ std::string no_better_sentence(const Answer& a, const Part& summary, const std::
 std::string unverified_sentence(const Part& summary, const std::vector<Round>& rounds) {
   const Round* best = best_round(rounds, maximizes(summary));
   if (!best && rounds.empty()) return "The run ended before the tuning began.";
-  if (!best) return fmt::format("None of the {} configurations tried ran, not even llama.cpp's defaults.", rounds.size());
+  if (!best)
+    return fmt::format("None of the {} configurations tried ran, not even llama.cpp's defaults.", rounds.size());
   if (best->number == 1) return "The run ended before a faster configuration was found.";
   return fmt::format(
       "The run ended before its best round, {}, at {} times the defaults' speed, could be verified: as the highest of "
@@ -164,7 +165,8 @@ std::string bandwidth_text(const Part& hardware) {
     const auto rate = entry["bytes_per_s"].positive();
     const auto threads = entry["threads"].count();
     if (!rate) continue;
-    const std::string with = threads && *threads > 0 ? fmt::format(" with {} thread{}", *threads, *threads == 1 ? "" : "s") : "";
+    const std::string with =
+        threads && *threads > 0 ? fmt::format(" with {} thread{}", *threads, *threads == 1 ? "" : "s") : "";
     all.push_back(fmt::format("{} GB/s{}", figure(*rate / 1e9), with));
   }
   return joined(all);
@@ -275,8 +277,10 @@ Part measured(const Part& summary) {
   const Part fresh = verification[verification["confirmed"].is(true) ? "winner" : "default"];
   if (!fresh.is_missing()) return fresh;
   for (const Part& trial : summary["trials"].list())  // the first runs the defaults
-    if (const Part metrics = trial["metrics"]; metrics["tokens_per_s"].positive()) return metrics;
-    else break;
+    if (const Part metrics = trial["metrics"]; metrics["tokens_per_s"].positive())
+      return metrics;
+    else
+      break;
   return decided_row(summary, summary["bit_widths"])["measured"];
 }
 
@@ -370,11 +374,13 @@ Table bit_width_table(const Part& summary) {
     const auto perplexity = q["perplexity_ratio"].positive(), same = q["same_top"].number();
     const bool is_chosen = !chosen.empty() && row["bit_width"].text() == chosen;
     t.rows.push_back({format_name(row), figure(row["predicted_tokens_per_s"].positive(), ""),
-                      figure(m["generate_tokens_per_s"].positive(), ""), figure(m["prompt_tokens_per_s"].positive(), ""),
-                      figure(m["tokens_per_s"].positive(), ""), amount(m["peak_bytes"].bytes()),
-                      perplexity ? percent_change(*perplexity) : "", figure(q["kl_divergence"].number(), ""),
-                      same ? fmt::format("{:.1f} %", 100 * *same) : "",
-                      is_chosen ? "chosen" : row["refused"].text().empty() ? "" : "out"});
+                      figure(m["generate_tokens_per_s"].positive(), ""),
+                      figure(m["prompt_tokens_per_s"].positive(), ""), figure(m["tokens_per_s"].positive(), ""),
+                      amount(m["peak_bytes"].bytes()), perplexity ? percent_change(*perplexity) : "",
+                      figure(q["kl_divergence"].number(), ""), same ? fmt::format("{:.1f} %", 100 * *same) : "",
+                      is_chosen                       ? "chosen"
+                      : row["refused"].text().empty() ? ""
+                                                      : "out"});
   }
   return t.shown();
 }

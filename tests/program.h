@@ -1,0 +1,69 @@
+#pragma once
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "haqa/base/file.h"
+#include "haqa/base/json.h"
+#include "haqa/model/make_model.h"
+#include "haqa/worker/process.h"
+
+namespace haqa {
+
+/// A folder of its own for each test, with a tiny model and the means to run haqa in it.
+class ProgramTest : public testing::Test {
+ protected:
+  ProgramTest() {
+    std::string name = (std::filesystem::temp_directory_path() / "haqa-test-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+    make_model(model_shape("tiny"), default_vocabulary(), 1, folder_ / "tiny-f16.gguf");
+  }
+  ~ProgramTest() override { std::filesystem::remove_all(folder_); }
+
+  /// The environment holds nothing that could reach a real provider.
+  Command haqa(std::vector<std::string> arguments) const {
+    Command command;
+    command.argv = {HAQA_BIN_DIR "/haqa"};
+    command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+    command.environment = {{"HAQA_CACHE", (folder_ / "cache").string()},
+                           {"HAQA_BASE_URL", ""},
+                           {"HAQA_MODEL", ""},
+                           {"HAQA_API_KEY", ""},
+                           {"OPENAI_BASE_URL", ""},
+                           {"OPENAI_API_KEY", ""}};
+    command.timeout_s = 300;
+    return command;
+  }
+  ProcessResult run(std::vector<std::string> arguments) const { return run_process(haqa(std::move(arguments))); }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(folder_ / name, std::ios::binary) << content;
+    return path(name);
+  }
+  /// A task that takes seconds; `more` is added to it.
+  std::string task(const std::string& more = "", int rounds = 3) const {
+    return write("task.yaml",
+                 "model: tiny-f16.gguf\ncontext: 64\nprompt_tokens: 16\ngenerate_tokens: 8\n"
+                 "repetitions: 2\ntuning: {rounds: " +
+                     std::to_string(rounds) + ", pairs: 1, confirm_pairs: 2}\n" + more);
+  }
+  /// Everything below the folder but the model and the cache: what a failed command left behind.
+  std::vector<std::string> left_behind() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_)) {
+      const std::string name = std::filesystem::relative(entry.path(), folder_).string();
+      if (name != "tiny-f16.gguf" && name != "task.yaml" && !name.starts_with("cache")) names.push_back(name);
+    }
+    return names;
+  }
+
+  std::filesystem::path folder_;
+};
+
+}  // namespace haqa

@@ -1,0 +1,284 @@
+#include "tests/program.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <sstream>
+#include <thread>
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+int count_lines(const std::string& text) {
+  return static_cast<int>(std::count(text.begin(), text.end(), '\n'));
+}
+
+/// Trials in a log that another process is writing.
+int trials_in(const fs::path& log) {
+  std::ifstream in(log);
+  int n = 0;
+  for (std::string line; std::getline(in, line);) n += line.find("\"event\":\"trial\"") != std::string::npos;
+  return n;
+}
+
+bool wait_until(const std::function<bool()>& condition) {
+  for (int i = 0; i < 3000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  return condition();
+}
+
+TEST_F(ProgramTest, MainJobLeavesAVerifiedBundle) {
+  const ProcessResult r = run({"run", task("memory_limit: 125MB\n"), "--output", path("run"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output);
+  EXPECT_EQ(summary["trials"].size(), 3u);
+  EXPECT_EQ(summary["trials"][0]["proposed_by"], "default");
+  EXPECT_EQ(summary["trials"][0]["value"], 1.0);
+  EXPECT_EQ(summary["trials"][1]["proposed_by"], "expert");
+  EXPECT_EQ(summary["bit_widths"][0]["bit_width"], "fp16");
+  EXPECT_FALSE(summary["bit_widths"][0]["fits"]);
+  EXPECT_THAT(summary["bit_widths"][0]["refused"].get<std::string>(), HasSubstr("more than the limit"));
+  EXPECT_EQ(summary["decision"]["basis"], "measurement");
+  EXPECT_TRUE(summary["verification"].contains("confirmed"));
+  for (const char* name : {"log.jsonl", "transcript.jsonl", "summary.json", "report.html", "suggestions.md",
+                           "bundle/launch.sh", "bundle/profile.json"})
+    EXPECT_TRUE(fs::exists(folder_ / "run" / name)) << name;
+  EXPECT_FALSE(fs::exists(folder_ / "run/models"));
+  const fs::path bundle = folder_ / "run/bundle" / summary["bundle"]["model"].get<std::string>();
+  EXPECT_EQ(fs::file_size(bundle), summary["bundle"]["bytes"].get<uintmax_t>());
+  const ProcessResult shown = run({"show", path("run")});
+  ASSERT_TRUE(shown.ok());
+  EXPECT_THAT(shown.output, HasSubstr(summary["decision"]["gguf_type"].get<std::string>()));
+}
+
+/// Tokens that the bundled server answers with: the launch script is what a user runs.
+TEST_F(ProgramTest, LaunchScriptServesTheModelFromAMovedFolder) {
+  ASSERT_TRUE(run({"run", task("", 1), "--output", path("run"), "--quiet"}).ok());
+  fs::rename(folder_ / "run/bundle", folder_ / "moved bundle");
+  BackgroundProcess server({{path("moved bundle/launch.sh"), "--port", "18473"},
+                            {{"LLAMA_SERVER", (llama_bin_folder() / "llama-server").string()}}},
+                           folder_ / "server.log");
+  const auto healthy = [] {
+    return run_process({{"/bin/bash", "-c",
+                         "exec 3<>/dev/tcp/127.0.0.1/18473 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' "
+                         ">&3 && grep -q '\"ok\"' <&3"}})
+        .ok();
+  };
+  EXPECT_TRUE(wait_until([&] { return healthy() || !server.running(); }));
+  EXPECT_TRUE(server.running()) << read_file(folder_ / "server.log");
+}
+
+TEST_F(ProgramTest, KilledRunGoesOnWithoutLosingATrial) {
+  const Command command = haqa({"run", task("", 6), "--output", path("run")});
+  const fs::path log = folder_ / "run/log.jsonl";
+  {
+    BackgroundProcess first(command, folder_ / "first.log");
+    ASSERT_TRUE(wait_until([&] { return trials_in(log) >= 2 || !first.running(); }));
+    ASSERT_TRUE(first.running()) << read_file(folder_ / "first.log");
+    kill(first.pid(), SIGKILL);
+  }
+  const std::string before = read_file(log);
+  const int kept = trials_in(log);
+  const ProcessResult r = run({"run", "--resume", path("run"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output);
+  EXPECT_EQ(summary["trials"].size(), 6u);
+  EXPECT_GE(kept, 2);
+  // The old log is a prefix of the new one, but for a line that was cut off by the kill.
+  const std::string whole = before.substr(0, before.rfind('\n') + 1);
+  EXPECT_EQ(read_file(log).substr(0, whole.size()), whole);
+  EXPECT_EQ(run({"run", "--resume", path("run"), "--json"}).output, r.output) << "a finished run is only shown";
+}
+
+TEST_F(ProgramTest, CtrlCEndsWithItsOwnStatusAndSaysHowToGoOn) {
+  const fs::path errors = folder_ / "errors.txt";
+  Command shell{{"/bin/bash", "-c", "exec \"$@\" 2>" + errors.string(), "sh"}};
+  const Command command = haqa({"run", task("", 50), "--output", path("run")});
+  shell.argv.insert(shell.argv.end(), command.argv.begin(), command.argv.end());
+  shell.environment = command.environment;
+  std::thread interrupter([&] {
+    wait_until([&] { return trials_in(folder_ / "run/log.jsonl") >= 1; });
+    run_process({{"pkill", "-INT", "-f", path("run")}});
+  });
+  const ProcessResult r = run_process(shell);
+  interrupter.join();
+  EXPECT_EQ(r.end, ProcessEnd::exited);
+  EXPECT_EQ(r.code, 130);
+  EXPECT_THAT(read_file(errors), HasSubstr("haqa run --resume " + path("run")));
+  EXPECT_FALSE(run_process({{"pgrep", "-f", path("tiny-f16.gguf")}}).ok()) << "llama-bench goes with haqa";
+}
+
+TEST_F(ProgramTest, PlansForADeviceThatIsNotHere) {
+  const ProcessResult r = run({"run", task("device: adreno-740\n"), "--output", path("run"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output);
+  EXPECT_EQ(summary["decision"]["basis"], "prediction");
+  EXPECT_TRUE(summary["trials"].empty());
+  EXPECT_TRUE(summary["bit_widths"][0]["measured"].is_null());
+  EXPECT_TRUE(fs::exists(folder_ / "run/bundle/launch.sh"));
+}
+
+TEST_F(ProgramTest, RefusesAFormatThatLosesTooMuchQuality) {
+  const ProcessResult r =
+      run({"run", task("bit_widths: [int4]\nmax_quality_loss: 0\n"), "--output", path("run"), "--quiet"});
+  // Random weights: whether int4 raises or lowers the perplexity is chance; only a rise may be refused.
+  if (r.ok()) {
+    const Json summary = read_json(folder_ / "run/summary.json");
+    EXPECT_LE(summary["bit_widths"][0]["quality"]["perplexity_ratio"].get<double>(), 1.0);
+  } else {
+    EXPECT_THAT(r.errors, HasSubstr("raises the perplexity by"));
+  }
+}
+
+TEST_F(ProgramTest, MemoryTableHasItsDocumentedKeys) {
+  const ProcessResult r = run({"memory", "--arch", "llama2-13b", "--limit", "12GB", "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json rows = Json::parse(r.output);
+  ASSERT_EQ(rows.size(), 3u);
+  for (const char* key :
+       {"bit_width", "gguf_type", "weights_bytes", "kv_cache_bytes", "compute_bytes", "total_bytes", "fits"})
+    EXPECT_TRUE(rows[0].contains(key)) << key;
+}
+
+struct PaperLimit {
+  const char* limit;
+  std::vector<std::string> fitting;
+};
+TEST_F(ProgramTest, ReproducesThePapersMemoryTable) {
+  const std::vector<PaperLimit> cases = {
+      {"4GB", {}}, {"12GB", {"int4"}}, {"20GB", {"int8", "int4"}}, {"28GB", {"fp16", "int8", "int4"}}};
+  for (const PaperLimit& c : cases) {
+    const ProcessResult r = run({"memory", "--arch", "llama2-13b", "--limit", c.limit, "--json"});
+    std::vector<std::string> fitting;
+    for (const Json& row : Json::parse(r.output))
+      if (row["fits"]) fitting.push_back(row["bit_width"]);
+    EXPECT_EQ(fitting, c.fitting) << c.limit;
+    EXPECT_EQ(r.code, c.fitting.empty() ? 1 : 0) << c.limit;
+  }
+}
+
+TEST_F(ProgramTest, BenchAndQuantizeAndDeployWorkAlone) {
+  ASSERT_TRUE(run({"quantize", path("tiny-f16.gguf"), "int4", "--quiet"}).ok());
+  EXPECT_TRUE(fs::exists(folder_ / "tiny-Q4_0.gguf"));
+  const ProcessResult bench =
+      run({"bench", path("tiny-f16.gguf"), path("tiny-Q4_0.gguf"), "-p", "8", "-n", "8", "-r", "2", "--json"});
+  ASSERT_TRUE(bench.ok()) << bench.errors;
+  const Json rows = Json::parse(bench.output);
+  EXPECT_EQ(rows[0]["ratio_to_first"]["median"], 1.0);
+  EXPECT_EQ(rows[1]["type"], "Q4_0");
+  EXPECT_GT(rows[1]["generate_tokens_per_s"], 0);
+  const ProcessResult deploy = run({"deploy", path("tiny-Q4_0.gguf"), "--rounds", "2", "--pairs", "1", "-p", "8", "-n",
+                                    "8", "--output", path("deployed"), "--json"});
+  ASSERT_TRUE(deploy.ok()) << deploy.errors;
+  const Json summary = Json::parse(deploy.output);
+  EXPECT_EQ(summary["decision"]["bit_width"], "int4");
+  EXPECT_EQ(summary["bundle"]["model"], "tiny-Q4_0.gguf");
+}
+
+struct BadInput {
+  const char* what;
+  std::vector<std::string> arguments;  ///< "@name" is a path in the test's folder
+  int code;
+  std::string expected;
+};
+TEST_F(ProgramTest, BadInputIsOneLineThatSaysWhatToDo) {
+  const std::string model = read_file(folder_ / "tiny-f16.gguf");
+  write("truncated.gguf", model.substr(0, model.size() / 2));
+  write("header.gguf", model.substr(0, 3000));
+  write("text.gguf", "This is no model.");
+  write("empty.gguf", "");
+  write("empty.yaml", "");
+  write("list.yaml", "- model\n");
+  write("unknown.yaml", "model: tiny-f16.gguf\n\nmodle: x\n");
+  write("type.yaml", "model: tiny-f16.gguf\ncontext: many\n");
+  write("missing.yaml", "model: nowhere.gguf\n");
+  write("unit.yaml", "model: tiny-f16.gguf\nmemory_limit: 10Q\n");
+  write("negative.yaml", "model: tiny-f16.gguf\nmemory_limit: -4GB\n");
+  write("device.yaml", "model: tiny-f16.gguf\ndevice: toaster\n");
+  write("small.yaml", "model: tiny-f16.gguf\nmemory_limit: 50MB\n");
+  write("broken.yaml", "model: [tiny\n");
+  write("key.yaml", "model: tiny-f16.gguf\nagent: {provider: openai, base_url: 'http://u:secret@x/v1', model: m}\n");
+  const std::vector<BadInput> cases = {
+      {"truncated", {"memory", "@truncated.gguf"}, 1, "truncated.gguf"},
+      {"cut in the header", {"memory", "@header.gguf"}, 1, "header.gguf"},
+      {"no GGUF", {"memory", "@text.gguf"}, 1, "text.gguf"},
+      {"empty model", {"bench", "@empty.gguf"}, 1, "empty.gguf"},
+      {"folder", {"quantize", "@", "Q4_0"}, 1, "folder"},
+      {"no file", {"bench", "@no.gguf"}, 1, "no.gguf"},
+      {"vocabulary", {"memory", default_vocabulary().string()}, 1, "vocab"},
+      {"empty task", {"run", "@empty.yaml"}, 2, "empty.yaml: is empty"},
+      {"list", {"run", "@list.yaml"}, 2, "list.yaml:1"},
+      {"unknown key", {"run", "@unknown.yaml"}, 2, "unknown.yaml:3: unknown key \"modle\""},
+      {"wrong type", {"run", "@type.yaml"}, 2, "type.yaml:2: context"},
+      {"missing file", {"run", "@missing.yaml"}, 2, "missing.yaml:1: model"},
+      {"bad unit", {"run", "@unit.yaml"}, 2, "unit.yaml:2"},
+      {"negative limit", {"run", "@negative.yaml"}, 2, "negative.yaml:2"},
+      {"unknown device", {"run", "@device.yaml"}, 2, "adreno-740"},
+      {"broken YAML", {"run", "@broken.yaml"}, 2, "broken.yaml:"},
+      {"key in the address", {"run", "@key.yaml"}, 2, "HAQA_API_KEY"},
+      {"no task", {"run"}, 2, "name a task file"},
+      {"no such task", {"run", "@no.yaml"}, 1, "no.yaml"},
+      {"nothing fits", {"run", "@small.yaml", "--output", "@out"}, 1, "more than the limit"},
+      {"unwritable output", {"run", "@task.yaml", "--output", "/proc/nothing/run"}, 1, "/proc/nothing/run"},
+      {"output is a file", {"run", "@task.yaml", "--output", "@text.gguf"}, 1, "text.gguf"},
+      {"nothing to resume", {"run", "--resume", "@nothing"}, 1, "holds no run"},
+      {"bad limit", {"memory", "@tiny-f16.gguf", "--limit", "10Q"}, 2, "10Q"},
+      {"unknown architecture", {"memory", "--arch", "gpt9"}, 2, "llama2-13b"},
+      {"unknown type", {"quantize", "@tiny-f16.gguf", "Q9"}, 2, "Q4_0"},
+      {"unknown flag", {"run", "--colour"}, 2, "--colour"},
+      {"no command", {}, 2, "subcommand"},
+      {"not a run", {"show", "@"}, 1, "summary.json"},
+      {"no model name", {"deploy", "@tiny-f16.gguf", "--agent", "openai", "--output", "@out"}, 2, "HAQA_MODEL"},
+  };
+  task();
+  const std::vector<std::string> before = left_behind();
+  for (BadInput c : cases) {
+    for (std::string& a : c.arguments)
+      if (a.starts_with('@')) a = path(a.substr(1));
+    const ProcessResult r = run(c.arguments);
+    EXPECT_EQ(r.end, ProcessEnd::exited) << c.what;
+    EXPECT_EQ(r.code, c.code) << c.what << ": " << r.errors;
+    EXPECT_THAT(r.errors, HasSubstr(c.expected)) << c.what;
+    const size_t message = r.errors.find("haqa: ");
+    ASSERT_NE(message, std::string::npos) << c.what << ": " << r.errors;
+    EXPECT_EQ(count_lines(r.errors.substr(message)), 1) << c.what << ": " << r.errors;
+    EXPECT_THAT(r.errors, Not(HasSubstr("secret"))) << c.what;
+    EXPECT_EQ(left_behind(), before) << c.what;
+  }
+}
+
+TEST_F(ProgramTest, AFullDiskIsAnErrorAndLeavesNothing) {
+  const std::string script = "mkdir " + path("disk") + " && mount -t tmpfs -o size=8m none " + path("disk") +
+                             " && \"$0\" quantize " + path("tiny-f16.gguf") + " Q8_0 -o " + path("disk/q.gguf") +
+                             "; status=$?; ls -A " + path("disk") + "; exit $status";
+  Command command{{"unshare", "--mount", "/bin/sh", "-c", script, HAQA_BIN_DIR "/haqa"}};
+  if (!run_process({{"unshare", "--mount", "true"}}).ok()) GTEST_SKIP() << "no right to mount a small disk";
+  const ProcessResult r = run_process(command);
+  EXPECT_EQ(r.code, 1) << r.errors;
+  EXPECT_THAT(r.errors, HasSubstr("are needed for the Q8_0 file"));
+  EXPECT_THAT(r.output, IsEmpty());
+}
+
+TEST_F(ProgramTest, HelpNamesEveryCommandWithExamples) {
+  const ProcessResult all = run({"--help"});
+  ASSERT_TRUE(all.ok());
+  for (const char* name :
+       {"run", "deploy", "hardware", "memory", "bench", "quantize", "show", "make-model", "completion"}) {
+    EXPECT_THAT(all.output, HasSubstr(std::string("\n  ") + name + " ")) << name;
+    EXPECT_THAT(run({name, "--help"}).output, HasSubstr("Example")) << name;
+  }
+  const ProcessResult completion = run({"completion"});
+  Command check{{"/bin/bash", "-c",
+                 "eval \"$0\" && COMP_WORDS=(haqa mem) COMP_CWORD=1 && _haqa && echo ${COMPREPLY[0]}",
+                 completion.output}};
+  EXPECT_EQ(run_process(check).output, "memory\n");
+}
+
+}  // namespace
+}  // namespace haqa
