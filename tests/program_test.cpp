@@ -34,7 +34,7 @@ bool wait_until(const std::function<bool()>& condition) {
 }
 
 TEST_F(ProgramTest, MainJobLeavesAVerifiedBundle) {
-  const ProcessResult r = run({"run", task("memory_limit: 125MB\n"), "--output", path("run"), "--json"});
+  const ProcessResult r = run({"run", task("memory_limit: 65MB\n"), "--output", path("run"), "--json"});
   ASSERT_TRUE(r.ok()) << r.errors;
   const Json summary = Json::parse(r.output);
   EXPECT_EQ(summary["trials"].size(), 3u);

@@ -40,7 +40,7 @@ BitWidthDecision decide_by_prediction(const Candidates& in) {
   const auto slower = [](auto* a, auto* b) { return a->prediction.tokens_per_s < b->prediction.tokens_per_s; };
   const BitWidthCandidate& best = **std::max_element(in.begin(), in.end(), slower);
   return {best.memory.bit_width, "prediction",
-          fmt::format("{} is predicted to be the fastest of those that fit, {:.3g} tokens/s: it {}.", label(best),
+          fmt::format("{} is predicted to be the fastest of those that fit, {:.4g} tokens/s: it {}.", label(best),
                       best.prediction.tokens_per_s, best.prediction.why)};
 }
 
@@ -52,12 +52,12 @@ BitWidthDecision decide_by_measurement(const Candidates& in) {
     const Estimate ratio = paired_ratio(*wider, fastest);
     if (ratio.high < 1) continue;
     return {wider->memory.bit_width, "measurement",
-            fmt::format("{} at {:.3g} tokens/s cannot be told from the fastest, {} (ratio {:.3f}, {:.3f} to {:.3f}), "
+            fmt::format("{} at {:.4g} tokens/s cannot be told from the fastest, {} (ratio {:.3f}, {:.3f} to {:.3f}), "
                         "and loses less quality.",
                         label(*wider), measured_rate(*wider), label(fastest), ratio.median, ratio.low, ratio.high)};
   }
   return {fastest.memory.bit_width, "measurement",
-          fmt::format("{} was measured as the fastest of those allowed, {:.3g} tokens/s.", label(fastest),
+          fmt::format("{} was measured as the fastest of those allowed, {:.4g} tokens/s.", label(fastest),
                       measured_rate(fastest))};
 }
 
