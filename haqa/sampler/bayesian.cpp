@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
+#include <optional>
 
 #include "haqa/sampler/gaussian_process.h"
 
@@ -32,19 +34,27 @@ struct Evidence {
   double best() const { return *std::max_element(values.begin(), values.end()); }
 };
 
-double closeness(const std::vector<double>& a, const std::vector<double>& b) {
-  double squared = 0;
-  for (size_t i = 0; i < a.size(); ++i) squared += (a[i] - b[i]) * (a[i] - b[i]);
-  return std::exp(-squared / (2 * 0.3 * 0.3));
-}
+/// How likely a configuration is to run, learnt from those that did and those that did not: a Gaussian process on 1 and
+/// 0 finds which parameters decide it, where a kernel over all of them would not.
+class Feasibility {
+ public:
+  Feasibility(const Evidence& evidence, std::mt19937_64& random) {
+    if (evidence.failures.empty()) return;
+    std::vector<std::vector<double>> points = evidence.points;
+    points.insert(points.end(), evidence.failures.begin(), evidence.failures.end());
+    std::vector<double> labels(evidence.points.size(), 1.0);
+    labels.resize(points.size(), 0.0);
+    process_.emplace(points, labels, random);
+  }
+  double chance(const std::vector<double>& point) const {
+    if (!process_) return 1;
+    const auto p = process_->predict(point);
+    return 0.5 * std::erfc(-(p.mean - 0.5) / (std::numbers::sqrt2 * std::max(p.deviation, 0.1)));
+  }
 
-/// Kernel estimate with one virtual success, so that a single failure does not forbid its whole neighbourhood.
-double chance_of_success(const Evidence& evidence, const std::vector<double>& point) {
-  double good = 1, bad = 0;
-  for (const auto& p : evidence.points) good += closeness(p, point);
-  for (const auto& p : evidence.failures) bad += 2 * closeness(p, point);
-  return good / (good + bad);
-}
+ private:
+  std::optional<GaussianProcess> process_;
+};
 
 }  // namespace
 
@@ -61,6 +71,7 @@ Proposal BayesianSampler::ask(const Track& track, std::span<const Trial> trials,
   const bool modelled = evidence.values.size() >= 2;
   std::optional<GaussianProcess> process;
   if (modelled) process.emplace(evidence.points, evidence.values, random_);
+  const Feasibility feasibility(evidence, random_);
 
   Proposal best;
   double best_score = -std::numeric_limits<double>::infinity();
@@ -72,7 +83,7 @@ Proposal BayesianSampler::ask(const Track& track, std::span<const Trial> trials,
     const std::vector<double> point = track.space.encode(c);
     const auto posterior = modelled ? process->predict(point) : GaussianProcess::Posterior{};
     const double gain = modelled ? expected_improvement(posterior, evidence.best()) : 1;
-    if (const double score = gain * chance_of_success(evidence, point); score > best_score) {
+    if (const double score = gain * feasibility.chance(point); score > best_score) {
       best_score = score;
       expected = posterior;
       best.configuration = std::move(c);
