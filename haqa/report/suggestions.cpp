@@ -52,7 +52,7 @@ void add_roofline(const Part& summary, Suggestions& all) {
   const auto weights = decided_row(summary, summary["memory_plan"]["rows"])["weights_bytes"].bytes();
   if (!rate || !weights || bandwidth <= 0) return;
   for (const Part& cache : summary["hardware"]["caches"].list())
-    if (cache["bytes"].bytes().value_or(0) * cache["count"].positive().value_or(1) > static_cast<double>(*weights))
+    if (cache["bytes"].positive().value_or(0) * cache["count"].positive().value_or(1) > static_cast<double>(*weights))
       return;  // the weights stay in a cache, so that the memory is not what limits
   const double reached = *rate * static_cast<double>(*weights);
   const std::string evidence =
@@ -70,7 +70,7 @@ void add_wider(const Part& summary, Suggestions& all) {
     const auto total = row["total_bytes"].bytes();
     if (!row["fits"].is(false) || !total) continue;
     all.push_back({fmt::format("With a memory limit of {}, {} would fit and lose less quality.",
-                               format_bytes(*total + *total / 100), format_name(row)),
+                               format_bytes(*total + *total / 100), one_line(format_name(row))),
                    fmt::format("It needs {}; the limit is {}.", format_bytes(*total),
                                amount(summary["memory_plan"]["limit_bytes"].bytes()))});
   }

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,6 +62,14 @@ struct Pipe {
 Pipe make_pipe() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw Error("cannot make a pipe: {}; too many open files?", std::strerror(errno));
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+/// The child's standard input: a socket, as writing to a child that has closed it must not raise SIGPIPE.
+Pipe make_input() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    throw Error("cannot make a socket: {}; too many open files?", std::strerror(errno));
   return {Fd(ends[0]), Fd(ends[1])};
 }
 
@@ -138,7 +147,7 @@ class Child {
  public:
   Child(const Command& command, const std::function<void(std::string_view)>& on_line)
       : command_(command), on_line_(on_line), start_(Clock::now()) {
-    Pipe in = make_pipe(), out = make_pipe(), err = make_pipe();
+    Pipe in = make_input(), out = make_pipe(), err = make_pipe();
     pid_ = spawn(command, in.read.get(), out.write.get(), err.write.get());
     in_ = std::move(in.write);
     out_ = std::move(out.read);
@@ -180,7 +189,7 @@ class Child {
   }
 
   void feed() {
-    const ssize_t n = write(in_.get(), command_.input.data() + fed_, command_.input.size() - fed_);
+    const ssize_t n = send(in_.get(), command_.input.data() + fed_, command_.input.size() - fed_, MSG_NOSIGNAL);
     if (n > 0) fed_ += static_cast<size_t>(n);
     if (fed_ == command_.input.size() || (n < 0 && errno != EAGAIN && errno != EINTR)) in_.reset();
   }

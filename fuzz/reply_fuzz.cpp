@@ -1,0 +1,16 @@
+// Whatever an agent answers, the result is a valid configuration or a fault.
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "haqa/agent/reply.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const haqa::SearchSpace space(
+      {haqa::integer_parameter("threads", 1, 8, 4, ""), haqa::real_parameter("rate", 0.1, 1, 0.5, "", true),
+       haqa::categorical_parameter("type", {"f16", "q8_0"}, "f16", ""), haqa::boolean_parameter("repack", true, "")});
+  const auto parsed = haqa::parse_reply({reinterpret_cast<const char*>(data), size}, space, {});
+  if (const auto* action = std::get_if<haqa::AgentAction>(&parsed))
+    if (space.problem(action->configuration)) std::abort();
+  return 0;
+}

@@ -1,0 +1,138 @@
+#include "haqa/worker/worker.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class WorkerTest : public testing::Test {
+ protected:
+  WorkerTest() {
+    std::string name = (fs::temp_directory_path() / "haqa-worker-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+  }
+  ~WorkerTest() override { fs::remove_all(folder_); }
+  /// A stand-in for a worker program; an absolute path replaces the folder of programs.
+  std::string script(const std::string& body) {
+    std::ofstream(folder_ / "worker") << "#!/bin/sh\n" << body << "\n";
+    chmod((folder_ / "worker").c_str(), 0755);
+    return (folder_ / "worker").string();
+  }
+  fs::path folder_;
+};
+
+TEST_F(WorkerTest, CarriesRequestProgressAndResult) {
+  std::vector<double> shares;
+  const std::string worker = script(R"(read line
+echo '{"event":"progress","share":0.25}'; echo '{"event":"progress","share":1}'
+echo "{\"event\":\"result\",\"got\":$line}")");
+  const Json result = call_worker(worker, {{"command", "x"}}, {}, [&](double s) { shares.push_back(s); });
+  EXPECT_EQ(result.dump(), R"({"got":{"command":"x"}})");
+  EXPECT_THAT(shares, ElementsAre(0.25, 1));
+}
+
+TEST_F(WorkerTest, EveryFailureNamesItsReason) {
+  struct Case {
+    const char* body;
+    ProcessEnd end;
+    const char* expected;
+  };
+  const Case cases[] = {
+      {R"(echo '{"event":"error","message":"no such model"}'; exit 1)", ProcessEnd::exited, "no such model"},
+      {"kill -ABRT $$", ProcessEnd::signalled, "Aborted"},
+      {"echo 'terminate called: error 7' >&2; exit 9", ProcessEnd::exited, "exit status 9: terminate called: error 7"},
+      {"exit 0", ProcessEnd::exited, "gave no result but nothing"},
+      {"echo hello", ProcessEnd::exited, "gave no result but \"hello\""},
+      {R"(echo '{"event":"progress","share":"half"}')", ProcessEnd::exited, "gave no result"},
+      {R"(echo '["event"]')", ProcessEnd::exited, "gave no result"},
+      {"sleep 60", ProcessEnd::timed_out, "no result after"},
+      {"exec 1>&-; sleep 60", ProcessEnd::timed_out, "no result after"},
+  };
+  for (const Case& c : cases) {
+    try {
+      call_worker(script(c.body), Json::object(), {0.5, 0});
+      ADD_FAILURE() << c.body;
+    } catch (const WorkerError& e) {
+      EXPECT_EQ(e.end, c.end) << c.body;
+      EXPECT_THAT(e.what(), HasSubstr(c.expected)) << c.body;
+    }
+  }
+}
+
+int open_files() {
+  int n = 0;
+  for ([[maybe_unused]] const auto& entry : fs::directory_iterator("/proc/self/fd")) ++n;
+  return n;
+}
+
+TEST_F(WorkerTest, LeaksNoFiles) {
+  run_process({{"true"}});
+  const int before = open_files();
+  for (int i = 0; i < 50; ++i) run_process({{"true"}});
+  EXPECT_EQ(open_files(), before);
+}
+
+TEST_F(WorkerTest, TakesMuchOutput) {
+  EXPECT_EQ(run_process({{"head", "-c", "50000000", "/dev/zero"}}).output.size(), 50'000'000u);
+}
+
+/// Runs `sleep 100` under run_process in a process of its own and returns both process numbers.
+std::pair<pid_t, pid_t> sleeper(const fs::path& mark) {
+  const pid_t parent = fork();
+  if (parent == 0) {
+    install_interrupt_handler();
+    try {
+      run_process({{"/bin/sh", "-c", "echo $$ > " + mark.string() + "; exec sleep 100"}});
+    } catch (const Interrupted&) {
+      _exit(42);
+    }
+    _exit(0);
+  }
+  pid_t child = 0;
+  for (int i = 0; i < 500 && child == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::ifstream(mark) >> child;
+  }
+  return {parent, child};
+}
+
+bool gone_soon(pid_t pid) {
+  for (int i = 0; i < 200 && kill(pid, 0) == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string number, name, state;
+  return !(stat >> number >> name >> state) || state == "Z";
+}
+
+TEST_F(WorkerTest, CtrlCEndsTheChildAndThrows) {
+  const auto [parent, child] = sleeper(folder_ / "mark");
+  ASSERT_GT(child, 0);
+  kill(parent, SIGINT);
+  int status = 0;
+  waitpid(parent, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
+  EXPECT_TRUE(gone_soon(child));
+}
+
+TEST_F(WorkerTest, TheChildDiesWithItsParent) {
+  const auto [parent, child] = sleeper(folder_ / "mark");
+  ASSERT_GT(child, 0);
+  kill(parent, SIGKILL);
+  waitpid(parent, nullptr, 0);
+  EXPECT_TRUE(gone_soon(child));
+}
+
+}  // namespace
+}  // namespace haqa
