@@ -5,8 +5,13 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
 #include <stdexcept>
+#include <valijson/adapters/nlohmann_json_adapter.hpp>
+#include <valijson/schema.hpp>
+#include <valijson/schema_parser.hpp>
+#include <valijson/validator.hpp>
 
 namespace haqa {
 namespace {
@@ -101,20 +106,355 @@ TEST(SearchSpace, SamplesAndNeighboursAreValidAndReachEverything) {
   EXPECT_EQ(edges.size(), 2u);
 }
 
+// The whole message, written by hand: an agent corrects itself by nothing else.
+TEST(SearchSpace, WordsItsFaultsExactly) {
+  const SearchSpace space = sample_space();
+  EXPECT_EQ(space.problem({{"rate", 0.3}, {"batch", 31}, {"micro", 1.5}, {"type", "f32"}, {"flash", "no"}, {"x", 1}}),
+            "\"rate\" is 0.3; it must be a number from 1e-05 to 0.2; "
+            "\"batch\" is 31; it must be a whole number from 32 to 256; "
+            "\"micro\" is 1.5; it must be a whole number from 1 to 256; "
+            "\"type\" is \"f32\"; it must be one of [\"f16\",\"q8_0\",4]; "
+            "\"flash\" is \"no\"; it must be true or false; "
+            "\"x\" is no parameter");
+  EXPECT_EQ(space.problem({{"rate", 0.1}, {"batch", 64}, {"micro", 65}, {"type", 4}, {"flash", false}}),
+            "it must hold that micro <= batch");
+  EXPECT_EQ(space.problem({{"rate", 0.1}, {"batch", 64}, {"micro", 64}, {"type", 4}}),
+            "\"flash\" is missing; it must be true or false");
+  for (const Json& no_object : {Json(), Json("{}"), Json::array({1}), Json(true)})
+    EXPECT_EQ(space.problem(no_object), "the configuration must be one JSON object") << no_object;
+  EXPECT_EQ(SearchSpace().problem(Json::object()), std::nullopt);
+}
+
+// With six digits the bound read 0.123457, which was then refused with the same sentence.
+TEST(SearchSpace, ShowsBoundsInFull) {
+  const SearchSpace space({real_parameter("r", 0.01234567, 0.1234567, 0.1, ""),
+                           integer_parameter("context", 512, 1048577, 4096, ""),
+                           integer_parameter("least", -2147483648, 2147483647, 0, "")});
+  EXPECT_EQ(space.problem({{"r", 0.123457}, {"context", 1048578}, {"least", 2147483648}}),
+            "\"r\" is 0.123457; it must be a number from 0.01234567 to 0.1234567; "
+            "\"context\" is 1048578; it must be a whole number from 512 to 1048577; "
+            "\"least\" is 2147483648; it must be a whole number from -2147483648 to 2147483647");
+  EXPECT_EQ(space.describe(),
+            "'r':  Type: UniformFloat, Range: [0.01234567, 0.1234567], Default: 0.1.\n"
+            "'context':  Type: UniformInteger, Range: [512, 1048577], Default: 4096.\n"
+            "'least':  Type: UniformInteger, Range: [-2147483648, 2147483647], Default: 0.\n");
+}
+
+TEST(SearchSpace, BoundsAreInclusiveAndExact) {
+  const SearchSpace space({real_parameter("r", -1, 1, 0, ""), integer_parameter("n", -3, 3, 0, "")});
+  const double above = std::nextafter(1, 2), below = std::nextafter(-1, -2);
+  const std::pair<Configuration, bool> cases[] = {{{{"r", -1}, {"n", -3}}, true},    {{{"r", 1.0}, {"n", 3.0}}, true},
+                                                  {{{"r", above}, {"n", 0}}, false}, {{{"r", below}, {"n", 0}}, false},
+                                                  {{{"r", 0}, {"n", 4}}, false},     {{{"r", 0}, {"n", -4}}, false},
+                                                  {{{"r", -0.0}, {"n", -0.0}}, true}};
+  for (const auto& [c, valid] : cases) EXPECT_EQ(!space.problem(c), valid) << c;
+}
+
+// Faults go into prompts and logs, which must be UTF-8: a cut through a character made the next dump() throw.
+TEST(SearchSpace, CutsRubbishBetweenCharacters) {
+  for (size_t ascii = 0; ascii < 6; ++ascii) {
+    std::string rubbish(ascii, 'x');
+    for (int i = 0; i < 40; ++i) rubbish += "\u20ac";
+    Configuration proposal = sample_space().defaults();
+    proposal["type"] = rubbish;
+    proposal[rubbish] = 1;
+    EXPECT_NO_THROW(Json(*sample_space().problem(proposal)).dump()) << ascii;
+  }
+}
+
+TEST(SearchSpace, EqualMeaningIsOneHashOtherMeaningAnother) {
+  const SearchSpace space({real_parameter("r", -1, 1, 0, ""), integer_parameter("n", -3, 3, 0, ""),
+                           categorical_parameter("c", {1, 4, "4"}, 4, ""), boolean_parameter("b", false, "")});
+  const Configuration base = space.defaults();
+  EXPECT_THAT(space.hash(base), testing::MatchesRegex("[0-9a-f]{16}"));
+  const Configuration same[] = {{{"r", 0}}, {{"r", -0.0}}, {{"n", 0.0}}, {{"n", -0.0}}, {{"c", 4.0}}};
+  for (const Configuration& change : same) {
+    Configuration c = base;
+    c.update(change);
+    ASSERT_EQ(space.problem(c), std::nullopt) << c;
+    EXPECT_EQ(space.hash(c), space.hash(base)) << c;
+    EXPECT_EQ(space.normalized(c).dump(), base.dump());
+  }
+  const Configuration other[] = {{{"r", 1e-300}}, {{"n", 1}}, {{"c", "4"}}, {{"c", 1}}, {{"b", true}}};
+  for (const Configuration& change : other) {
+    Configuration c = base;
+    c.update(change);
+    ASSERT_EQ(space.problem(c), std::nullopt) << c;
+    EXPECT_NE(space.hash(c), space.hash(base)) << c;
+  }
+}
+
+// FNV-1a of {"n":2} by another implementation (Python, 64-bit arithmetic written out): logs keep hashes.
+TEST(SearchSpace, HashIsFnv1a) {
+  EXPECT_EQ(SearchSpace({integer_parameter("n", 0, 3, 1, "")}).hash({{"n", 2.0}}), "0c7bd1734a0e121b");
+}
+
+TEST(SearchSpace, EncodesDistances) {
+  const SearchSpace space = sample_space();
+  Configuration a = space.defaults(), b = a;
+  b["type"] = 4;
+  const std::vector<double> pa = space.encode(a), pb = space.encode(b);
+  double squared = 0;
+  for (size_t i = 0; i < pa.size(); ++i) squared += (pa[i] - pb[i]) * (pa[i] - pb[i]);
+  EXPECT_NEAR(squared, 1, 1e-12) << "two choices are one apart";
+  // log(0.01 / 1e-5) / log(0.2 / 1e-5) and log(128 / 32) / log(256 / 32) = 2 / 3, (64 - 1) / 255
+  EXPECT_NEAR(pa[0], 0.697511, 1e-6);
+  EXPECT_NEAR(pa[1], 2.0 / 3, 1e-12);
+  EXPECT_NEAR(pa[2], 63.0 / 255, 1e-12);
+  const SearchSpace point({real_parameter("r", 2, 2, 2, "", true)});
+  EXPECT_EQ(point.encode(point.defaults()), std::vector<double>{0});
+}
+
+/// A space of any parameters, with one rule over two of them where there are two.
+SearchSpace random_space(std::mt19937_64& random, bool constrained) {
+  const auto pick = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+  const auto real = [&](double low, double high) { return std::uniform_real_distribution<double>(low, high)(random); };
+  std::vector<Parameter> all;
+  for (int i = pick(1, 6); i > 0; --i) {
+    const std::string name = "p" + std::to_string(i);
+    const bool log = pick(0, 1) == 1;
+    switch (pick(0, 3)) {
+      case 0: {
+        const double low = log ? std::pow(10, real(-8, 3)) : real(-1e3, 1e3);
+        const double high = pick(0, 9) == 0 ? low : low + std::pow(10, real(-8, 6));
+        all.push_back(real_parameter(name, low, high, pick(0, 1) ? low : high, "", log));
+        break;
+      }
+      case 1: {
+        const int low = log ? pick(1, 50) : pick(-50, 50), high = low + (pick(0, 1) ? pick(0, 3) : pick(0, 1000000));
+        all.push_back(integer_parameter(name, low, high, pick(low, high), "", log));
+        break;
+      }
+      case 2: {
+        const std::vector<Json> choices = {"a", "b", 3, 4.5, nullptr, false};
+        const int count = pick(1, 6);
+        all.push_back(
+            categorical_parameter(name, {choices.begin(), choices.begin() + count}, choices[pick(0, count - 1)], ""));
+        break;
+      }
+      default:
+        all.push_back(boolean_parameter(name, pick(0, 1) == 1, ""));
+    }
+  }
+  if (!constrained) return SearchSpace(all);
+  const SearchSpace free(all);
+  const size_t p = static_cast<size_t>(pick(0, static_cast<int>(all.size()) - 1));
+  const std::string name = all[p].name;
+  // The default always passes; about half of the rest does.
+  const Json kept = all[p].default_value;
+  return SearchSpace(all, {{"half of it", [=](const Configuration& c) {
+                              return c.at(name) == kept || std::hash<Json>()(c.at(name)) % 2 == 0;
+                            }}});
+}
+
+TEST(SearchSpace, SamplesAndNeighboursOfAnySpaceAreValid) {
+  std::mt19937_64 random(3);
+  for (int s = 0; s < 200; ++s) {
+    const SearchSpace space = random_space(random, s % 2 == 1);
+    for (int i = 0; i < 20; ++i) {
+      const Configuration c = space.sample(random), n = space.neighbour(c, random);
+      for (const Configuration& made : {c, n}) {
+        ASSERT_EQ(space.problem(made), std::nullopt) << made << '\n' << space.describe();
+        ASSERT_EQ(space.normalized(made).dump(), made.dump()) << "the space's order and types";
+        for (const double x : space.encode(made)) ASSERT_TRUE(x >= 0 && x <= 1 + 1e-12) << made << space.describe();
+        const Configuration read = Json::parse(to_line(made));
+        ASSERT_EQ(space.hash(read), space.hash(made)) << "a log keeps the meaning";
+      }
+      int changed = 0;
+      for (const Parameter& p : space.parameters()) changed += c[p.name] != n[p.name];
+      ASSERT_LE(changed, 3);
+    }
+  }
+}
+
+TEST(SearchSpace, NeighboursMoveALittleAndBothWays) {
+  const SearchSpace space({integer_parameter("n", 0, 1000000, 500000, ""), real_parameter("r", 0, 1, 0.5, "")});
+  std::mt19937_64 random(5);
+  int up = 0, far = 0, moves = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const Configuration n = space.neighbour(space.defaults(), random);
+    const double step = n["r"].get<double>() - 0.5;
+    if (step == 0) continue;
+    ++moves;
+    up += step > 0;
+    far += std::abs(step) > 0.4;
+  }
+  EXPECT_GT(moves, 500);
+  EXPECT_NEAR(up, moves / 2.0, moves * 0.08);
+  EXPECT_LT(far, moves / 50) << "a step is a tenth of the range";
+  // Steps of a narrow integer are below a half, and yet it moves; at its end only inwards.
+  const SearchSpace narrow({integer_parameter("n", 1, 3, 1, "")});
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(narrow.neighbour(narrow.defaults(), random)["n"].get<int>(), 2);
+}
+
+TEST(SearchSpace, NeighbourWhereNothingCanMoveIsTheSame) {
+  std::mt19937_64 random(1);
+  const SearchSpace single({integer_parameter("n", 2, 2, 2, ""), categorical_parameter("c", {"a"}, "a", "")});
+  EXPECT_EQ(single.neighbour(single.defaults(), random), single.defaults());
+  const SearchSpace empty;
+  EXPECT_EQ(empty.sample(random), Json::object());
+  EXPECT_EQ(empty.neighbour(Json::object(), random), Json::object());
+  EXPECT_TRUE(empty.encode(Json::object()).empty());
+  EXPECT_EQ(empty.describe(), "");
+}
+
+TEST(SearchSpace, SamplesUniformly) {
+  const SearchSpace space({integer_parameter("n", 1, 4, 1, ""), real_parameter("r", 1e-4, 1, 0.1, "", true),
+                           categorical_parameter("c", {"a", "b", "c"}, "a", ""), boolean_parameter("b", true, "")});
+  std::mt19937_64 random(2);
+  std::map<std::string, int> counts;
+  constexpr int kDraws = 12000;
+  for (int i = 0; i < kDraws; ++i) {
+    const Configuration c = space.sample(random);
+    ++counts["n" + c["n"].dump()];
+    ++counts["c" + c["c"].dump()];
+    ++counts["b" + c["b"].dump()];
+    ++counts[fmt::format("r{:.0f}", std::floor(std::log10(c["r"].get<double>())))];
+  }
+  // Four standard deviations of a binomial count.
+  const std::pair<const char*, double> expected[] = {
+      {"n1", 0.25},  {"n2", 0.25},  {"n3", 0.25},  {"n4", 0.25},  {"btrue", 0.5},     {"c\"a\"", 1.0 / 3},
+      {"r-4", 0.25}, {"r-3", 0.25}, {"r-2", 0.25}, {"r-1", 0.25}, {"c\"c\"", 1.0 / 3}};
+  for (const auto& [name, share] : expected)
+    EXPECT_NEAR(counts[name], share * kDraws, 4 * std::sqrt(kDraws * share * (1 - share))) << name;
+  std::mt19937_64 again(2), other(3);
+  std::mt19937_64 first(2);
+  EXPECT_EQ(space.sample(first), space.sample(again)) << "reproducible by seed";
+  EXPECT_NE(space.sample(first), space.sample(other));
+}
+
+TEST(SearchSpace, ConstraintsThatAllowTheDefaultsAloneGiveThem) {
+  const SearchSpace space({real_parameter("r", 0, 1, 0.5, "")},
+                          {{"r = 0.5", [](const Configuration& c) { return c["r"] == 0.5; }}});
+  std::mt19937_64 random(1);
+  EXPECT_EQ(space.sample(random), space.defaults());
+  EXPECT_EQ(space.neighbour(space.defaults(), random), space.defaults());
+}
+
+TEST(SearchSpace, ConstraintsSeeTheCleanConfiguration) {
+  const SearchSpace space({integer_parameter("n", 1, 8, 4, "")}, {{"n is even", [](const Configuration& c) {
+                                                                     EXPECT_TRUE(c["n"].is_number_integer()) << c;
+                                                                     return c["n"].get<int>() % 2 == 0;
+                                                                   }}});
+  EXPECT_EQ(space.problem({{"n", 2.0}}), std::nullopt);
+  EXPECT_EQ(space.problem({{"n", 3}}), "it must hold that n is even");
+  EXPECT_EQ(space.problem({{"n", 9}}), "\"n\" is 9; it must be a whole number from 1 to 8") << "not asked of the wrong";
+}
+
+/// The judge of the schema that is not ours.
+bool valijson_accepts(const Json& schema, const Json& value) {
+  const nlohmann::json plain_schema = schema, plain_value = value;  // it knows the unordered kind only
+  valijson::Schema compiled;
+  valijson::SchemaParser().populateSchema(valijson::adapters::NlohmannJsonAdapter(plain_schema), compiled);
+  return valijson::Validator().validate(compiled, valijson::adapters::NlohmannJsonAdapter(plain_value), nullptr);
+}
+
+// Not asked: 4.0 for a whole number and for the choice 4, which we take and draft 4 of JSON schema, which valijson
+// follows, does not (models write 4.0); NaN, which JSON does not have.
+TEST(SearchSpace, SchemaAgreesWithProblem) {
+  std::mt19937_64 random(11);
+  const Json rubbish[] = {nullptr, true, false, "",    "a", "3",           3,
+                          4.5,     -1e9, 1e9,   1e300, 0.5, Json::array(), Json::object()};
+  int accepted = 0, refused = 0;
+  for (int s = 0; s < 150; ++s) {
+    const SearchSpace space = random_space(random, false);
+    const Json schema = space.schema();
+    for (int i = 0; i < 20; ++i) {
+      Configuration c = space.sample(random);
+      const auto& parameters = space.parameters();
+      const Parameter& p = parameters[random() % parameters.size()];
+      switch (random() % 6) {
+        case 0:
+          c[p.name] = rubbish[random() % std::size(rubbish)];
+          break;
+        case 1:
+          c.erase(p.name);
+          break;
+        case 2:
+          c["unknown"] = 1;
+          break;
+        case 3:
+          if (p.type == ParameterType::real) c[p.name] = random() % 2 ? p.low : p.high;
+          if (p.type == ParameterType::integer) c[p.name] = static_cast<int64_t>(random() % 2 ? p.low : p.high);
+          break;
+        case 4:
+          if (p.type == ParameterType::real) c[p.name] = random() % 2 ? std::nextafter(p.low, -1e9) : p.high + 1;
+          if (p.type == ParameterType::integer) c[p.name] = static_cast<int64_t>(random() % 2 ? p.low - 1 : p.high + 1);
+          break;
+        default:
+          break;
+      }
+      const bool ours = !space.problem(c);
+      EXPECT_EQ(valijson_accepts(schema, c), ours) << c << '\n' << schema << '\n' << space.problem(c).value_or("valid");
+      (ours ? accepted : refused)++;
+    }
+  }
+  EXPECT_GT(accepted, 500);
+  EXPECT_GT(refused, 500);
+  for (const Json& c : {Json(), Json::array(), Json("x"), Json(1)})
+    EXPECT_FALSE(valijson_accepts(sample_space().schema(), c)) << c;
+}
+
+TEST(SearchSpace, SchemaAcceptsWhatNormalizedMakes) {
+  const SearchSpace space = sample_space();
+  const Configuration loose = {{"flash", true}, {"type", 4.0}, {"micro", 64.0}, {"batch", 128.0}, {"rate", 0.01}};
+  ASSERT_EQ(space.problem(loose), std::nullopt);
+  EXPECT_TRUE(valijson_accepts(space.schema(), space.normalized(loose))) << space.normalized(loose);
+}
+
+TEST(SearchSpace, SchemaIsWhatProvidersTake) {
+  EXPECT_EQ(sample_space().schema().dump(),
+            R"({"type":"object","properties":{)"
+            R"("rate":{"description":"The learning rate.","type":"number","minimum":1e-05,"maximum":0.2},)"
+            R"("batch":{"description":"Samples a step.","type":"integer","minimum":32,"maximum":256},)"
+            R"("micro":{"description":"Samples at once.","type":"integer","minimum":1,"maximum":256},)"
+            R"("type":{"description":"Cache type.","enum":["f16","q8_0",4]},)"
+            R"("flash":{"description":"Flash attention.","type":"boolean"}},)"
+            R"("required":["rate","batch","micro","type","flash"],"additionalProperties":false})");
+}
+
 TEST(SearchSpace, DescribesItselfInThePapersForm) {
-  EXPECT_THAT(
-      sample_space().describe(),
-      HasSubstr("'rate': The learning rate. Type: UniformFloat, Range: [1e-05, 0.2], Default: 0.01, Log scale.\n"));
-  EXPECT_THAT(sample_space().describe(), HasSubstr("It must hold that micro <= batch.\n"));
+  EXPECT_EQ(sample_space().describe(),
+            "'rate': The learning rate. Type: UniformFloat, Range: [1e-05, 0.2], Default: 0.01, Log scale.\n"
+            "'batch': Samples a step. Type: UniformInteger, Range: [32, 256], Default: 128, Log scale.\n"
+            "'micro': Samples at once. Type: UniformInteger, Range: [1, 256], Default: 64.\n"
+            "'type': Cache type. Type: Categorical, Choices: [\"f16\",\"q8_0\",4], Default: \"f16\".\n"
+            "'flash': Flash attention. Type: Boolean, Default: true.\n"
+            "It must hold that micro <= batch.\n");
 }
 
 TEST(SearchSpace, RefusesNonsense) {
-  EXPECT_THROW(SearchSpace({integer_parameter("a", 5, 1, 3, "")}), std::invalid_argument);
-  EXPECT_THROW(SearchSpace({integer_parameter("a", 1, 5, 9, "")}), std::invalid_argument);
-  EXPECT_THROW(SearchSpace({real_parameter("a", 0, 1, 0.5, "", true)}), std::invalid_argument);
-  EXPECT_THROW(SearchSpace({categorical_parameter("a", {}, 1, "")}), std::invalid_argument);
-  EXPECT_THROW(SearchSpace({boolean_parameter("a", true, ""), boolean_parameter("a", true, "")}),
-               std::invalid_argument);
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  const std::pair<std::vector<Parameter>, const char*> cases[] = {
+      {{integer_parameter("a", 5, 1, 3, "")}, "a: low is above high"},
+      {{real_parameter("a", nan, 1, 0.5, "")}, "a: low is above high"},
+      {{real_parameter("a", 0, nan, 0.5, "")}, "a: low is above high"},
+      // Nothing can be drawn from an endless range.
+      {{real_parameter("a", 0, inf, 0.5, "")}, "a: the range is too wide"},
+      {{real_parameter("a", -inf, 0, -0.5, "")}, "a: the range is too wide"},
+      {{real_parameter("a", -1e308, 1e308, 0, "")}, "a: the range is too wide"},
+      {{real_parameter("a", 1e-300, 1e300, 1, "", true)}, "a: the range is too wide"},
+      {{integer_parameter("a", 1, 5, 9, "")},
+       "the defaults are not valid: \"a\" is 9; it must be a whole number from 1 to 5"},
+      {{real_parameter("a", 0, 1, nan, "")},
+       "the defaults are not valid: \"a\" is null; it must be a number from 0 to 1"},
+      {{real_parameter("a", 0, 1, 0.5, "", true)}, "a: a logarithmic range starts above 0"},
+      {{integer_parameter("a", -1, 1, 1, "", true)}, "a: a logarithmic range starts above 0"},
+      {{categorical_parameter("a", {}, 1, "")}, "a: no choices"},
+      {{categorical_parameter("a", {"x"}, "y", "")},
+       "the defaults are not valid: \"a\" is \"y\"; it must be one of [\"x\"]"},
+      {{boolean_parameter("a", true, ""), boolean_parameter("a", true, "")}, "a: named twice"},
+  };
+  for (const auto& [parameters, expected] : cases) {
+    try {
+      const SearchSpace space(parameters);
+      ADD_FAILURE() << expected;
+    } catch (const std::invalid_argument& e) {
+      EXPECT_STREQ(e.what(), expected);
+    }
+  }
+  const std::vector<Constraint> never = {{"no", [](const Configuration&) { return false; }}};
+  EXPECT_THROW(SearchSpace({boolean_parameter("a", true, "")}, never), std::invalid_argument);
 }
 
 }  // namespace
