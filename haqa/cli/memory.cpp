@@ -2,6 +2,7 @@
 
 #include "haqa/base/bytes.h"
 #include "haqa/cli/commands.h"
+#include "haqa/cli/facts.h"
 #include "haqa/model/memory_plan.h"
 
 namespace haqa {
@@ -26,7 +27,7 @@ void print_table(const ModelInfo& model, const MemoryPlan& plan) {
 
 void add_memory(CLI::App& app) {
   struct Options {
-    std::filesystem::path model;
+    std::filesystem::path model, adapter;
     std::string arch, limit;
     MemoryUse use;
     bool json = false;
@@ -47,6 +48,9 @@ void add_memory(CLI::App& app) {
   command->add_option("-u,--ubatch", o->use.n_ubatch, "Micro-batch in tokens")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  command->add_option("--adapter", o->adapter, "LoRA adapter to be loaded beside the weights")
+      ->type_name("FILE")
+      ->check(CLI::ExistingFile);
   command->add_flag("--json", o->json, "Print JSON; see docs/json.md");
   command->footer(
       "Exit status 1 where a limit is given and no bit width fits.\n\n"
@@ -59,7 +63,9 @@ void add_memory(CLI::App& app) {
     std::optional<uint64_t> limit;
     if (!o->limit.empty()) limit = parse_bytes(o->limit);
     const ModelInfo info = model->count() ? read_model(o->model) : architecture(o->arch);
-    const MemoryPlan plan = plan_memory(info, o->use, limit);
+    if (!o->adapter.empty()) o->use.adapter_bytes = std::filesystem::file_size(o->adapter);
+    MemoryPlan plan = plan_memory(info, o->use, limit);
+    if (model->count()) restrict_plan(plan, info, {});  // a quantized file can only be narrowed
     if (o->json) {
       fmt::print("{}\n", to_json(plan).dump(2));
     } else {
