@@ -30,11 +30,13 @@ $(DEMO_MODEL): | build
 
 check: test asan
 
-# The tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+# The tests under AddressSanitizer and UndefinedBehaviorSanitizer, or ThreadSanitizer; ROOMS="model hardware" for some.
+empty :=
+space := $(empty) $(empty)
 asan tsan: setup
 	cmake --preset $@ >/dev/null
-	cmake --build --preset $@ -j $(JOBS)
-	ctest --test-dir build/$@ --output-on-failure --no-tests=error -j $(JOBS)
+	cmake --build --preset $@ -j $(JOBS) $(if $(ROOMS),--target $(ROOMS:%=haqa_%_test))
+	ctest --test-dir build/$@ --output-on-failure --no-tests=error -j $(JOBS) $(if $(ROOMS),-R '^($(subst $(space),|,$(ROOMS)))\.')
 
 fuzz: setup
 	cmake --preset fuzz >/dev/null

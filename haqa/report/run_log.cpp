@@ -43,16 +43,22 @@ RunLog::RunLog(fs::path folder, bool fresh) : folder_(checked_folder(folder, fre
   int number = 0;
   for (std::string text; std::getline(lines, text);) {
     ++number;
-    const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object() || !line.contains("event"))
-      throw Error("{}:{}: is damaged; start a new run", (folder_ / kLog).string(), number);
-    if (line["event"] == "step") {
-      steps_[line.at("step").get<std::string>()] = line.at("result");
-    } else if (line["event"] == "trial") {
-      trials_.push_back(trial_from_json(line.at("trial")));
-    } else {
-      events_.push_back(line);
+    try {
+      replay(Json::parse(text));
+    } catch (const std::exception& e) {  // of the parser, of a key that is missing, of a trial that makes no sense
+      throw Error("{}:{}: is damaged ({}); start a new run", (folder_ / kLog).string(), number, e.what());
     }
+  }
+}
+
+void RunLog::replay(const Json& line) {
+  const std::string event = line.at("event");
+  if (event == "step") {
+    steps_[line.at("step").get<std::string>()] = line.at("result");
+  } else if (event == "trial") {
+    trials_.push_back(trial_from_json(line.at("trial")));
+  } else {
+    events_.push_back(line);
   }
 }
 
@@ -72,8 +78,7 @@ void RunLog::add_trial(const Trial& trial) {
 void RunLog::add_event(const std::string& name, const Json& fields) {
   Json line = {{"event", name}};
   line.update(fields);
-  append(line);
-  events_.push_back(std::move(line));
+  events_.push_back(append(std::move(line)));
 }
 
 std::vector<Json> RunLog::events(const std::string& name) const {
@@ -83,10 +88,11 @@ std::vector<Json> RunLog::events(const std::string& name) const {
   return all;
 }
 
-void RunLog::append(Json line) {
+Json RunLog::append(Json line) {
   Json stamped = {{"time", utc_now()}};
   stamped.update(line);
   file_.append(to_line(stamped));
+  return stamped;
 }
 
 Json read_summary(const fs::path& folder) {

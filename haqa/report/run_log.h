@@ -33,7 +33,8 @@ class RunLog {
 
  private:
   RunLog(std::filesystem::path folder, bool fresh);
-  void append(Json line);
+  void replay(const Json& line);  ///< one that is on disk already
+  Json append(Json line);         ///< returns it with its time, as it is on disk
 
   std::filesystem::path folder_;
   LineFile file_;

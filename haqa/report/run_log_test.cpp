@@ -36,6 +36,7 @@ TEST_F(RunLogTest, GoesOnWhereItStopped) {
     EXPECT_TRUE(log.has_results());
     Trial t;
     t.number = 0;
+    t.configuration = Json::object();
     t.value = 1.5;
     log.add_trial(t);
     log.add_event("agent", {{"kind", "duplicate"}});

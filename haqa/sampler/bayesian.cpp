@@ -23,7 +23,7 @@ struct Evidence {
   Evidence(const Track& track, std::span<const Trial> trials) {
     for (const Trial& t : trials) {
       std::vector<double> point = track.space.encode(t.configuration);
-      if (t.value) {
+      if (t.value && std::isfinite(*t.value)) {  // one infinity would leave the process without any number
         points.push_back(std::move(point));
         values.push_back(track.direction == Direction::maximize ? *t.value : -*t.value);
       } else {
@@ -83,7 +83,11 @@ Proposal BayesianSampler::ask(const Track& track, std::span<const Trial> trials,
     const std::vector<double> point = track.space.encode(c);
     const auto posterior = modelled ? process->predict(point) : GaussianProcess::Posterior{};
     const double gain = modelled ? expected_improvement(posterior, evidence.best()) : 1;
-    if (const double score = gain * feasibility.chance(point); score > best_score) {
+    // Improvement alone is orders of magnitude larger where nothing has run yet, whatever the chance: what more likely
+    // fails is proposed only where hardly anything is to be gained elsewhere. Without this, 56 of 100 late proposals
+    // went deep behind a cliff through half of the space, more than random search's 45; now 21.
+    const double chance = feasibility.chance(point), weight = chance < 0.5 ? 1e-3 * chance : chance;
+    if (const double score = gain * weight; score > best_score) {
       best_score = score;
       expected = posterior;
       best.configuration = std::move(c);

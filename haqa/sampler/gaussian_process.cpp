@@ -1,5 +1,6 @@
 #include "haqa/sampler/gaussian_process.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -69,7 +70,8 @@ void GaussianProcess::load(const std::vector<std::vector<double>>& points, std::
     x_.row(i) = Eigen::Map<const Eigen::RowVectorXd>(points[static_cast<size_t>(i)].data(), x_.cols());
   shift_ = mean(values);
   const double deviation = standard_deviation(values);
-  scale_ = deviation > 0 ? deviation : 1;
+  // Equal values such as three times 0.1 leave a deviation of rounding errors, which is none.
+  scale_ = deviation > 1e-14 * std::abs(shift_) ? deviation : 1;
   y_ = (Eigen::Map<const Eigen::VectorXd>(values.data(), n).array() - shift_) / scale_;
 }
 
@@ -106,7 +108,7 @@ double expected_improvement(const GaussianProcess::Posterior& posterior, double 
   if (s <= 0) return std::max(0.0, gain);
   const double z = gain / s;
   const double density = std::exp(-0.5 * z * z) / std::sqrt(2 * std::numbers::pi);
-  return gain * 0.5 * std::erfc(-z / std::numbers::sqrt2) + s * density;
+  return std::max(0.0, gain * 0.5 * std::erfc(-z / std::numbers::sqrt2) + s * density);  // rounding may go below
 }
 
 }  // namespace haqa

@@ -28,7 +28,8 @@ bool is_choice(const Parameter& p, const Json& value) {
 std::string allowed(const Parameter& p) {
   switch (p.type) {
     case ParameterType::real:
-      return fmt::format("a number from {:g} to {:g}", p.low, p.high);
+      // In full: a bound rounded to six digits may lie outside, and whoever proposes it gets the same sentence again.
+      return fmt::format("a number from {} to {}", p.low, p.high);
     case ParameterType::integer:
       return fmt::format("a whole number from {:.0f} to {:.0f}", p.low, p.high);
     case ParameterType::boolean:
@@ -56,7 +57,10 @@ bool valid(const Parameter& p, const Json& value) {
 /// What a wrong value is called in a correction; long rubbish is cut.
 std::string shown(const Json& value) {
   const std::string text = to_line(value);
-  return text.size() <= 60 ? text : text.substr(0, 57) + "...";
+  if (text.size() <= 60) return text;
+  size_t end = 57;
+  while (end > 0 && (text[end] & 0xC0) == 0x80) --end;  // not within a UTF-8 character: JSON writers refuse the rest
+  return text.substr(0, end) + "...";
 }
 
 double to_unit(const Parameter& p, double value) {
@@ -99,6 +103,8 @@ void check_parameter(const Parameter& p) {
   const bool numeric = p.type == ParameterType::real || p.type == ParameterType::integer;
   if (numeric && !(p.low <= p.high)) throw std::invalid_argument(p.name + ": low is above high");
   if (numeric && p.log && !(p.low > 0)) throw std::invalid_argument(p.name + ": a logarithmic range starts above 0");
+  if (numeric && !std::isfinite(p.log ? p.high / p.low : p.high - p.low))  // nothing can be drawn from it
+    throw std::invalid_argument(p.name + ": the range is too wide");
   if (p.type == ParameterType::categorical && p.choices.empty()) throw std::invalid_argument(p.name + ": no choices");
 }
 
@@ -172,7 +178,10 @@ Configuration SearchSpace::normalized(const Configuration& proposal) const {
     if (p.type == ParameterType::integer) {
       clean[p.name] = static_cast<int64_t>(std::llround(value.get<double>()));
     } else if (p.type == ParameterType::real) {
-      clean[p.name] = value.get<double>();
+      clean[p.name] = value.get<double>() + 0.0;  // -0.0 becomes 0.0, or one value would have two hashes
+    } else if (p.type == ParameterType::categorical) {
+      const auto choice = std::find(p.choices.begin(), p.choices.end(), value);
+      clean[p.name] = choice == p.choices.end() ? value : *choice;  // the choice 4 for 4.0
     } else {
       clean[p.name] = value;
     }
@@ -211,6 +220,7 @@ Configuration SearchSpace::sample(std::mt19937_64& random) const {
 }
 
 Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random) const {
+  if (parameters_.empty()) return configuration;
   for (int attempt = 0; attempt < 1000; ++attempt) {
     Configuration moved = configuration;
     for (int changes = std::uniform_int_distribution<int>(1, 3)(random); changes > 0; --changes) {
@@ -255,7 +265,7 @@ std::string SearchSpace::describe() const {
       text += "Type: Boolean, ";
     } else {
       const char* type = p.type == ParameterType::integer ? "UniformInteger" : "UniformFloat";
-      text += fmt::format("Type: {}, Range: [{:g}, {:g}], ", type, p.low, p.high);
+      text += fmt::format("Type: {}, Range: [{}, {}], ", type, p.low, p.high);
     }
     text += fmt::format("Default: {}{}.\n", p.default_value.dump(), p.log ? ", Log scale" : "");
   }

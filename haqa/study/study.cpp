@@ -1,12 +1,25 @@
 #include "haqa/study/study.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
+#include <cmath>
 
 namespace haqa {
 namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// A value that is no number is a failure: it compares with nothing, so it would stay the incumbent for good, and a log
+/// keeps it as null.
+Outcome checked(Outcome outcome) {
+  if (!outcome.value || std::isfinite(*outcome.value)) return outcome;
+  outcome.message = fmt::format("measured {}, which is not a finite number", *outcome.value);
+  outcome.reason = FailReason::wrong_result;
+  outcome.value.reset();
+  return outcome;
 }
 
 Trial finished(int number, Proposal proposal, Outcome outcome) {
@@ -37,7 +50,7 @@ void run_study(const Track& track, Sampler& sampler, Objective& objective, std::
     if (options.on_proposal) options.on_proposal(number, proposal);
 
     const auto started = std::chrono::steady_clock::now();
-    Outcome outcome = objective.evaluate(proposal.configuration);
+    Outcome outcome = checked(objective.evaluate(proposal.configuration));
     Trial trial = finished(number, std::move(proposal), std::move(outcome));
     trial.propose_s = propose_s;
     trial.evaluate_s = seconds_since(started);
@@ -51,7 +64,7 @@ void run_study(const Track& track, Sampler& sampler, Objective& objective, std::
 const Trial* best_trial(std::span<const Trial> trials, Direction direction) {
   const Trial* best = nullptr;
   for (const Trial& t : trials) {
-    if (!t.value) continue;
+    if (!t.value || std::isnan(*t.value)) continue;
     if (!best || (direction == Direction::maximize ? *t.value > *best->value : *t.value < *best->value)) best = &t;
   }
   return best;

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
 #include "haqa/base/error.h"
 
 namespace haqa {
@@ -75,6 +79,90 @@ TEST(Study, GoesOnAfterEarlierTrials) {
   EXPECT_EQ(trials[2].number, 2);
 }
 
+TEST(Study, DoesNothingWhereAllRoundsExist) {
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Identity objective(events);
+  std::vector<Trial> trials(3);
+  for (int i = 0; i < 3; ++i) trials[static_cast<size_t>(i)].number = i;
+  run_study(track(), sampler, objective, trials, {2, {}, {}});
+  EXPECT_THAT(events, ElementsAre("tell 0", "tell 1", "tell 2"));
+  EXPECT_EQ(trials.size(), 3u);
+  events.clear();
+  std::vector<Trial> none;
+  run_study(track(), sampler, objective, none, {0, {}, {}});
+  EXPECT_TRUE(events.empty() && none.empty());
+}
+
+TEST(Study, AnnouncesEachProposalBeforeItsMeasurement) {
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Identity objective(events);
+  std::vector<Trial> trials;
+  StudyOptions options{
+      2, {}, [&](int number, const Proposal& p) {
+        events.push_back(fmt::format("propose {} {} {}", number, p.proposed_by, p.configuration.dump()));
+      }};
+  run_study(track(), sampler, objective, trials, options);
+  EXPECT_THAT(events, ElementsAre("propose 0 default {\"x\":5}", "evaluate 5", "tell 0", "ask 1 left 1",
+                                  "propose 1 counting {\"x\":10}", "evaluate 10", "tell 1"));
+}
+
+/// Gives `values` in turn; throws where they end, as at Ctrl-C.
+struct Scripted : Objective {
+  explicit Scripted(std::vector<double> script) : values(std::move(script)) {}
+  Outcome evaluate(const Configuration&) override {
+    if (next == values.size()) throw Interrupted("stopped");
+    Outcome o;
+    o.value = values[next++];
+    o.metrics = {{"tries", next}};
+    return o;
+  }
+  std::vector<double> values;
+  size_t next = 0;
+};
+
+TEST(Study, AnInterruptKeepsWhatWasFinished) {
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Scripted objective({1, 2});
+  std::vector<Trial> trials;
+  int stored = 0;
+  EXPECT_THROW(run_study(track(), sampler, objective, trials, {5, [&](const Trial&) { ++stored; }, {}}), Interrupted);
+  EXPECT_EQ(trials.size(), 2u);
+  EXPECT_EQ(stored, 2);
+  EXPECT_EQ(trials[1].metrics["tries"], 2);
+  EXPECT_GE(trials[1].propose_s, 0);
+  EXPECT_LT(trials[1].evaluate_s, 5);
+}
+
+TEST(Study, AValueThatIsNoNumberIsAFailure) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Scripted objective({nan, 1, -inf, inf});
+  std::vector<Trial> trials;
+  run_study(track(), sampler, objective, trials, {4, {}, {}});
+  for (const size_t i : {0, 2, 3}) {
+    EXPECT_EQ(trials[i].state, TrialState::failed) << i;
+    EXPECT_EQ(trials[i].value, std::nullopt) << i;
+    EXPECT_EQ(trials[i].reason, FailReason::wrong_result) << i;
+    EXPECT_NO_THROW(trial_from_json(Json::parse(to_json(trials[i]).dump()))) << i;
+  }
+  EXPECT_EQ(trials[0].message, "measured nan, which is not a finite number");
+  EXPECT_EQ(trials[1].state, TrialState::complete);
+  EXPECT_EQ(best_trial(trials, Direction::maximize), &trials[1]);
+}
+
+TEST(Study, NanIsNeverTheIncumbent) {
+  std::vector<Trial> trials(3);
+  for (Trial& t : trials) t.value = std::nan("");
+  EXPECT_EQ(best_trial(trials, Direction::maximize), nullptr);
+  trials[1].value = -4;
+  for (const Direction d : {Direction::maximize, Direction::minimize}) EXPECT_EQ(best_trial(trials, d), &trials[1]);
+  EXPECT_EQ(best_trial({}, Direction::maximize), nullptr);
+}
+
 TEST(Study, FindsTheIncumbent) {
   std::vector<Trial> trials(4);
   EXPECT_EQ(best_trial(trials, Direction::maximize), nullptr);
@@ -85,7 +173,7 @@ TEST(Study, FindsTheIncumbent) {
   EXPECT_EQ(best_trial(trials, Direction::minimize), &trials[1]);
 }
 
-TEST(Trial, SurvivesItsJson) {
+Trial failed_trial() {
   Trial t;
   t.number = 7;
   t.configuration = {{"x", 3}, {"y", "q8_0"}};
@@ -96,24 +184,86 @@ TEST(Trial, SurvivesItsJson) {
   t.proposed_by = "expert";
   t.thought = "try \"it\"";
   t.propose_s = 0.25;
-  EXPECT_EQ(to_json(trial_from_json(to_json(t))), to_json(t));
-  t.state = TrialState::complete;
-  t.value = 1.0 / 3;
-  EXPECT_EQ(trial_from_json(to_json(t)).value, 1.0 / 3);
+  t.evaluate_s = 1e-9;
+  return t;
 }
 
-TEST(Trial, DamageIsAnError) {
-  const Json good = to_json(Trial{});
-  for (const auto& [key, value] : good.items()) {
-    Json missing = good, wrong = good;
-    missing.erase(key);
-    EXPECT_THROW(trial_from_json(missing), Error) << key;
-    if (key == "configuration" || key == "metrics" || key == "state") continue;  // any JSON may stand there
-    wrong[key] = Json::array();
-    EXPECT_THROW(trial_from_json(wrong), Error) << key;
+Trial complete_trial() {
+  Trial t = failed_trial();
+  t.state = TrialState::complete;
+  t.reason = FailReason::none;
+  t.message.clear();
+  t.value = 1.0 / 3;
+  return t;
+}
+
+// The form that logs on disk have: a change of it makes them unreadable.
+TEST(Trial, WritesTheDocumentedForm) {
+  EXPECT_EQ(to_json(failed_trial()).dump(),
+            R"({"number":7,"configuration":{"x":3,"y":"q8_0"},"state":"failed","value":null,"metrics":{"a":[1,2]},)"
+            R"("proposed_by":"expert","thought":"try \"it\"","propose_s":0.25,"evaluate_s":1e-09,)"
+            R"("reason":"out_of_memory","message":"used 3 GB\nof 2"})");
+  EXPECT_FALSE(to_json(complete_trial()).contains("reason"));
+}
+
+TEST(Trial, SurvivesItsJson) {
+  std::vector<Trial> trials = {failed_trial(), complete_trial()};
+  for (const FailReason reason : {FailReason::none, FailReason::out_of_memory, FailReason::timed_out,
+                                  FailReason::crashed, FailReason::wrong_result, FailReason::quality_loss}) {
+    trials.push_back(failed_trial());
+    trials.back().reason = reason;
   }
-  EXPECT_THROW(trial_from_json("x"), Error);
-  EXPECT_THROW(trial_from_json({{"number", 1}}), Error);
+  for (const double value : {-1e300, 5e-324, 0.1 + 0.2, -0.0}) {
+    trials.push_back(complete_trial());
+    trials.back().value = value;
+  }
+  for (const Trial& t : trials) {
+    const Trial read = trial_from_json(Json::parse(to_line(to_json(t))));
+    EXPECT_EQ(read.number, t.number);
+    EXPECT_EQ(read.configuration, t.configuration);
+    EXPECT_EQ(read.state, t.state);
+    EXPECT_EQ(read.value, t.value);
+    EXPECT_EQ(read.reason, t.reason) << to_string(t.reason);
+    EXPECT_EQ(read.message, t.message);
+    EXPECT_EQ(read.metrics, t.metrics);
+    EXPECT_EQ(read.proposed_by, t.proposed_by);
+    EXPECT_EQ(read.thought, t.thought);
+    EXPECT_EQ(read.propose_s, t.propose_s);
+    EXPECT_EQ(read.evaluate_s, t.evaluate_s);
+  }
+}
+
+void expect_damage(const Json& json, const std::string& named) {
+  try {
+    trial_from_json(json);
+    ADD_FAILURE() << "read: " << json;
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), testing::HasSubstr(named)) << json;
+  }
+}
+
+TEST(Trial, DamageIsAnErrorThatNamesTheKey) {
+  for (const Trial& t : {failed_trial(), complete_trial()}) {
+    const Json good = to_json(t);
+    for (const auto& [key, value] : good.items()) {
+      Json missing = good;
+      missing.erase(key);
+      expect_damage(missing, "\"" + key + "\"");
+      for (const Json& other : {Json(), Json(true), Json(-3), Json(1.5), Json("?"), Json::array(), Json::object()}) {
+        if (other.type() == value.type() && other.type() != Json::value_t::string) continue;
+        if (value.is_number_float() && other.is_number()) continue;
+        if (value.is_string() && other.is_string() && key != "state" && key != "reason") continue;
+        Json wrong = good;
+        wrong[key] = other;
+        expect_damage(wrong, key == "reason" && other == "?" ? "\"?\" is no reason" : "\"" + key + "\"");
+      }
+    }
+  }
+  Json huge = to_json(complete_trial());
+  huge["number"] = 5'000'000'000;
+  expect_damage(huge, "\"number\"");
+  for (const Json& no_object : {Json(), Json("x"), Json::array({1}), Json(3)})
+    expect_damage(no_object, "not an object");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "haqa/study/trial.h"
 
 #include <array>
+#include <limits>
 #include <utility>
 
 #include "haqa/base/error.h"
@@ -21,6 +22,39 @@ FailReason reason_from(const std::string& name) {
   for (const auto& [reason, text] : kReasons)
     if (text == name) return reason;
   throw Error("\"{}\" is no reason of a failed trial; the log was written by another version", name);
+}
+
+/// The value under `key`; `fits` says whether its type is right. nlohmann's own errors name the type, but no key, and
+/// turn 1.5 or true into a whole number without one.
+const Json& field(const Json& json, const char* key, const char* expected, const auto& fits) {
+  constexpr const char* kAdvice = "the log is damaged or of another version";
+  const auto found = json.find(key);
+  if (found == json.end()) throw Error("a trial in the log has no \"{}\"; {}", key, kAdvice);
+  if (!fits(*found)) throw Error("\"{}\" of a trial in the log is not {}; {}", key, expected, kAdvice);
+  return *found;
+}
+
+std::string text(const Json& json, const char* key) {
+  return field(json, key, "a text", [](const Json& v) { return v.is_string(); });
+}
+
+double number(const Json& json, const char* key) {
+  return field(json, key, "a number", [](const Json& v) { return v.is_number(); });
+}
+
+Json object(const Json& json, const char* key) {
+  return field(json, key, "an object", [](const Json& v) { return v.is_object(); });
+}
+
+int trial_number(const Json& json) {
+  return field(json, "number", "a whole number from 0",
+               [](const Json& v) { return v.is_number_integer() && v >= 0 && v <= std::numeric_limits<int>::max(); });
+}
+
+TrialState trial_state(const Json& json) {
+  const Json& state = field(json, "state", "\"complete\" or \"failed\"",
+                            [](const Json& v) { return v == "complete" || v == "failed"; });
+  return state == "complete" ? TrialState::complete : TrialState::failed;
 }
 
 }  // namespace
@@ -49,25 +83,25 @@ Json to_json(const Trial& t) {
 }
 
 Trial trial_from_json(const Json& json) {
-  try {
-    Trial t;
-    t.number = json.at("number");
-    t.configuration = json.at("configuration");
-    t.state = json.at("state") == "complete" ? TrialState::complete : TrialState::failed;
-    if (!json.at("value").is_null()) t.value = json.at("value").get<double>();
-    if (t.state == TrialState::failed) {
-      t.reason = reason_from(json.at("reason"));
-      t.message = json.at("message");
-    }
-    t.metrics = json.at("metrics");
-    t.proposed_by = json.at("proposed_by");
-    t.thought = json.at("thought");
-    t.propose_s = json.at("propose_s");
-    t.evaluate_s = json.at("evaluate_s");
-    return t;
-  } catch (const Json::exception& e) {
-    throw Error("a trial in the log cannot be read ({}); the log is damaged or of another version", e.what());
+  if (!json.is_object()) throw Error("a trial in the log is not an object; the log is damaged or of another version");
+  Trial t;
+  t.number = trial_number(json);
+  t.configuration = object(json, "configuration");
+  t.state = trial_state(json);
+  if (t.state == TrialState::complete) {
+    t.value = number(json, "value");
+  } else {
+    // A value beside a failure would make the failed trial the incumbent.
+    field(json, "value", "null, as it must be where the trial failed", [](const Json& v) { return v.is_null(); });
+    t.reason = reason_from(text(json, "reason"));
+    t.message = text(json, "message");
   }
+  t.metrics = object(json, "metrics");
+  t.proposed_by = text(json, "proposed_by");
+  t.thought = text(json, "thought");
+  t.propose_s = number(json, "propose_s");
+  t.evaluate_s = number(json, "evaluate_s");
+  return t;
 }
 
 }  // namespace haqa
