@@ -5,11 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "haqa/base/bytes.h"
@@ -47,13 +47,18 @@ std::string environment(const char* name) {
 }  // namespace
 
 std::string read_file(const fs::path& file) {
-  if (fs::is_directory(file)) throw Error("{}: is a folder; name a file", file.string());
+  std::error_code code;
+  if (fs::is_directory(file, code)) throw Error("{}: is a folder; name a file", file.string());
   std::ifstream in(file, std::ios::binary);
   if (!in) throw Error("{}: cannot read: {}", file.string(), reason());
-  std::ostringstream out;
-  out << in.rdbuf();
+  std::string content;
+  std::array<char, 65536> buffer;
+  errno = 0;
+  // Not out << in.rdbuf(): a failing disk would give what was read until then, without a word.
+  while (in.read(buffer.data(), buffer.size()) || in.gcount() > 0)
+    content.append(buffer.data(), static_cast<size_t>(in.gcount()));
   if (in.bad()) throw Error("{}: cannot read: {}", file.string(), reason());
-  return std::move(out).str();
+  return content;
 }
 
 PendingFile::PendingFile(fs::path target) : target_(std::move(target)) {
@@ -95,7 +100,10 @@ LineFile::LineFile(const fs::path& file) : file_(file) {
   fd_ = open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (fd_ < 0) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
   if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    const std::string why = reason();
+    const bool taken = errno == EWOULDBLOCK;
     close(fd_);
+    if (!taken) throw Error("{}: cannot be locked: {}; choose a folder on another disk", file.string(), why);
     throw Error("{}: another haqa is writing it; wait for that one or choose another folder", file.string());
   }
   off_t end = lseek(fd_, 0, SEEK_END);
@@ -106,6 +114,7 @@ LineFile::LineFile(const fs::path& file) : file_(file) {
     close(fd_);
     throw Error("{}: cannot write: {}", file.string(), why);
   }
+  sync_folder(file.parent_path());
 }
 
 LineFile::~LineFile() {
@@ -115,7 +124,15 @@ LineFile::~LineFile() {
 LineFile::LineFile(LineFile&& other) noexcept : file_(std::move(other.file_)), fd_(std::exchange(other.fd_, -1)) {}
 
 void LineFile::append(std::string_view line) {
-  write_all(fd_, std::string(line) + "\n", file_);
+  const off_t whole = lseek(fd_, 0, SEEK_END);
+  try {
+    write_all(fd_, std::string(line) + "\n", file_);
+  } catch (...) {
+    // A full disk took half of it, which the next line, should there be room again, would be glued to. Where even this
+    // fails, the next to open the file cuts it.
+    [[maybe_unused]] const int ignored = ftruncate(fd_, whole);
+    throw;
+  }
   if (fdatasync(fd_) != 0 && errno != EINVAL && errno != EROFS)
     throw Error("{}: cannot write: {}; free some space", file_.string(), reason());
 }
@@ -130,9 +147,12 @@ void make_folder(const fs::path& folder) {
     throw Error("{}: cannot write there: {}; choose another folder with --output", folder.string(), reason());
 }
 
-void require_space(const fs::path& folder, uint64_t bytes, std::string_view purpose) {
+void require_space(const fs::path& named, uint64_t bytes, std::string_view purpose) {
   std::error_code code;
-  const fs::space_info space = fs::space(folder.empty() ? fs::path(".") : folder, code);
+  const fs::path folder = named.empty() ? fs::path(".") : named;
+  fs::path there = fs::absolute(folder, code);
+  while (!fs::exists(there, code) && there.has_relative_path()) there = there.parent_path();  // it is made later
+  const fs::space_info space = fs::space(there, code);
   if (!code && space.available < bytes)
     throw Error("{}: {} free, but {} are needed for {}; free some space or choose another folder with --output",
                 folder.string(), format_bytes(space.available), format_bytes(bytes), purpose);

@@ -1,23 +1,27 @@
 #include "haqa/base/json.h"
 
+#include <algorithm>
+
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 
 namespace haqa {
 
-Json read_json(const std::filesystem::path& file) {
-  try {
-    return Json::parse(read_file(file));
-  } catch (const Json::exception& e) {  // parse_error, and out_of_range for 1e999
-    throw Error("{}: not valid JSON ({}); correct the file or write it anew", file.string(), e.what());
-  }
-}
-
 namespace {
 
-/// Index one past the brace that closes the one at `begin`, or npos. Braces inside strings do not count.
-size_t end_of_object(std::string_view text, size_t begin) {
-  int depth = 0;
+/// nlohmann parses without recursion, but copies, compares and writes with it: 100,000 levels overflow the stack.
+constexpr int kMaxDepth = 64;
+
+/// Where the bracketed value that starts at `begin` ends (one past its last bracket, npos where nothing closes it) and
+/// how deep it nests. What stands in strings does not count.
+struct Extent {
+  size_t end = std::string_view::npos;
+  int levels = 0;
+};
+
+Extent extent(std::string_view text, size_t begin) {
+  Extent found;
+  int depth = 0, braces = 0;
   bool in_string = false;
   for (size_t i = begin; i < text.size(); ++i) {
     const char c = text[i];
@@ -29,44 +33,57 @@ size_t end_of_object(std::string_view text, size_t begin) {
       }
     } else if (c == '"') {
       in_string = true;
-    } else if (c == '{') {
-      ++depth;
-    } else if (c == '}' && --depth == 0) {
-      return i + 1;
+    } else if (c == '{' || c == '[') {
+      braces += c == '{';
+      found.levels = std::max(found.levels, ++depth);
+    } else if (c == ']') {
+      --depth;
+    } else if (c == '}') {
+      --depth;
+      if (--braces == 0) {
+        found.end = i + 1;
+        return found;
+      }
     }
   }
-  return std::string_view::npos;
-}
-
-/// nlohmann parses by recursion: text such as 100,000 opening braces would overflow the stack.
-constexpr int kMaxDepth = 64;
-
-bool too_deep(std::string_view text) {
-  int depth = 0;
-  for (const char c : text) {
-    depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-    if (depth > kMaxDepth) return true;
-  }
-  return false;
+  return found;
 }
 
 }  // namespace
 
+Json read_json(const std::filesystem::path& file) {
+  const std::string text = read_file(file);
+  try {
+    Json value = Json::parse(text);
+    if (extent(text, 0).levels > kMaxDepth)
+      throw Error("{}: nests deeper than {} levels; write it anew", file.string(), kMaxDepth);
+    return value;
+  } catch (const Json::exception& e) {                              // parse_error, and out_of_range for 1e999
+    const std::string what = std::string(e.what()).substr(0, 200);  // it quotes the last token, whole
+    throw Error("{}: not valid JSON ({}); correct the file or write it anew", file.string(), what);
+  }
+}
+
 std::vector<Json> find_json_objects(std::string_view text) {
   std::vector<Json> found;
-  // An unclosed brace makes every later attempt scan to the end; a reply with thousands of them is rubbish anyway.
-  int attempts = 0;
-  for (size_t begin = text.find('{'); begin != std::string_view::npos && attempts < 256; ++attempts) {
-    size_t next = begin + 1;
-    const size_t end = end_of_object(text, begin);
-    if (end != std::string_view::npos && !too_deep(text.substr(begin, end - begin))) {
+  // An unclosed brace is known only at the end of the text, so thousands of them take time by the square. Code has many
+  // braces, all closed: no limit on their number, which would lose an answer after it, but on what is read in all.
+  size_t budget = 64u << 20;
+  for (size_t begin = text.find('{'), next = 0; begin != std::string_view::npos; begin = text.find('{', next)) {
+    next = begin + 1;
+    const auto [end, levels] = extent(text, begin);
+    const size_t read = (end == std::string_view::npos ? text.size() : end) - begin;
+    if (read > budget) break;
+    budget -= read;
+    if (end != std::string_view::npos && levels > kMaxDepth) {
+      next = end;
+    } else if (end != std::string_view::npos) {
       Json value = Json::parse(text.substr(begin, end - begin), nullptr, /*allow_exceptions=*/false);
       if (value.is_object()) {
         found.push_back(std::move(value));
         next = end;
       }
     }
-    begin = text.find('{', next);
   }
   return found;
 }

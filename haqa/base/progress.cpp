@@ -13,6 +13,10 @@ using Clock = std::chrono::steady_clock;
 double seconds(Clock::duration d) {
   return std::chrono::duration<double>(d).count();
 }
+/// fmt::print would throw where stderr is closed or its disk full, and end a run for want of a reader.
+void print(const std::string& text) {
+  std::fputs(text.c_str(), stderr);
+}
 }  // namespace
 
 Progress::Progress(bool quiet) : quiet_(quiet), terminal_(isatty(2) == 1) {}
@@ -28,7 +32,7 @@ void Progress::step(std::string_view title) {
   if (terminal_) {
     show(title_ + " ...");
   } else if (!quiet_) {
-    fmt::print(stderr, "{} ...\n", title_);
+    print(title_ + " ...\n");
   }
 }
 
@@ -43,30 +47,30 @@ void Progress::update(double share, std::string_view detail) {
   if (terminal_) {
     show(text);
   } else if (!quiet_) {
-    fmt::print(stderr, "{}\n", text);
+    print(text + "\n");
   }
 }
 
 void Progress::done(std::string_view result) {
   clear();
-  if (!quiet_ && !result.empty()) fmt::print(stderr, "{}\n", result);
+  if (!quiet_ && !result.empty()) print(std::string(result) + "\n");
   title_.clear();
 }
 
 void Progress::note(std::string_view line) {
   clear();
-  if (!quiet_) fmt::print(stderr, "{}\n", line);
+  if (!quiet_) print(std::string(line) + "\n");
 }
 
 void Progress::show(const std::string& text) {
   if (quiet_) return;
-  fmt::print(stderr, "\r\033[K{}", text);
+  print("\r\033[K" + text);
   std::fflush(stderr);
   line_open_ = true;
 }
 
 void Progress::clear() {
-  if (line_open_) fmt::print(stderr, "\r\033[K");
+  if (line_open_) print("\r\033[K");
   line_open_ = false;
 }
 

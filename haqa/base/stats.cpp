@@ -10,11 +10,12 @@ namespace {
 
 /// How many of the lowest and highest values may be left out: the largest k with P(Binomial(n, 1/2) < k) <= 2.5 %.
 size_t trimmed(size_t n) {
-  double term = std::pow(0.5, static_cast<double>(n)), tail = 0;
+  // By logarithms: from n = 1075 on 2^-n is no double any more, and every sum of its multiples is 0.
+  double log_term = static_cast<double>(n) * std::log(0.5), tail = 0;
   size_t k = 0;
-  while (k < n && tail + term <= 0.025) {
-    tail += term;
-    term *= static_cast<double>(n - k) / static_cast<double>(k + 1);
+  while (k < n && tail + std::exp(log_term) <= 0.025) {
+    tail += std::exp(log_term);
+    log_term += std::log(static_cast<double>(n - k) / static_cast<double>(k + 1));
     ++k;
   }
   return k == 0 ? 0 : k - 1;
@@ -22,7 +23,7 @@ size_t trimmed(size_t n) {
 
 double middle(const std::vector<double>& sorted) {
   const size_t n = sorted.size();
-  return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+  return n % 2 ? sorted[n / 2] : std::midpoint(sorted[n / 2 - 1], sorted[n / 2]);
 }
 
 }  // namespace
@@ -46,7 +47,9 @@ double standard_deviation(std::span<const double> values) {
 
 Estimate estimate_median(std::span<const double> values) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-  if (values.empty()) return {kNan, kNan, kNan, 0};
+  // NaN first: sorting with it is undefined.
+  if (values.empty() || std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); }))
+    return {kNan, kNan, kNan, static_cast<int>(values.size())};
   std::vector<double> sorted(values.begin(), values.end());
   std::sort(sorted.begin(), sorted.end());
   const size_t k = trimmed(sorted.size());

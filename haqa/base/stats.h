@@ -4,7 +4,7 @@
 
 namespace haqa {
 
-/// The middle value; the mean of the middle two of an even number; NaN for none.
+/// The middle value; the mean of the middle two of an even number; NaN for none. One NaN makes everything here NaN.
 double median(std::span<const double> values);
 double mean(std::span<const double> values);
 /// Sample standard deviation (divisor n - 1); 0 for fewer than two values.

@@ -29,7 +29,12 @@ YamlMap YamlMap::load(const std::filesystem::path& file) {
   const std::string content = read_file(file);
   YAML::Node node;
   try {
-    node = YAML::Load(content);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(content);
+    // YAML::Load reads the first and says nothing of the rest.
+    if (documents.size() > 1)
+      throw UsageError("{}:{}: is a second document; keep one, without --- in the midst", file.string(),
+                       documents[1].Mark().line + 1);
+    if (!documents.empty()) node = documents[0];
   } catch (const YAML::Exception& e) {
     throw UsageError("{}:{}: not valid YAML: {}", file.string(), e.mark.line + 1, e.msg);
   }
@@ -103,6 +108,8 @@ std::optional<std::vector<std::string>> YamlMap::choices(const std::string& key,
     if (!item.IsScalar() || std::find(allowed.begin(), allowed.end(), item.Scalar()) == allowed.end())
       fail(key, fmt::format("{} is not allowed; it must be {}",
                             item.IsScalar() ? '"' + item.Scalar() + '"' : "an entry", expected));
+    if (std::find(all.begin(), all.end(), item.Scalar()) != all.end())
+      fail(key, fmt::format("\"{}\" stands there twice", item.Scalar()));
     all.push_back(item.Scalar());
   }
   return all;
@@ -118,7 +125,7 @@ std::optional<int> YamlMap::integer(const std::string& key, int low, int high) {
 }
 
 std::optional<double> YamlMap::number(const std::string& key, double low, double high) {
-  const std::string expected = fmt::format("a number from {:g} to {:g}", low, high);
+  const std::string expected = fmt::format("a number from {} to {}", low, high);
   const auto value = scalar(key, expected);
   if (!value) return std::nullopt;
   const auto parsed = parse_number<double>(*value);
@@ -140,7 +147,8 @@ std::optional<std::filesystem::path> YamlMap::existing_file(const std::string& k
   const auto value = scalar(key, "the path of a file");
   if (!value) return std::nullopt;
   const std::filesystem::path file = file_.parent_path() / *value;
-  if (!std::filesystem::exists(file))
+  std::error_code code;  // too long a name or a locked folder is no file either
+  if (!std::filesystem::exists(file, code))
     fail(key, fmt::format("there is no file {}; paths are taken from the folder of this file", file.string()));
   return file;
 }
@@ -148,7 +156,8 @@ std::optional<std::filesystem::path> YamlMap::existing_file(const std::string& k
 YamlMap YamlMap::map(const std::string& key) {
   const YAML::Node value = find(key);
   if (value.IsDefined() && !value.IsMap()) fail(key, "must be a mapping of keys and values");
-  return YamlMap(file_, value.IsDefined() ? value : YAML::Node(YAML::NodeType::Map), key);
+  return YamlMap(file_, value.IsDefined() ? value : YAML::Node(YAML::NodeType::Map),
+                 name_.empty() ? key : name_ + "." + key);
 }
 
 void YamlMap::finish() const {

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <memory>
 
 #include "haqa/base/error.h"
 
@@ -20,8 +23,14 @@ struct Case {
 };
 
 YamlMap load(const std::string& yaml) {
-  const std::filesystem::path file = std::filesystem::temp_directory_path() / "haqa-yaml-test.yaml";
+  // A name of its own for each process: ctest runs tests beside each other.
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / ("haqa-yaml-test-" + std::to_string(getpid()) + ".yaml");
   std::ofstream(file) << yaml;
+  const struct Remover {
+    const std::filesystem::path& path;
+    ~Remover() { std::filesystem::remove(path); }
+  } remover{file};
   return YamlMap::load(file);
 }
 
@@ -72,18 +81,112 @@ TEST(YamlMap, EveryFaultNamesItsLineAndWhatIsAllowed) {
       {"i: 5\n", [](YamlMap& m) { m.map("i"); }, "must be a mapping"},
       {"i: {x: 1}\n", [](YamlMap& m) { m.map("i").finish(); }, "unknown key \"x\" in i"},
       {"f: no-such-file\n", [](YamlMap& m) { m.existing_file("f"); }, "there is no file"},
+      {"a:\n\tb: 1\n", [](YamlMap&) {}, ":2: not valid YAML"},
+      {"x: 1\n", [](YamlMap& m) { m.required_text("model"); }, "model: is missing"},
+      {"n: -2147483649\n", [](YamlMap& m) { m.integer("n", -9, 9); }, "from -9 to 9"},
+      {"n: 1e400\n", [](YamlMap& m) { m.number("n", 0, 1); }, "a number from 0 to 1"},
+      {"n: 1.0000001\n", [](YamlMap& m) { m.number("n", 0, 1); }, "a number from 0 to 1"},
+      {"n: ''\n", [](YamlMap& m) { m.integer("n", 0, 1); }, "must be a whole number"},
       {"t:\n", [](YamlMap& m) { m.text("t"); }, "must be a text"},
+      {"# nothing but words\n", [](YamlMap&) {}, "is empty"},
+      {"just words\n", [](YamlMap&) {}, ":1: must be a mapping"},
+      {"a: 1\nb: [1\nc: 2\n", [](YamlMap&) {}, "not valid YAML"},
+      {"a: *nothing\n", [](YamlMap&) {}, ":1: not valid YAML"},
+      {"a: 1\n\tb: 2\n", [](YamlMap&) {}, "not valid YAML"},
+      {"~: 1\n", [](YamlMap&) {}, ":1: the key here"},
+      // What stands behind --- was silently left out.
+      {"a: 1\n---\nb: 2\n", [](YamlMap&) {}, ":3: is a second document"},
+      {"o:\n  i: {x: 1, x: 2}\n", [](YamlMap& m) { m.map("o").map("i"); }, ":2: the key \"x\""},
+      {"o:\n  i:\n    x: 1\n", [](YamlMap& m) { m.map("o").map("i").finish(); }, ":3: unknown key \"x\" in o.i"},
+      {"o:\n  i:\n    n: x\n", [](YamlMap& m) { m.map("o").map("i").integer("n", 1, 2); },
+       ":3: o.i.n: \"x\" is not a whole number from 1 to 2"},
+      {"wrong: 1\n",
+       [](YamlMap& m) {
+         m.text("a");
+         m.required_text("a");
+       },
+       "a: is missing"},
+      {"wrong: 1\n",
+       [](YamlMap& m) {
+         m.text("a");
+         m.text("a");
+         m.finish();
+       },
+       "allowed are a"},
+      {"c: [green, green]\n", [](YamlMap& m) { m.choices("c", {"green"}); }, ":1: c: \"green\" stands there twice"},
+      {"c: [[green]]\n", [](YamlMap& m) { m.choices("c", {"green"}); }, "an entry is not allowed"},
+      {"c: green\n", [](YamlMap& m) { m.choices("c", {"green"}); }, "must be a list of some of green"},
+      {"c: {a: 1}\n", [](YamlMap& m) { m.choice("c", {"green"}); }, "must be one of green"},
+      {"n: -1\n", [](YamlMap& m) { m.integer("n", 0, 9); }, "\"-1\" is not a whole number from 0 to 9"},
+      {"n: -99999999999999999999\n", [](YamlMap& m) { m.integer("n", 0, 9); }, "is not a whole number from 0 to 9"},
+      {"n: 0x10\n", [](YamlMap& m) { m.integer("n", 0, 99); }, "whole number"},
+      {"n: 1e1\n", [](YamlMap& m) { m.integer("n", 0, 99); }, "whole number"},
+      {"n: 1e999\n", [](YamlMap& m) { m.number("n", 0, 1e300); }, "is not a number"},
+      {"n: inf\n", [](YamlMap& m) { m.number("n", 0, 1e300); }, "is not a number"},
+      {"n: 2\n", [](YamlMap& m) { m.number("n", 0, 1.2345678); }, "a number from 0 to 1.2345678"},
+      {"m: -1\n", [](YamlMap& m) { m.bytes("m"); }, ":1: m: \"-1\" is not a possible amount"},
+      {"m: [1]\n", [](YamlMap& m) { m.bytes("m"); }, "must be an amount of memory"},
+      {"f: [1]\n", [](YamlMap& m) { m.existing_file("f"); }, "must be the path of a file"},
+      {"t: [1]\n", [](YamlMap& m) { m.text("t"); }, "must be a text"},
+      {"t: \"\"\n", [](YamlMap& m) { m.text("t"); }, "must be a text"},
   };
   for (const Case& c : cases) {
+    SCOPED_TRACE(c.yaml);
     try {
       YamlMap map = load(c.yaml);
       c.read(map);
-      ADD_FAILURE() << c.yaml;
+      ADD_FAILURE() << std::string(c.yaml).substr(0, 60);
     } catch (const UsageError& e) {
-      EXPECT_THAT(e.what(), HasSubstr(c.expected)) << c.yaml;
-      EXPECT_THAT(e.what(), HasSubstr("haqa-yaml-test.yaml")) << c.yaml;
+      EXPECT_THAT(e.what(), HasSubstr(c.expected)) << std::string(c.yaml).substr(0, 60);
+      EXPECT_THAT(e.what(), HasSubstr("haqa-yaml-test")) << std::string(c.yaml).substr(0, 60);
     }
   }
+}
+
+void expect_usage_error(
+    const std::string& yaml, const std::function<void(YamlMap&)>& read = [](YamlMap&) {}) {
+  try {
+    YamlMap map = load(yaml);
+    read(map);
+    ADD_FAILURE() << yaml.substr(0, 60);
+  } catch (const UsageError& e) {
+    EXPECT_THAT(e.what(), HasSubstr("haqa-yaml-test"));
+  }
+}
+
+TEST(YamlMap, HostileFilesAreUsageErrors) {
+  expect_usage_error(std::string(100000, '['));
+  expect_usage_error("a: " + std::string(100000, '{'));
+  expect_usage_error(std::string(20000, '-') + "\n");
+  std::string dashes;
+  for (int i = 0; i < 20000; ++i) dashes += "- ";
+  expect_usage_error(dashes);
+  std::string indented;
+  for (int i = 0; i < 2000; ++i) indented += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+  expect_usage_error(indented);
+  expect_usage_error("f: " + std::string(5000, 'n'), [](YamlMap& m) { m.existing_file("f"); });
+  expect_usage_error(std::string("\0\0\0", 3));
+}
+
+TEST(YamlMap, ReadsTheFormsThatPeopleWrite) {
+  YamlMap map = load("---\n# note\nname: 'x y'  # why\r\nn: \"7\"\nr: -.5\nempty: {}\nlist:\n  - b\n  - a\n...\n");
+  EXPECT_EQ(map.text("name"), "x y");
+  EXPECT_EQ(map.integer("n", 7, 7), 7);
+  EXPECT_EQ(map.number("r", -0.5, -0.5), -0.5);
+  EXPECT_EQ(*map.choices("list", {"a", "b"}), (std::vector<std::string>{"b", "a"}));
+  EXPECT_NO_THROW(map.map("empty").finish());
+  YamlMap missing = map.map("missing");
+  EXPECT_EQ(missing.integer("n", 0, 1), std::nullopt);
+  EXPECT_NO_THROW(missing.finish());
+  EXPECT_NO_THROW(map.finish());
+  EXPECT_THROW(YamlMap::load("/no/such/file.yaml"), Error);
+}
+
+TEST(YamlMap, PathsAreTakenFromItsFolder) {
+  YamlMap map = load("near: haqa-yaml-test.yaml\nfar: /proc/self/status\n");
+  EXPECT_TRUE(std::filesystem::exists(*map.existing_file("near")));
+  EXPECT_EQ(map.existing_file("far"), "/proc/self/status");
+  EXPECT_EQ(map.existing_file("none"), std::nullopt);
 }
 
 }  // namespace
