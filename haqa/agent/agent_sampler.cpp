@@ -1,8 +1,22 @@
 #include "haqa/agent/agent_sampler.h"
 
+#include <fmt/format.h>
+
 #include "haqa/agent/reply.h"
 
 namespace haqa {
+namespace {
+
+/// An unusable answer as the model is reminded of it: babble of any length would overflow its context.
+std::string quoted(const std::string& answer) {
+  constexpr size_t kLongest = 1200;
+  if (answer.size() <= kLongest) return answer;
+  size_t end = kLongest;
+  while (end > 0 && (answer[end] & 0xC0) == 0x80) --end;  // not within a UTF-8 character
+  return answer.substr(0, end) + "...";
+}
+
+}  // namespace
 
 AgentSampler::AgentSampler(ChatProvider& provider, Prompts prompts, AgentOptions options,
                            std::function<void(const AgentEvent&)> on_event)
@@ -15,6 +29,7 @@ AgentSampler::AgentSampler(ChatProvider& provider, Prompts prompts, AgentOptions
 Proposal AgentSampler::ask(const Track& track, std::span<const Trial> trials, int rounds_left) {
   ChatRequest request{build_conversation(prompts_, track, trials, rounds_left, options_.history), track.space.schema(),
                       &track, trials, rounds_left};
+  std::vector<Message> exchange;  // unusable answers and their corrections
   try {
     for (int attempt = 0; attempt <= options_.corrections; ++attempt) {
       const ChatReply reply = provider_.complete(request);
@@ -22,9 +37,12 @@ Proposal AgentSampler::ask(const Track& track, std::span<const Trial> trials, in
       if (auto* action = std::get_if<AgentAction>(&parsed))
         return {std::move(action->configuration), provider_.name(), std::move(action->thought)};
       const ReplyFault& fault = std::get<ReplyFault>(parsed);
-      report({std::string(to_string(fault.kind)), fault.detail, attempt == options_.corrections});
-      request.messages.push_back({"assistant", reply.content});
-      request.messages.push_back(correction(track, fault));
+      const bool last = attempt == options_.corrections;
+      report({std::string(to_string(fault.kind)), fault.detail, last});
+      if (last) break;
+      exchange.push_back({"assistant", quoted(reply.content)});
+      exchange.push_back(correction(track, fault));
+      request.messages = with_exchange(track, trials, rounds_left, exchange);
     }
   } catch (const ProviderError& e) {
     if (!e.passing) throw;
@@ -33,6 +51,21 @@ Proposal AgentSampler::ask(const Track& track, std::span<const Trial> trials, in
   Proposal proposal = fallback_.ask(track, trials, rounds_left);
   proposal.proposed_by = "fallback: " + proposal.proposed_by;
   return proposal;
+}
+
+std::vector<Message> AgentSampler::with_exchange(const Track& track, std::span<const Trial> trials, int rounds_left,
+                                                 std::span<const Message> exchange) const {
+  HistoryLimits limits = options_.history;
+  limits.token_budget -= total_tokens(exchange);
+  std::vector<Message> messages;
+  try {
+    messages = build_conversation(prompts_, track, trials, rounds_left, limits);
+  } catch (const Error& e) {
+    // The first request fitted, so this is no fault of the task: the answers leave no room.
+    throw ProviderError(true, fmt::format("no room for a correction: {}", e.what()));
+  }
+  messages.insert(messages.end(), exchange.begin(), exchange.end());
+  return messages;
 }
 
 Message AgentSampler::correction(const Track& track, const ReplyFault& fault) const {

@@ -33,6 +33,9 @@ class AgentSampler : public Sampler {
 
  private:
   Message correction(const Track& track, const struct ReplyFault& fault) const;
+  /// The conversation, with less of its history, and the exchange behind it: within the token budget as ever.
+  std::vector<Message> with_exchange(const Track& track, std::span<const Trial> trials, int rounds_left,
+                                     std::span<const Message> exchange) const;
   void report(AgentEvent event) const;
 
   ChatProvider& provider_;

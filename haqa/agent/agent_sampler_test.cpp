@@ -5,8 +5,7 @@
 
 #include <functional>
 
-#include "haqa/agent/expert.h"
-#include "haqa/base/file.h"
+#include "haqa/agent/agent_test_support.h"
 
 namespace haqa {
 namespace {
@@ -17,9 +16,11 @@ using testing::HasSubstr;
 struct Scripted : ChatProvider {
   std::vector<std::function<std::string()>> replies;
   std::vector<std::vector<Message>> requests;
+  std::vector<Json> schemas;
   std::string name() const override { return "scripted"; }
   ChatReply complete(const ChatRequest& request) override {
     requests.push_back(request.messages);
+    schemas.push_back(request.schema);
     ChatReply reply;
     reply.content = replies.at(requests.size() - 1)();
     return reply;
@@ -27,33 +28,6 @@ struct Scripted : ChatProvider {
 };
 std::function<std::string()> say(std::string text) {
   return [text] { return text; };
-}
-
-Track track() {
-  Track t;
-  t.name = "runtime";
-  t.value_name = "speedup";
-  t.brief = "BRIEF";
-  t.space = SearchSpace({integer_parameter("threads", 1, 8, 4, "Threads."),
-                         categorical_parameter("flash_attention", {"auto", "on"}, "auto", "Attention."),
-                         integer_parameter("ubatch", 32, 512, 512, "Micro-batch.", true)});
-  return t;
-}
-
-std::vector<Trial> trials_of(int n) {
-  std::vector<Trial> trials(static_cast<size_t>(n));
-  for (int i = 0; i < n; ++i) {
-    Trial& t = trials[static_cast<size_t>(i)];
-    t.number = i;
-    t.configuration = {{"threads", 4}, {"flash_attention", "auto"}, {"ubatch", 512 - i}};
-    t.value = i == 2 ? 1.5 : 1.0 + 0.001 * i;
-    t.thought = fmt::format("thought {}", i);
-  }
-  return trials;
-}
-
-Prompts prompts() {
-  return Prompts(std::filesystem::path(HAQA_SOURCE_DIR) / "data/prompts");
 }
 
 constexpr const char* kGood = "Thought: more.\nAction: {\"threads\": 8, \"flash_attention\": \"on\", \"ubatch\": 128}";
@@ -66,6 +40,43 @@ TEST(AgentSampler, TakesAGoodAnswer) {
   EXPECT_EQ(p.configuration["threads"], 8);
   EXPECT_EQ(p.proposed_by, "scripted");
   EXPECT_EQ(p.thought, "more.");
+  ASSERT_EQ(provider.requests.size(), 1u);
+  EXPECT_EQ(provider.schemas[0], track().space.schema());
+}
+
+struct CorrectedFault {
+  const char* answer;
+  const char* kind;
+  std::string correction;  ///< what the message that follows says
+};
+TEST(AgentSampler, EachFaultIsNamedInItsCorrection) {
+  const CorrectedFault cases[] = {
+      {"", "wrong format", "it holds no JSON object that can be read: it is empty."},
+      {"Action: {\"threads\":", "wrong format", "such as {\"threads\":4,\"flash_attention\":\"auto\",\"ubatch\":512}"},
+      {"What a day.", "irrelevant text", "it is not about this task."},
+      {"{\"flour\": 500}", "irrelevant text", "its JSON object holds none of the parameters"},
+      {"{\"threads\": 64, \"flash_attention\": \"on\", \"ubatch\": 128}", "out of range",
+       "\"threads\" is 64; it must be a whole number from 1 to 8."},
+      {"{\"threads\": 4, \"flash_attention\": \"on\"}", "out of range", "\"ubatch\" is missing"},
+      {"{\"threads\": 4, \"flash_attention\": \"auto\", \"ubatch\": 512}", "duplicate", "tried already (round 1)"}};
+  for (const CorrectedFault& c : cases) {
+    Scripted provider;
+    provider.replies = {say(c.answer), say(kGood)};
+    std::vector<AgentEvent> events;
+    AgentSampler sampler(provider, prompts(), {}, [&](const AgentEvent& e) { events.push_back(e); });
+    const Proposal p = sampler.ask(track(), trials_of(1), 9);
+    EXPECT_EQ(p.proposed_by, "scripted") << c.answer;
+    EXPECT_EQ(p.configuration["threads"], 8);
+    ASSERT_EQ(provider.requests.size(), 2u);
+    const std::vector<Message>&first = provider.requests[0], second = provider.requests[1];
+    ASSERT_EQ(second.size(), first.size() + 2) << "the whole conversation, the answer, the correction";
+    EXPECT_EQ(second[first.size()].role, "assistant");
+    EXPECT_EQ(second.back().role, "user");
+    EXPECT_THAT(second.back().content, HasSubstr(c.correction)) << c.answer;
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].kind, c.kind) << c.answer;
+    EXPECT_FALSE(events[0].fallback);
+  }
 }
 
 TEST(AgentSampler, CorrectsTwiceThenFallsBack) {
@@ -101,83 +112,97 @@ TEST(AgentSampler, APassingFailureFallsBackAndAWrongSetUpEnds) {
   EXPECT_THROW(sampler.ask(track(), trials_of(1), 9), ProviderError);
 }
 
-TEST(Prompt, HasThePapersStructure) {
-  const auto messages = build_conversation(prompts(), track(), trials_of(3), 7, {});
-  ASSERT_EQ(messages.size(), 6u);
-  const char* roles[] = {"system", "user", "assistant", "user", "assistant", "user"};
-  for (size_t i = 0; i < 6; ++i) EXPECT_EQ(messages[i].role, roles[i]);
-  EXPECT_THAT(messages[1].content, HasSubstr("BRIEF"));
-  EXPECT_THAT(messages[1].content, HasSubstr("'threads': Threads. Type: UniformInteger, Range: [1, 8], Default: 4."));
-  EXPECT_THAT(messages[1].content, HasSubstr("Note that there are 9 rounds left"));
-  EXPECT_THAT(messages[2].content, HasSubstr("Thought: thought 1\nAction: {\"threads\":4"));
-  EXPECT_THAT(messages[5].content, HasSubstr("Note that there are 7 rounds left"));
-  EXPECT_THAT(messages[5].content, HasSubstr("speedup: 1.5"));
-}
-
-TEST(Prompt, NeverExceedsTheBudgetAndKeepsTheIncumbent) {
-  int summarized = 0;
-  for (int n = 0; n <= 50; n += 5)
-    for (const int budget : {1200, 1500, 2500, 6000, 100000})
-      for (const int rounds : {1, 3, 10}) {
-        const auto messages = build_conversation(prompts(), track(), trials_of(n), 3, {rounds, budget});
-        int tokens = 0;
-        for (size_t i = 0; i < messages.size(); ++i) {
-          tokens += estimate_tokens(messages[i].content);
-          if (i > 1) {
-            EXPECT_NE(messages[i].role, messages[i - 1].role);
-          }
-        }
-        EXPECT_LE(tokens, budget);
-        EXPECT_EQ(messages.back().role, "user");
-        EXPECT_LE(messages.size(), static_cast<size_t>(2 * rounds + 2));
-        if (n > 3) {
-          EXPECT_THAT(messages.back().content, HasSubstr("speedup: 1.5 (round 3)"));
-        }
-        summarized += messages[1].content.find("Earlier rounds in short") != std::string::npos;
-      }
-  EXPECT_GT(summarized, 10);
-  EXPECT_THROW(build_conversation(prompts(), track(), trials_of(2), 3, {10, 100}), Error);
-}
-
-TEST(Prompt, SlotsAndValuesMustMatch) {
-  EXPECT_THROW(prompts().render("dynamic_first", {}), Error);
-  EXPECT_THROW(prompts().render("system", {{"more", "x"}}), Error);
-  EXPECT_THROW(prompts().render("no-such-prompt", {}), Error);
-  EXPECT_THAT(prompts().render("dynamic_first", {{"rounds_left", "{{4}}"}}), HasSubstr("{{4}} rounds left"));
-}
-
-TEST(Expert, ProposesValidNewConfigurationsByRuleThenSurrogate) {
-  const Track t = track();
-  const auto expert = make_expert(std::filesystem::path(HAQA_SOURCE_DIR) / "data/priors/runtime.json", 1);
-  EXPECT_EQ(expert->name(), "expert");
-  AgentSampler sampler(*expert, prompts(), {});
-  std::vector<Trial> trials;
-  std::vector<std::string> thoughts;
-  for (int i = 0; i < 25; ++i) {
-    Trial trial;
-    trial.number = i;
-    const Proposal p = i == 0 ? Proposal{t.space.defaults(), "", ""} : sampler.ask(t, trials, 25 - i);
-    if (i > 0) {
-      EXPECT_EQ(p.proposed_by, "expert");
+TEST(AgentSampler, FailuresAfterAFaultAreTreatedAlike) {
+  for (const bool passing : {true, false}) {
+    Scripted provider;
+    provider.replies = {say("What a day."), [passing]() -> std::string { throw ProviderError(passing, "HTTP 503"); }};
+    std::vector<AgentEvent> events;
+    AgentSampler sampler(provider, prompts(), {}, [&](const AgentEvent& e) { events.push_back(e); });
+    if (!passing) {
+      EXPECT_THROW(sampler.ask(track(), trials_of(1), 9), ProviderError);
+      continue;
     }
-    EXPECT_EQ(t.space.problem(p.configuration), std::nullopt);
-    EXPECT_FALSE(tried_hashes(t.space, trials).contains(t.space.hash(p.configuration)));
-    trial.configuration = p.configuration;
-    if (trial.configuration["threads"] != 8) trial.value = trial.configuration["flash_attention"] == "on" ? 1.2 : 1.0;
-    thoughts.push_back(p.thought);
-    trials.push_back(trial);
+    EXPECT_EQ(sampler.ask(track(), trials_of(1), 9).proposed_by, "fallback: bayesian");
+    ASSERT_EQ(events.size(), 2u);
+    EXPECT_FALSE(events[0].fallback);
+    EXPECT_EQ(events[1].kind, "provider");
+    EXPECT_EQ(events[1].detail, "HTTP 503");
+    EXPECT_TRUE(events[1].fallback);
   }
-  EXPECT_EQ(trials[1].configuration["threads"], 8) << "the first rule that this space has";
-  EXPECT_THAT(thoughts[2], HasSubstr("failed"));
-  EXPECT_EQ(trials[2].configuration["threads"], 4) << "what failed is not the base of the next";
-  EXPECT_EQ(trials[2].configuration["flash_attention"], "on");
-  EXPECT_EQ(trials[3].configuration["flash_attention"], "on") << "the incumbent is";
-  EXPECT_THAT(thoughts.back(), HasSubstr("surrogate"));
 }
 
-TEST(Expert, EveryShippedRuleNamesItsSource) {
-  const Json priors = read_json(std::filesystem::path(HAQA_SOURCE_DIR) / "data/priors/runtime.json");
-  for (const Json& rule : priors["rules"]) EXPECT_GT(rule["source"].get<std::string>().size(), 10u) << rule;
+TEST(AgentSampler, CtrlCIsNoFault) {
+  Scripted provider;
+  provider.replies = {[]() -> std::string { throw Interrupted("interrupted"); }};
+  AgentSampler sampler(provider, prompts(), {});
+  EXPECT_THROW(sampler.ask(track(), trials_of(1), 9), Interrupted);
+}
+
+TEST(AgentSampler, TheNumberOfCorrectionsIsAnOption) {
+  for (const int corrections : {0, 1, 4}) {
+    Scripted provider;
+    provider.replies.assign(10, say("What a day."));
+    AgentOptions options;
+    options.corrections = corrections;
+    AgentSampler sampler(provider, prompts(), options);
+    EXPECT_EQ(sampler.ask(track(), trials_of(1), 9).proposed_by, "fallback: bayesian");
+    EXPECT_EQ(provider.requests.size(), static_cast<size_t>(corrections + 1));
+  }
+}
+
+TEST(AgentSampler, TheFallbackProposesNothingThatWasTried) {
+  std::vector<Trial> trials = trials_of(4);
+  for (int i = 4; i < 24; ++i) {
+    Scripted provider;
+    provider.replies.assign(3, say("What a day."));
+    AgentSampler sampler(provider, prompts(), {});
+    Trial t;
+    t.number = i;
+    t.configuration = sampler.ask(track(), trials, 30 - i).configuration;
+    t.value = 1.0;
+    EXPECT_EQ(track().space.problem(t.configuration), std::nullopt);
+    EXPECT_FALSE(tried_hashes(track().space, trials).contains(track().space.hash(t.configuration)));
+    trials.push_back(std::move(t));
+  }
+}
+
+// Paper: the history must never overflow the model's input. A model that babbles fills its context by itself.
+TEST(AgentSampler, CorrectionsStayWithinTheBudget) {
+  std::string babble, keys = "{\"threads\": 2";
+  for (int i = 0; i < 20000; ++i) {
+    babble += "\u00fcber ";
+    keys += ", \"key " + std::to_string(i) + "\": 1";
+  }
+  for (const int budget : {1400, 2000, 4000, 16000}) {
+    Scripted provider;
+    provider.replies = {say(babble), say(keys + "}"), say(kGood)};
+    AgentOptions options;
+    options.history.token_budget = budget;
+    AgentSampler sampler(provider, prompts(), options);
+    sampler.ask(track(), trials_of(40), 9);
+    for (const auto& request : provider.requests) {
+      int tokens = 0;
+      for (const Message& m : request) {
+        tokens += estimate_tokens(m.content);
+        EXPECT_NO_THROW(Json(m.content).dump()) << "cut within a character";
+      }
+      EXPECT_LE(tokens, budget);
+      EXPECT_EQ(request.back().role, "user");
+    }
+    if (budget >= 4000) {
+      ASSERT_EQ(provider.requests.size(), 3u);
+      EXPECT_THAT(provider.requests[1].back().content, HasSubstr("it is not about this task"));
+      EXPECT_THAT(provider.requests[2].back().content, HasSubstr("\"ubatch\" is missing"));
+    }
+  }
+}
+
+TEST(AgentSampler, APromptAboveTheBudgetEndsTheStudy) {
+  Scripted provider;
+  AgentOptions options;
+  options.history.token_budget = 100;
+  AgentSampler sampler(provider, prompts(), options);
+  EXPECT_THROW(sampler.ask(track(), trials_of(1), 9), Error);
 }
 
 }  // namespace

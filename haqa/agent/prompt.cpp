@@ -41,12 +41,6 @@ void append(std::vector<Message>& messages, Message message) {
   }
 }
 
-int total_tokens(const std::vector<Message>& messages) {
-  int sum = 0;
-  for (const Message& m : messages) sum += estimate_tokens(m.content) + 8;  // role and separators
-  return sum;
-}
-
 /// Rounds from `first_full` on in full, those from `first_told` on in a line each.
 std::vector<Message> conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
                                   int rounds_left, size_t first_told, size_t first_full) {
@@ -100,6 +94,12 @@ std::string Prompts::render(const std::string& name, const std::map<std::string,
 
 int estimate_tokens(std::string_view text) {
   return static_cast<int>(text.size() / 3) + 1;
+}
+
+int total_tokens(std::span<const Message> messages) {
+  int sum = 0;
+  for (const Message& m : messages) sum += estimate_tokens(m.content) + 8;  // role and separators
+  return sum;
 }
 
 std::string describe_result(const Track& track, const Trial& trial) {

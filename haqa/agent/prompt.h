@@ -29,6 +29,9 @@ struct HistoryLimits {
 /// An upper estimate for English and JSON in any tokenizer: three bytes a token.
 int estimate_tokens(std::string_view text);
 
+/// Of a whole request, roles and separators included.
+int total_tokens(std::span<const Message> messages);
+
 /// The conversation of the paper, appendix E: the system message, the static prompt, then for every round a dynamic
 /// prompt and the answer to it, ending with the dynamic prompt of the last trial. Rounds beyond the limits are
 /// summarized, oldest first, then left out; the incumbent stands in the last message always. Neighbouring messages of

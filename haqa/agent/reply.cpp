@@ -30,11 +30,11 @@ std::string trimmed(std::string_view text) {
   return std::string(text);
 }
 
-/// The prose of an answer: after "Thought:", up to "Action:" or the JSON.
-std::string thought_of(std::string_view text) {
-  const size_t mark = text.find("Thought:");
-  if (mark != std::string_view::npos) text.remove_prefix(mark + 8);
-  return trimmed(text.substr(0, std::min(text.find("Action:"), text.find('{'))));
+/// The prose before the action: what follows its last "Thought:".
+std::string thought_of(std::string_view prose) {
+  const size_t mark = prose.rfind("Thought:");
+  if (mark != std::string_view::npos) prose.remove_prefix(mark + 8);
+  return trimmed(prose);
 }
 
 struct Found {
@@ -42,22 +42,56 @@ struct Found {
   Json action;  ///< null where there is none
 };
 
-Found find_action(std::string_view text) {
-  const size_t mark = text.rfind("Action");
-  std::vector<Json> objects = find_json_objects(mark == std::string_view::npos ? text : text.substr(mark));
-  if (objects.empty()) objects = find_json_objects(text);
-  if (objects.empty()) return {};
-  Json& last = objects.back();
-  if (last.contains("action") && last["action"].is_object()) {
-    const Json thought = last.value("thought", Json());
-    return {thought.is_string() ? thought.get<std::string>() : "", last["action"]};
-  }
-  return {thought_of(text), last};
-}
-
 bool names_a_parameter(const SearchSpace& space, const auto& mentions) {
   return std::any_of(space.parameters().begin(), space.parameters().end(),
                      [&](const Parameter& p) { return mentions(p.name); });
+}
+
+bool holds_a_parameter(const SearchSpace& space, const Json& object) {
+  return names_a_parameter(space, [&](const std::string& name) { return object.contains(name); });
+}
+
+/// {"thought": ..., "action": {...}}, or with capitals, as the prompt spells the words; nothing for another object.
+std::optional<Found> unwrapped(const Json& object) {
+  for (const auto& [thought, action] : {std::pair("thought", "action"), std::pair("Thought", "Action")}) {
+    const auto inner = object.find(action);
+    if (inner == object.end() || !inner->is_object()) continue;
+    const Json said = object.value(thought, Json());
+    return Found{said.is_string() ? said.get<std::string>() : "", *inner};
+  }
+  return std::nullopt;
+}
+
+/// The last object that holds a parameter: models go on with an observation that they make up. Else the last.
+const Json& decision(const std::vector<Json>& objects, const SearchSpace& space) {
+  const auto at = std::find_if(objects.rbegin(), objects.rend(),
+                               [&](const Json& o) { return unwrapped(o) || holds_a_parameter(space, o); });
+  return at == objects.rend() ? objects.back() : *at;
+}
+
+Found find_action(std::string_view text, const SearchSpace& space) {
+  const std::vector<Json> all = find_json_objects(text);
+  if (all.empty()) return {};
+  // First, as the word "Action" may stand anywhere within such an object.
+  if (auto found = unwrapped(decision(all, space))) return *std::move(found);
+  bool cut_off = false;
+  for (size_t mark = text.rfind("Action"); mark != std::string_view::npos;
+       mark = mark == 0 ? std::string_view::npos : text.rfind("Action", mark - 1)) {
+    const std::vector<Json> objects = find_json_objects(text.substr(mark));
+    if (!objects.empty()) return {thought_of(text.substr(0, mark)), decision(objects, space)};
+    cut_off = cut_off || text.find('{', mark) != std::string_view::npos;
+  }
+  if (cut_off) return {};  // what the thought quotes is not the decision
+  return {thought_of(text.substr(0, text.find('{'))), decision(all, space)};
+}
+
+/// A fault is told to the model, and an answer of 5,000 unknown keys would flood its context.
+std::string shortened(const std::string& detail) {
+  constexpr size_t kLongest = 1500;
+  if (detail.size() <= kLongest) return detail;
+  size_t end = kLongest;
+  while (end > 0 && (detail[end] & 0xC0) == 0x80) --end;  // not within a UTF-8 character
+  return detail.substr(0, end) + "...";
 }
 
 const Trial* same_trial(const SearchSpace& space, std::span<const Trial> trials, const Configuration& configuration) {
@@ -85,17 +119,16 @@ std::string_view to_string(FaultKind kind) {
 
 std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const SearchSpace& space,
                                                   std::span<const Trial> trials) {
-  const Found found = find_action(text);
+  const Found found = find_action(text, space);
   if (found.action.is_null()) {
-    const bool on_topic = text.find('{') != std::string_view::npos || names_a_parameter(space, [&](const auto& name) {
-                            return text.find(name) != std::string_view::npos;
-                          });
+    const auto mentioned = [&](const std::string& name) { return text.find(name) != std::string_view::npos; };
+    const bool on_topic = text.find('{') != std::string_view::npos || names_a_parameter(space, mentioned);
     if (trimmed(text).empty()) return ReplyFault{FaultKind::wrong_format, ": it is empty"};
     return ReplyFault{on_topic ? FaultKind::wrong_format : FaultKind::irrelevant, ""};
   }
-  if (!names_a_parameter(space, [&](const auto& name) { return found.action.contains(name); }))
+  if (!holds_a_parameter(space, found.action))
     return ReplyFault{FaultKind::irrelevant, ": its JSON object holds none of the parameters"};
-  if (const auto problem = space.problem(found.action)) return ReplyFault{FaultKind::out_of_range, *problem};
+  if (const auto problem = space.problem(found.action)) return ReplyFault{FaultKind::out_of_range, shortened(*problem)};
   const Configuration clean = space.normalized(found.action);
   if (!matches_schema(clean, space.schema()))
     return ReplyFault{FaultKind::out_of_range, "it does not match the JSON schema of the search space"};

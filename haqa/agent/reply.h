@@ -25,7 +25,8 @@ struct ReplyFault {
 std::string_view to_string(FaultKind kind);  ///< "wrong format", ...
 
 /// Reads an answer in the ReAct form "Thought: ... Action: {...}", or {"thought": ..., "action": {...}}, or prose
-/// around a JSON object; of several objects the one after the last "Action", else the last, counts.
+/// around a JSON object. Of several objects the last one after the last "Action", else the last, counts; those that
+/// hold no parameter, such as an observation that the model made up, come after those that do.
 std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const SearchSpace& space,
                                                   std::span<const Trial> trials);
 

@@ -1,0 +1,39 @@
+// What the tests of the agent share.
+#pragma once
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "haqa/agent/prompt.h"
+
+namespace haqa {
+
+inline Track track() {
+  Track t;
+  t.name = "runtime";
+  t.value_name = "speedup";
+  t.brief = "BRIEF";
+  t.space = SearchSpace({integer_parameter("threads", 1, 8, 4, "Threads."),
+                         categorical_parameter("flash_attention", {"auto", "on"}, "auto", "Attention."),
+                         integer_parameter("ubatch", 32, 512, 512, "Micro-batch.", true)});
+  return t;
+}
+
+inline std::vector<Trial> trials_of(int n) {
+  std::vector<Trial> trials(static_cast<size_t>(n));
+  for (int i = 0; i < n; ++i) {
+    Trial& t = trials[static_cast<size_t>(i)];
+    t.number = i;
+    t.configuration = {{"threads", 4}, {"flash_attention", "auto"}, {"ubatch", 512 - i}};
+    t.value = i == 2 ? 1.5 : 1.0 + 0.001 * i;
+    t.thought = fmt::format("thought {}", i);
+  }
+  return trials;
+}
+
+inline Prompts prompts() {
+  return Prompts(std::filesystem::path(HAQA_SOURCE_DIR) / "data/prompts");
+}
+
+}  // namespace haqa
