@@ -9,7 +9,6 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
-#include "haqa/deploy/quantize.h"
 #include "haqa/model/make_model.h"
 #include "haqa/worker/worker.h"
 
@@ -122,6 +121,136 @@ TEST_F(LlamaBench, EveryFailureIsAWorkerErrorWithItsReason) {
   }
 }
 
+TEST_F(LlamaBench, MoreFailures) {
+  struct Case {
+    const char* body;
+    ProcessEnd end;
+    const char* expected;
+  };
+  const Case cases[] = {
+      {"echo '[{\"samples_ns\": [5]}]'; exit 1", ProcessEnd::exited, "exit status 1"},  // a result does not excuse it
+      {"exec 1>&-; sleep 60", ProcessEnd::timed_out, "no result after"},
+      {"exec yes", ProcessEnd::timed_out, "no result after"},
+      {"exec tr '\\0' x < /dev/zero", ProcessEnd::timed_out, "no result after"},
+      {"kill -KILL $$", ProcessEnd::signalled, "Killed"},
+      {"echo 'ggml_abort: GGML_ASSERT(n > 0) failed' >&2; kill -ABRT $$", ProcessEnd::signalled, "GGML_ASSERT"},
+      {"exit 0", ProcessEnd::exited, "no result"},
+      {"echo '{\"samples_ns\": [5]}'", ProcessEnd::exited, "no result"},
+      {"echo '[{\"samples_ns\": []}]'", ProcessEnd::exited, "no result"},
+      {"echo '[{\"samples_ns\": [1, 2]}]'", ProcessEnd::exited, "no result"},
+      {"echo '[{\"samples_ns\": [-5]}]'", ProcessEnd::exited, "no result"},
+      {"echo '[{\"samples_ns\": [null]}]'", ProcessEnd::exited, "no result"},
+      {"echo '[{\"samples_ns\": 5}]'", ProcessEnd::exited, "no result"},
+      {"echo '[{}, {}]'", ProcessEnd::exited, "no result"},
+      {"echo '[5]'", ProcessEnd::exited, "no result"},
+      {"echo '[{\"samples_ns\": [5]}'", ProcessEnd::exited, "no result"},
+      {"printf '\\377\\376'", ProcessEnd::exited, "no result"},
+      {"case \"$*\" in *'-n 0'*) echo '[{\"samples_ns\": [5]}]';; *) exit 7;; esac", ProcessEnd::exited,
+       "exit status 7"},
+  };
+  for (const Case& c : cases) {
+    script(c.body);
+    try {
+      llama_bench({}, 0.7)({"m.gguf", {}});
+      ADD_FAILURE() << c.body;
+    } catch (const WorkerError& e) {
+      EXPECT_EQ(e.end, c.end) << c.body;
+      EXPECT_THAT(e.what(), HasSubstr(c.expected)) << c.body;
+      EXPECT_LT(std::string(e.what()).size(), 400u);
+    }
+  }
+}
+
+TEST_F(LlamaBench, AMissingOneEndsTheStudy) {
+  setenv("HAQA_LLAMA_BIN", folder_.c_str(), 1);
+  EXPECT_THROW(llama_bench({}, 1)({"m.gguf", {}}), Error);
+  EXPECT_THROW(default_llama_threads(), Error);
+  script("echo usage: --threads");
+  EXPECT_THROW(default_llama_threads(), Error);
+  script("echo '  -t, --threads <n>     (default: 24)'; echo '  -p <n>  (default: 512)'");
+  EXPECT_EQ(default_llama_threads(), 24);
+}
+
+// The prompt runs with threads_batch, the generation with threads, both in the environment of the options.
+TEST_F(LlamaBench, TellsLlamaBenchEverything) {
+  script(
+      "echo \"$OMP_PROC_BIND $OMP_WAIT_POLICY $*\" >> \"$(dirname \"$0\")/calls\"; echo '[{\"samples_ns\": [1e9]}]'");
+  RuntimeOptions o;
+  o.threads = 3;
+  o.threads_batch = 5;
+  o.affinity = "pinned";
+  o.polling = "passive";
+  o.batch = 64;
+  o.ubatch = 32;
+  o.flash_attention = "on";
+  o.cache_type_k = "q8_0";
+  o.cache_type_v = "q4_0";
+  o.load_mode = "none";
+  o.repack = false;
+  o.gpu_layers = 7;
+  llama_bench({11, 22}, 60)({"a model.gguf", o});
+  const std::string rest = " --poll 0 -b 64 -ub 32 -fa on -ctk q8_0 -ctv q4_0 -lm none --repack 0 -ngl 7\n";
+  EXPECT_EQ(read_file(folder_ / "calls"), "close PASSIVE -m a model.gguf -r 1 -o json -p 11 -n 0 -t 5" + rest +
+                                              "close PASSIVE -m a model.gguf -r 1 -o json -p 0 -n 22 -d 11 -t 3" +
+                                              rest);
+}
+
+TEST(Compare, ReportsProgressAndPropagatesFailures) {
+  FakeBench fake;
+  fake.rates = {{"a", {10}}, {"b", {10}}};
+  std::vector<double> shares;
+  compare(fake.benchmark(), {"a", {}}, {"b", {}}, 4, [&](double s) { shares.push_back(s); });
+  EXPECT_THAT(shares, ElementsAre(0.25, 0.5, 0.75, 1));
+  int calls = 0;
+  const Benchmark fails = [&](const haqa::Setup&) -> Measurement {
+    if (++calls == 3) throw WorkerError(ProcessEnd::timed_out, "hung");
+    return {};
+  };
+  EXPECT_THROW(compare(fails, {"a", {}}, {"b", {}}, 4), WorkerError);
+  EXPECT_EQ(calls, 3);
+}
+
+// 15 % slower in each of the first two is hopeless, neither more nor less.
+TEST(Compare, TheBorderOfHopeless) {
+  const std::pair<double, int> cases[] = {{8.4, 2}, {8.5, 5}, {8.6, 5}, {10, 5}, {0.1, 2}};
+  for (const auto& [rate, pairs] : cases) {
+    FakeBench fake;
+    fake.rates = {{"a", {10}}, {"b", {rate}}};
+    const Comparison c = compare(fake.benchmark(), {"a", {}}, {"b", {}}, 5);
+    EXPECT_EQ(c.speedup.samples, pairs) << rate;
+    EXPECT_EQ(c.a.size(), c.b.size());
+    EXPECT_DOUBLE_EQ(c.speedup.median, rate / 10);
+  }
+  FakeBench fake;
+  fake.rates = {{"a", {10}}, {"b", {1}}};
+  EXPECT_EQ(compare(fake.benchmark(), {"a", {}}, {"b", {}}, 1).speedup.samples, 1);
+}
+
+// The machine speeds up by a tenth with every run: pairs that always began with a would find b faster.
+TEST(Compare, DriftCancels) {
+  double clock = 1;
+  const Benchmark drifts = [&](const haqa::Setup&) {
+    Measurement m;
+    m.tokens_per_s = clock *= 1.1;
+    return m;
+  };
+  const Comparison c = compare(drifts, {"a", {}}, {"b", {}}, 10);
+  EXPECT_LE(c.speedup.low, 1);
+  EXPECT_GE(c.speedup.high, 1);
+  EXPECT_NEAR(c.speedup.median, (1.1 + 1 / 1.1) / 2, 1e-12);
+}
+
+TEST(Summarize, TakesMediansAndTheLargestMemory) {
+  std::vector<Measurement> rows = {{4, 40, 1, 10, 7}, {1, 30, 9, 50, 9}, {2, 20, 3, 20, 8}};
+  const Json s = summarize(rows);
+  EXPECT_EQ(s["prompt_tokens_per_s"], 2.0);
+  EXPECT_EQ(s["generate_tokens_per_s"], 30.0);
+  EXPECT_EQ(s["request_s"], 3.0);
+  EXPECT_EQ(s["tokens_per_s"], 20.0);
+  EXPECT_EQ(s["peak_bytes"], 9);
+  EXPECT_EQ(s["samples"], Json({10.0, 50.0, 20.0})) << "in the order of measurement";
+}
+
 TEST_F(LlamaBench, TheRealOneTakesEveryOptionOfTheSpace) {
   const fs::path model = folder_ / "tiny.gguf";
   make_model(model_shape("tiny"), default_vocabulary(), 1, model);
@@ -136,27 +265,6 @@ TEST_F(LlamaBench, TheRealOneTakesEveryOptionOfTheSpace) {
     const Configuration c = i == 0 ? space.defaults() : space.sample(random);
     EXPECT_GT(bench({model, runtime_options(c)}).tokens_per_s, 0) << c;
   }
-}
-
-TEST_F(LlamaBench, TheRealServerKnowsEveryOption) {
-  const ProcessResult help = run_process({{(llama_bin_folder() / "llama-server").string(), "--help"}});
-  RuntimeOptions o;
-  o.threads = o.threads_batch = 1;
-  o.polling = "active";
-  o.batch = o.ubatch = 64;
-  o.flash_attention = "on";
-  o.cache_type_k = o.cache_type_v = "q8_0";
-  o.load_mode = "none";
-  o.repack = false;
-  o.gpu_layers = 1;
-  int options = 0;
-  for (const std::string& argument : server_arguments(o)) {
-    if (!argument.starts_with("--")) continue;
-    EXPECT_THAT(help.output, HasSubstr(argument)) << argument;
-    ++options;
-  }
-  EXPECT_EQ(options, 11);
-  EXPECT_TRUE(server_arguments({}).empty()) << "llama.cpp's defaults need no options";
 }
 
 }  // namespace

@@ -38,7 +38,11 @@ using Candidates = std::vector<const BitWidthCandidate*>;
 
 BitWidthDecision decide_by_prediction(const Candidates& in) {
   const auto slower = [](auto* a, auto* b) { return a->prediction.tokens_per_s < b->prediction.tokens_per_s; };
-  const BitWidthCandidate& best = **std::max_element(in.begin(), in.end(), slower);
+  const BitWidthCandidate& best = **std::max_element(in.begin(), in.end(), slower);  // the widest of equals
+  if (best.prediction.tokens_per_s <= 0)
+    return {best.memory.bit_width, "prediction",
+            fmt::format("No speed can be predicted ({}); {} loses the least quality of those that fit.",
+                        best.prediction.why, label(best))};
   return {best.memory.bit_width, "prediction",
           fmt::format("{} is predicted to be the fastest of those that fit, {:.4g} tokens/s: it {}.", label(best),
                       best.prediction.tokens_per_s, best.prediction.why)};

@@ -97,5 +97,94 @@ TEST(PredictBitWidths, RefusesWhatDoesNotFit) {
   EXPECT_TRUE(all[2].refused.empty());
 }
 
+struct Decision {
+  const char* what;
+  std::vector<double> predicted;              ///< fp16, int8, int4
+  std::vector<std::vector<double>> measured;  ///< empty: not measured
+  std::vector<int> refused;
+  std::optional<BitWidth> chosen;
+  const char* basis;
+};
+TEST(DecideBitWidth, Table) {
+  const std::vector<std::vector<double>> none = {{}, {}, {}};
+  const auto all = [](double a, double b, double c) {
+    return std::vector<std::vector<double>>{std::vector<double>(7, a), std::vector<double>(7, b),
+                                            std::vector<double>(7, c)};
+  };
+  const Decision cases[] = {
+      {"fastest predicted", {10, 20, 30}, none, {}, BitWidth::int4, "prediction"},
+      {"tie predicted: the wider", {10, 20, 20}, none, {}, BitWidth::int8, "prediction"},
+      {"all tied: the widest", {10, 10, 10}, none, {}, BitWidth::fp16, "prediction"},
+      {"fastest refused", {10, 20, 30}, none, {2}, BitWidth::int8, "prediction"},
+      {"one left", {30, 20, 10}, none, {0, 1}, BitWidth::int4, "prediction"},
+      {"none left", {10, 20, 30}, none, {0, 1, 2}, std::nullopt, "none"},
+      {"measured against predicted", {30, 20, 10}, all(10, 20, 30), {}, BitWidth::int4, "measurement"},
+      {"measured alike: the widest", {10, 20, 30}, all(20, 20, 20), {}, BitWidth::fp16, "measurement"},
+      {"int8 and int4 alike", {10, 20, 30}, all(10, 20, 20), {}, BitWidth::int8, "measurement"},
+      {"fp16 fastest", {10, 20, 30}, all(30, 20, 20), {}, BitWidth::fp16, "measurement"},
+      {"fastest measured is refused", {10, 20, 30}, all(10, 20, 30), {2}, BitWidth::int8, "measurement"},
+      {"one not measured", {10, 20, 30}, {{50}, {}, {40}}, {}, BitWidth::int4, "prediction"},
+      {"the one not measured is refused", {10, 20, 30}, {{50}, {}, {40}}, {1}, BitWidth::fp16, "measurement"},
+      {"one pair", {10, 20, 30}, {{5}, {9}, {10}}, {}, BitWidth::int4, "measurement"},
+      {"2 % slower in all pairs is told apart",
+       {10, 20, 30},
+       {{1, 1, 1, 1, 1, 1, 1}, {98, 97, 98, 96, 98, 98, 98}, {100, 99, 100, 98, 100, 100, 100}},
+       {},
+       BitWidth::int4,
+       "measurement"},
+      // The machine drifts by far more than the difference; the pairs tell them apart all the same.
+      {"drift",
+       {10, 20, 30},
+       {{1, 1, 1, 1, 1, 1}, {9, 18, 27, 36, 45, 54}, {10, 20, 30, 40, 50, 60}},
+       {},
+       BitWidth::int4,
+       "measurement"},
+      {"one outlier",
+       {10, 20, 30},
+       {{1, 1, 1, 1, 1, 1}, {9, 9, 90, 9, 9, 9}, {10, 10, 10, 10, 10, 10}},
+       {},
+       BitWidth::int8,
+       "measurement"}};  // six pairs: the interval reaches to the extremes
+  for (const Decision& c : cases) {
+    auto in = candidates();
+    for (size_t i = 0; i < 3; ++i) {
+      in[i].prediction.tokens_per_s = c.predicted[i];
+      for (const double rate : c.measured[i]) in[i].measured.push_back({1, 1, 1, rate, 1});
+    }
+    for (const int i : c.refused) in[static_cast<size_t>(i)].refused = "refused";
+    const BitWidthDecision d = decide_bit_width(in);
+    EXPECT_EQ(d.chosen, c.chosen) << c.what << ": " << d.why;
+    EXPECT_EQ(d.basis, c.basis) << c.what;
+    EXPECT_FALSE(d.why.empty());
+  }
+}
+
+// A device of which nothing is known: no claim of speed.
+TEST(DecideBitWidth, WithoutAnyPredictionTheWidestIsKept) {
+  auto all = candidates();
+  for (auto& c : all) c.prediction = {0, 0, 0, "the profile has no bandwidth or no arithmetic rate for this type"};
+  all[0].refused = "too large";
+  const BitWidthDecision d = decide_bit_width(all);
+  EXPECT_EQ(d.chosen, BitWidth::int8);
+  EXPECT_EQ(d.basis, "prediction");
+  EXPECT_THAT(d.why, HasSubstr("loses the least quality"));
+  EXPECT_THAT(d.why, testing::Not(HasSubstr("fastest")));
+}
+
+TEST(BitWidthCandidates, AsJson) {
+  auto all = candidates();
+  all[0].refused = "too large";
+  all[1].measured = rates({1, 5, 3});
+  all[1].quality = Json{{"perplexity_ratio", 1.01}};
+  const Json rows = to_json(all);
+  EXPECT_EQ(rows[0]["bit_width"], "fp16");
+  EXPECT_EQ(rows[0]["refused"], "too large");
+  EXPECT_TRUE(rows[0]["measured"].is_null());
+  EXPECT_TRUE(rows[0]["quality"].is_null());
+  EXPECT_EQ(rows[1]["measured"]["tokens_per_s"], 3.0);
+  EXPECT_EQ(rows[1]["quality"]["perplexity_ratio"], 1.01);
+  EXPECT_EQ(rows[2]["predicted_tokens_per_s"], 20.0);
+}
+
 }  // namespace
 }  // namespace haqa

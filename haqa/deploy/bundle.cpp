@@ -33,13 +33,17 @@ std::string arguments(const RuntimeOptions& options, int context) {
 }
 
 void link_or_copy(const fs::path& from, const fs::path& to) {
-  if (fs::exists(to)) return;
   std::error_code code;
-  fs::create_hard_link(fs::canonical(from), to, code);
-  if (!code) return;
-  require_space(to.parent_path(), fs::file_size(from), "the bundle's model");
+  const fs::path file = fs::canonical(from, code);  // a link to a symbolic link would break when the bundle moves
+  if (code) throw Error("{}: cannot be put into the bundle: {}", from.string(), code.message());
+  if (fs::equivalent(file, to, code)) return;
+  // Under another name first: what stands there already may be another model of the same name.
   PendingFile pending(to);
-  fs::copy_file(from, pending.path(), code);
+  fs::remove(pending.path(), code);
+  fs::create_hard_link(file, pending.path(), code);
+  if (!code) return pending.commit();
+  require_space(to.parent_path(), fs::file_size(file), "the bundle's model");
+  fs::copy_file(file, pending.path(), code);
   if (code) throw Error("{}: cannot be copied into the bundle: {}", from.string(), code.message());
   pending.commit();
 }
@@ -71,7 +75,7 @@ Bundle write_bundle(const fs::path& folder, const Setup& setup, int context, con
   write_file(folder / "launch.sh", launch_script(name, setup.options, context));
   fs::permissions(folder / "launch.sh", fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec,
                   fs::perm_options::add);
-  write_file(folder / "profile.json", to_json(profile).dump(2) + "\n");
+  write_file(folder / "profile.json", to_json(profile).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   return bundle;
 }
 

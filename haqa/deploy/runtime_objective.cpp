@@ -33,6 +33,8 @@ RuntimeObjective::RuntimeObjective(Tools tools, Configuration defaults, int pair
 Outcome RuntimeObjective::evaluate(const Configuration& configuration) {
   try {
     return measure(configuration);
+  } catch (const WrongResult& e) {
+    return failure(FailReason::wrong_result, e.what());
   } catch (const WorkerError& e) {  // the trial's end, not the study's
     return failure(reason_of(e.end), e.what());
   }

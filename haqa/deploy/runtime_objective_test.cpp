@@ -2,12 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
-#include <fstream>
-
-#include "haqa/base/file.h"
-#include "haqa/deploy/bundle.h"
 #include "haqa/worker/worker.h"
 
 namespace haqa {
@@ -82,42 +77,69 @@ TEST(RuntimeObjective, FailuresAreOutcomes) {
   EXPECT_EQ(objective.evaluate(f.space.defaults()).reason, FailReason::quality_loss);
 }
 
-TEST(RuntimeSpace, DefaultsAreLlamaCppsOwn) {
-  const SearchSpace space = runtime_space({3, 8, 4, false, {}});
-  RuntimeOptions stock;
-  stock.threads = stock.threads_batch = 3;
-  EXPECT_EQ(runtime_options(space.defaults()), stock);
-  Configuration c = space.defaults();
-  c["ubatch"] = 2048;
-  c["batch"] = 1024;
-  EXPECT_THAT(*space.problem(c), HasSubstr("ubatch <= batch"));
-  c = space.defaults();
-  c["cache_type_v"] = "q8_0";
-  c["flash_attention"] = "off";
-  EXPECT_THAT(*space.problem(c), HasSubstr("flash_attention is not off"));
+TEST(RuntimeObjective, RubbishIsAWrongResult) {
+  Fixture f;
+  f.bench = [](const haqa::Setup&) -> Measurement { throw WrongResult("llama-bench wrote no result"); };
+  auto objective = f.objective();
+  const Outcome o = objective.evaluate(f.with("threads", 4));
+  EXPECT_EQ(o.value, std::nullopt);
+  EXPECT_EQ(o.reason, FailReason::wrong_result);
 }
 
-TEST(Bundle, LaunchScriptRunsFromAnywhereWithAnyName) {
-  std::string name = (std::filesystem::temp_directory_path() / "haqa-bundle-XXXXXX").string();
-  const std::filesystem::path folder = mkdtemp(name.data());
-  const std::string hostile = "it's $(touch oops) \"x\".gguf";
-  std::ofstream(folder / hostile) << "GGUF";
-  std::ofstream(folder / "server") << "#!/bin/sh\nfor a; do echo \"[$a]\"; done; echo \"$OMP_PROC_BIND\"\n";
-  chmod((folder / "server").c_str(), 0755);
-  RuntimeOptions options;
-  options.threads = 2;
-  options.affinity = "pinned";
-  const Bundle bundle = write_bundle(folder / "out", {folder / hostile, options}, 512, {});
-  EXPECT_EQ(bundle.bytes, 4u);
-  std::filesystem::rename(folder / "out", folder / "moved here");
-  Command launch{{(folder / "moved here/launch.sh").string(), "--port", "1"}};
-  launch.environment = {{"LLAMA_SERVER", (folder / "server").string()}};
-  const ProcessResult r = run_process(launch);
-  EXPECT_EQ(r.output, "[--model]\n[" + (folder / "moved here" / hostile).string() +
-                          "]\n[--ctx-size]\n[512]\n[--threads]\n[2]\n[--port]\n[1]\nclose\n")
-      << r.errors;
-  EXPECT_FALSE(std::filesystem::exists("oops"));
-  std::filesystem::remove_all(folder);
+TEST(RuntimeObjective, WhatLosesQualityIsNotTimed) {
+  Fixture f;
+  f.refused = "it raises the perplexity by 50 %";
+  f.bench = [](const haqa::Setup&) -> Measurement {
+    ADD_FAILURE();
+    return {};
+  };
+  auto objective = f.objective();
+  const Outcome o = objective.evaluate(f.with("cache_type_k", "q4_0"));
+  EXPECT_EQ(o.value, std::nullopt);
+  EXPECT_EQ(o.message, f.refused);
+  EXPECT_EQ(o.metrics["quality"]["perplexity_ratio"], 1.5);
+}
+
+TEST(RuntimeObjective, FilesAndQualityMayFailToo) {
+  for (const bool at_model : {true, false}) {
+    RuntimeObjective::Tools tools;
+    tools.benchmark = [](const haqa::Setup&) { return Measurement{1, 1, 1, 1, 1}; };
+    tools.model = [&](const std::string& type) -> std::filesystem::path {
+      if (at_model && type == "IQ4_NL") throw WorkerError(ProcessEnd::out_of_memory, "too large");
+      return type;
+    };
+    tools.quality = [&](const haqa::Setup&) -> Json { throw WorkerError(ProcessEnd::out_of_memory, "too large"); };
+    Fixture f;
+    RuntimeObjective objective(tools, f.space.defaults(), 3);
+    const Outcome o = objective.evaluate(f.with("gguf_type", "IQ4_NL"));
+    EXPECT_EQ(o.reason, FailReason::out_of_memory);
+    EXPECT_EQ(o.message, "too large");
+  }
+}
+
+// A full disk or Ctrl-C is no property of a configuration.
+TEST(RuntimeObjective, WhatEndsTheStudyIsThrown) {
+  Fixture f;
+  auto objective = f.objective();
+  f.bench = [](const haqa::Setup&) -> Measurement { throw Error("no space"); };
+  EXPECT_THROW(objective.evaluate(f.space.defaults()), Error);
+  f.bench = [](const haqa::Setup&) -> Measurement { throw Interrupted("interrupted"); };
+  EXPECT_THROW(objective.evaluate(f.space.defaults()), Interrupted);
+}
+
+TEST(RuntimeObjective, TimesTheTypeThatIsAskedForAgainstTheDefault) {
+  Fixture f;
+  std::vector<std::string> calls;
+  f.bench = [&](const haqa::Setup& s) {
+    calls.push_back(s.model.string());
+    return Measurement{1, 1, 1, s.model == "Q4_0.gguf" ? 10.0 : 8.0, 1};
+  };
+  auto objective = f.objective();
+  const Outcome o = objective.evaluate(f.with("gguf_type", "IQ4_NL"));
+  EXPECT_DOUBLE_EQ(o.value.value(), 0.8);
+  EXPECT_EQ(o.metrics["pairs"], 2) << "clearly slower";
+  EXPECT_THAT(calls, testing::ElementsAre("Q4_0.gguf", "IQ4_NL.gguf", "IQ4_NL.gguf", "Q4_0.gguf"));
+  EXPECT_DOUBLE_EQ(o.metrics["speedup_low"], 0.8);
 }
 
 }  // namespace

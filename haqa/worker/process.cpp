@@ -26,6 +26,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr size_t kErrorsKept = 64 * 1024;
+constexpr size_t kOutputKept = 256u << 20;  // rubbish without end must not fill our memory; no result is as long
+constexpr int kReadsAtOnce = 64;            // of 64 KiB; then the clock is looked at, whatever there is to read still
 
 // A signal handler can reach nothing but globals; everything else of this file is passed around.
 std::atomic<bool> interrupt_seen{false};
@@ -55,6 +57,14 @@ class Fd {
   int fd_;
 };
 
+/// Where this process was started without standard files, others get the numbers 0 to 2, which dup2() of the child
+/// overwrites.
+Fd lifted(int fd) {
+  if (fd < 0 || fd > 2) return Fd(fd);
+  const Fd low(fd);
+  return Fd(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+}
+
 struct Pipe {
   Fd read, write;
 };
@@ -62,7 +72,7 @@ struct Pipe {
 Pipe make_pipe() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw Error("cannot make a pipe: {}; too many open files?", std::strerror(errno));
-  return {Fd(ends[0]), Fd(ends[1])};
+  return {lifted(ends[0]), lifted(ends[1])};
 }
 
 /// The child's standard input: a socket, as writing to a child that has closed it must not raise SIGPIPE.
@@ -70,7 +80,7 @@ Pipe make_input() {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     throw Error("cannot make a socket: {}; too many open files?", std::strerror(errno));
-  return {Fd(ends[0]), Fd(ends[1])};
+  return {lifted(ends[0]), lifted(ends[1])};
 }
 
 /// Everything the child needs, made before fork(): between fork and exec only async-signal-safe calls are allowed.
@@ -128,11 +138,24 @@ pid_t spawn(const Command& command, int in, int out, int err) {
   setpgid(pid, pid);  // both sides set it, so that neither runs before it is so
   failure.write.reset();
   int code = 0;
-  if (read(failure.read.get(), &code, sizeof code) == sizeof code) {
+  ssize_t n = 0;
+  do n = read(failure.read.get(), &code, sizeof code);
+  while (n < 0 && errno == EINTR);
+  if (n == sizeof code) {
     waitpid(pid, nullptr, 0);
     throw Error("cannot start {}: {}; is it built, and named rightly?", command.argv[0], std::strerror(code));
   }
   return pid;
+}
+
+/// The status of a child that has ended; nothing while it runs. What it left running ends too.
+std::optional<int> reap(pid_t pid) {
+  siginfo_t info = {};
+  if (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != pid) return {};
+  kill(-pid, SIGKILL);  // before waitpid(), after which the number may be another's
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return status;
 }
 
 uint64_t resident_bytes(pid_t pid) {
@@ -197,23 +220,29 @@ class Child {
   void drain(Fd& fd, bool is_output) {
     std::array<char, 65536> buffer;
     ssize_t n = 0;
-    while (fd.get() >= 0 && (n = read(fd.get(), buffer.data(), buffer.size())) > 0) {
+    for (int i = 0; i < kReadsAtOnce; ++i) {
+      if (fd.get() < 0 || (n = read(fd.get(), buffer.data(), buffer.size())) <= 0) break;
       const std::string_view text(buffer.data(), static_cast<size_t>(n));
       is_output ? take_output(text) : take_errors(text);
     }
-    if (n == 0) fd.reset();
+    if (n == 0) fd.reset();  // at its end
   }
 
   void take_output(std::string_view text) {
     if (!on_line_) {
-      result_.output += text;
+      keep(result_.output, text);
       return;
     }
-    line_ += text;
-    size_t begin = 0;
-    for (size_t end; (end = line_.find('\n', begin)) != std::string::npos; begin = end + 1)
-      on_line_(std::string_view(line_).substr(begin, end - begin));
-    line_.erase(0, begin);
+    for (size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1)) {
+      keep(line_, text.substr(0, end));
+      on_line_(line_);
+      line_.clear();
+    }
+    keep(line_, text);
+  }
+
+  static void keep(std::string& all, std::string_view more) {
+    all += more.substr(0, kOutputKept - std::min(kOutputKept, all.size()));
   }
 
   void take_errors(std::string_view text) {
@@ -233,14 +262,12 @@ class Child {
     kill(-pid_, SIGKILL);
   }
 
-  /// Reaps the child; its grandchildren go with it.
   bool finished() {
-    int status = 0;
-    if (waitpid(pid_, &status, WNOHANG) != pid_) return false;
-    kill(-pid_, SIGKILL);
+    const std::optional<int> status = reap(pid_);
+    if (!status) return false;
     pid_ = -1;
-    if (result_.end == ProcessEnd::exited && WIFSIGNALED(status)) result_.end = ProcessEnd::signalled;
-    result_.code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    if (result_.end == ProcessEnd::exited && WIFSIGNALED(*status)) result_.end = ProcessEnd::signalled;
+    result_.code = WIFSIGNALED(*status) ? WTERMSIG(*status) : WEXITSTATUS(*status);
     return true;
   }
 
@@ -294,9 +321,9 @@ ProcessResult run_process(const Command& command, const std::function<void(std::
 }
 
 BackgroundProcess::BackgroundProcess(const Command& command, const std::filesystem::path& log) {
-  Fd out(open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)),
-      in(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const Fd out = lifted(open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (out.get() < 0) throw Error("{}: cannot write: {}", log.string(), std::strerror(errno));
+  const Fd in = lifted(open("/dev/null", O_RDONLY | O_CLOEXEC));
   pid_ = spawn(command, in.get(), out.get(), out.get());
 }
 
@@ -307,10 +334,7 @@ BackgroundProcess::~BackgroundProcess() {
 }
 
 bool BackgroundProcess::running() {
-  if (pid_ > 0 && waitpid(pid_, nullptr, WNOHANG) == pid_) {
-    kill(-pid_, SIGKILL);
-    pid_ = -1;
-  }
+  if (pid_ > 0 && reap(pid_)) pid_ = -1;
   return pid_ > 0;
 }
 
@@ -320,6 +344,7 @@ void install_interrupt_handler() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGCHLD, SIG_DFL);  // where it is ignored, as some services start us, waitpid() learns nothing
 }
 
 bool interrupted() {

@@ -24,7 +24,7 @@ enum class ProcessEnd { exited, signalled, timed_out, out_of_memory };
 struct ProcessResult {
   ProcessEnd end = ProcessEnd::exited;
   int code = 0;                ///< exit status, or the signal's number
-  std::string output, errors;  ///< standard output, and the last 64 KiB of standard error
+  std::string output, errors;  ///< the first 256 MiB of standard output, the last 64 KiB of standard error
   uint64_t peak_bytes = 0;     ///< largest resident memory seen, shared file pages included
   double seconds = 0;
 

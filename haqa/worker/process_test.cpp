@@ -3,8 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <thread>
 
@@ -93,6 +98,204 @@ TEST(Process, ChildThatIgnoresItsInputDoesNotEndUs) {
   Command c = shell("exit 0");
   c.input = std::string(1 << 20, 'x');
   EXPECT_TRUE(run_process(c).ok());
+}
+
+// A child that writes faster than it is read must neither hide from the clock nor fill the memory.
+TEST(Process, EndsAChildThatWritesWithoutEnd) {
+  for (const char* script : {"exec yes", "exec tr '\\0' x < /dev/zero", "exec yes >&2"})
+    for (const bool by_line : {false, true}) {
+      Command c = shell(script);
+      c.timeout_s = 0.5;
+      size_t lines = 0;
+      const ProcessResult r = by_line ? run_process(c, [&](std::string_view) { ++lines; }) : run_process(c);
+      EXPECT_EQ(r.end, ProcessEnd::timed_out) << script;
+      EXPECT_LE(r.seconds, 3) << script;
+      EXPECT_LE(r.output.size(), size_t{256} << 20);
+      EXPECT_LE(r.errors.size(), 64u << 10);
+    }
+}
+
+// The reader has to be slower than the writer for that: with the pipe empty in between, every loop over it ends.
+TEST(Process, ASlowReaderStillLooksAtTheClock) {
+  Command c = shell("exec yes \"$(head -c 60000 /dev/zero | tr '\\0' x)\"");
+  c.timeout_s = 0.5;
+  const ProcessResult r =
+      run_process(c, [](std::string_view) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); });
+  EXPECT_EQ(r.end, ProcessEnd::timed_out);
+  EXPECT_LE(r.seconds, 5);
+}
+
+// One line of 100 MB, searched for its end once and not again with every piece.
+TEST(Process, ALongLineTakesLinearTime) {
+  size_t length = 0;
+  const ProcessResult r = run_process(Command{{"head", "-c", "100000000", "/dev/zero"}},
+                                      [&](std::string_view line) { length += line.size(); });
+  EXPECT_EQ(length, 100'000'000u);
+  EXPECT_LE(r.seconds, 5);
+}
+
+TEST(Process, KeepsOrderAndEmptyLines) {
+  std::vector<std::string> lines;
+  run_process(shell("printf '\\n\\na\\n'; sleep 0.1; printf 'b'; sleep 0.1; printf 'c\\n\\n'"),
+              [&](std::string_view line) { lines.emplace_back(line); });
+  EXPECT_THAT(lines, ElementsAre("", "", "a", "bc", ""));
+}
+
+TEST(Process, AChildMayCloseItsOutputEarly) {
+  const ProcessResult r = run_process(shell("echo seen; exec 1>&- 2>&-; sleep 0.3; exit 4"));
+  EXPECT_EQ(r.output, "seen\n");
+  EXPECT_EQ(r.code, 4);
+  EXPECT_GE(r.seconds, 0.3);
+}
+
+// What a child leaves behind has the pipe open; waiting for its end would wait for ever.
+TEST(Process, GrandchildrenDoNotHoldUpTheEnd) {
+  const ProcessResult r = run_process(shell("sleep 100 & echo $!"));
+  EXPECT_TRUE(r.ok());
+  EXPECT_LE(r.seconds, 5);
+  EXPECT_TRUE(gone_soon(std::stoi(r.output)));
+}
+
+TEST(Process, KeepsTheEndOfTheErrors) {
+  const ProcessResult r =
+      run_process(shell("head -c 200000 /dev/zero | tr '\\0' x >&2; echo >&2; echo error: at last >&2; exit 1"));
+  EXPECT_LE(r.errors.size(), 64u << 10);
+  EXPECT_EQ(r.describe(), "exit status 1: error: at last");
+}
+
+TEST(Process, DescribesEveryEnd) {
+  ProcessResult r;
+  EXPECT_EQ(r.describe(), "exit status 0");
+  r.errors = "loading\nerror: no tensor\n\nbye\n";
+  EXPECT_EQ(r.describe(), "exit status 0: error: no tensor") << "the telling line, not the last";
+  r.errors = "one\ntwo\n \n";
+  EXPECT_EQ(r.describe(), "exit status 0: two");
+  r.errors = "error: " + std::string(1000, 'x');
+  EXPECT_LE(r.describe().size(), 330u);
+  r.end = ProcessEnd::timed_out;
+  r.seconds = 3;
+  EXPECT_THAT(r.describe(), HasSubstr("no result after 3"));
+  r.end = ProcessEnd::out_of_memory;
+  r.peak_bytes = 2'000'000'000;
+  EXPECT_THAT(r.describe(), HasSubstr("2.00 GB"));
+}
+
+TEST(Process, TheEnvironmentIsReplacedNotDoubled) {
+  setenv("HAQA_TEST_VALUE", "old", 1);
+  Command c{{"env"}};
+  c.environment = {{"HAQA_TEST_VALUE", "new"}, {"HAQA_TEST_EMPTY", ""}};
+  const std::string output = "\n" + run_process(c).output;
+  unsetenv("HAQA_TEST_VALUE");
+  EXPECT_THAT(output, HasSubstr("\nHAQA_TEST_VALUE=new\n"));
+  EXPECT_THAT(output, HasSubstr("\nHAQA_TEST_EMPTY=\n"));
+  EXPECT_EQ(output.find("=old"), std::string::npos);
+}
+
+// Some services start their programs with SIGCHLD ignored; then the kernel reaps, and nobody learns how a child ended.
+TEST(Process, WorksWhereSigchldWasIgnored) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    signal(SIGCHLD, SIG_IGN);
+    install_interrupt_handler();
+    alarm(10);
+    _exit(run_process(shell("exit 7")).code == 7 ? 42 : 1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 42);
+}
+
+// As main does it: what was asked for before the work began counts too.
+TEST(Process, NothingStartsAfterCtrlC) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    install_interrupt_handler();
+    raise(SIGTERM);
+    try {
+      run_process(shell("exit 0"));
+    } catch (const Interrupted&) {
+      _exit(interrupted() ? 42 : 1);
+    }
+    _exit(2);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
+}
+
+/// The exit status of `work` in a process of its own.
+template <typename Work>
+int in_process(const Work& work) {
+  const pid_t pid = fork();
+  if (pid == 0) _exit(work());
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+// A service may start us without standard input and output; then pipes get their numbers.
+TEST(Process, WorksWithoutStandardFilesOfOurOwn) {
+  const auto work = [] {
+    close(0);
+    close(1);
+    close(2);
+    alarm(10);
+    Command c = shell("cat; echo error >&2");
+    c.input = "in";
+    const ProcessResult r = run_process(c);
+    return r.output == "in" && r.errors == "error\n" ? 42 : 1;
+  };
+  EXPECT_EQ(in_process(work), 42);
+  const std::string log = testing::TempDir() + "haqa-background-" + std::to_string(getpid());
+  const auto background = [&] {
+    close(0);
+    close(1);
+    close(2);
+    BackgroundProcess p(shell("cat; echo out; echo err >&2"), log);
+    for (int i = 0; i < 500 && p.running(); ++i) usleep(10000);
+    return 42;
+  };
+  EXPECT_EQ(in_process(background), 42);
+  std::ifstream in(log);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "out\nerr\n");
+  std::remove(log.c_str());
+}
+
+// A signal while the program is being started, such as a change of the window's size, once made a missing program look
+// like one that ended with status 127.
+TEST(Process, SignalsDoNotHideAMissingProgram) {
+  const auto work = [] {
+    struct sigaction action = {};
+    action.sa_handler = [](int) {};
+    sigaction(SIGALRM, &action, nullptr);
+    const itimerval often = {{0, 700}, {0, 700}};
+    setitimer(ITIMER_REAL, &often, nullptr);
+    int refused = 0;
+    for (int i = 0; i < 300; ++i) {
+      try {
+        run_process(Command{{"/no/such/program"}});
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+    return refused == 300 ? 42 : 1;
+  };
+  EXPECT_EQ(in_process(work), 42);
+}
+
+TEST(BackgroundProcess, NoticesTheEndAndKeepsTheLog) {
+  const std::string log = testing::TempDir() + "haqa-background-" + std::to_string(getpid());
+  {
+    BackgroundProcess p(shell("echo out; echo err >&2"), log);
+    for (int i = 0; i < 200 && p.running(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_FALSE(p.running());
+    EXPECT_FALSE(p.running()) << "asked again";
+  }
+  std::ifstream in(log);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "out\nerr\n");
+  std::remove(log.c_str());
+  EXPECT_THROW(BackgroundProcess(shell("exit 0"), "/no/such/folder/log"), Error);
+  EXPECT_THROW(BackgroundProcess(Command{{"/no/such/program"}}, "/dev/null"), Error);
 }
 
 TEST(BackgroundProcess, EndsWithItsOwner) {

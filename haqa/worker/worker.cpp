@@ -44,7 +44,7 @@ Json call_worker(const std::string& program, const Json& request, const WorkerLi
   if (!process.ok()) throw WorkerError(process.end, fmt::format("{} failed: {}", program, process.describe()));
   if (!talk.result) {
     const std::string seen = talk.rubbish.empty() ? "nothing" : "\"" + talk.rubbish + "\"";
-    throw WorkerError(process.end, fmt::format("{} gave no result but {}", program, seen));
+    throw WrongResult(fmt::format("{} gave no result but {}", program, seen));
   }
   return *talk.result;
 }

@@ -15,6 +15,12 @@ class WorkerError : public Error {
   ProcessEnd end;
 };
 
+/// One that ended well, but what it wrote is no result.
+class WrongResult : public WorkerError {
+ public:
+  explicit WrongResult(const std::string& what) : WorkerError(ProcessEnd::exited, what) {}
+};
+
 struct WorkerLimits {
   double timeout_s = 0;       ///< 0: none
   uint64_t memory_bytes = 0;  ///< resident; 0: none

@@ -9,6 +9,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iostream>
+#include <sstream>
+#include <stdexcept>
 #include <thread>
 
 namespace haqa {
@@ -72,6 +75,100 @@ TEST_F(WorkerTest, EveryFailureNamesItsReason) {
   }
 }
 
+TEST_F(WorkerTest, TheErrorOfTheWorkerComesFirst) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"(echo '{"event":"error","message":"disk full"}'; kill -ABRT $$)", "disk full"},
+      {R"(echo '{"event":"result","x":1}'; kill -SEGV $$)", "Segmentation"},
+      {R"(echo '{"event":"result","x":1}'; exit 3)", "exit status 3"},
+      {R"(echo '{"event":"error","message":7}')", "gave no result"},
+      {R"(echo '{"event":"dance"}')", "gave no result"},
+      {R"(head -c 2000000 /dev/zero | tr '\0' '[')", "gave no result"},
+      {R"(printf '\377\376\n')", "gave no result"}};
+  for (const auto& [body, expected] : cases) {
+    try {
+      call_worker(script(body), Json::object());
+      ADD_FAILURE() << body;
+    } catch (const WorkerError& e) {
+      EXPECT_THAT(e.what(), HasSubstr(expected)) << body;
+      EXPECT_EQ(dynamic_cast<const WrongResult*>(&e) != nullptr, std::string_view(expected) == "gave no result")
+          << body;
+    }
+  }
+}
+
+TEST_F(WorkerTest, TakesAResultAmongOtherOutput) {
+  const std::string worker = script(R"(echo 'ggml: loading'; echo; echo '{"event":"result","x":1}'; echo 'bye')");
+  EXPECT_EQ(call_worker(worker, Json::object()).dump(), R"({"x":1})");
+  EXPECT_EQ(call_worker(script(R"(printf '{"event":"result","x":2}')"), Json::object()).dump(), R"({"x":2})");
+  EXPECT_EQ(call_worker(script(R"(echo '{"event":"result"}')"), Json::object()).dump(), "{}");
+}
+
+TEST_F(WorkerTest, ExceptionsOfTheCallerEndTheWorker) {
+  const std::string worker =
+      script("echo $$ > " + (folder_ / "pid").string() + R"(; echo '{"event":"progress","share":0.5}'; sleep 100)");
+  EXPECT_THROW(call_worker(worker, Json::object(), {}, [](double) { throw std::runtime_error("enough"); }),
+               std::runtime_error);
+  pid_t pid = 0;
+  std::ifstream(folder_ / "pid") >> pid;
+  ASSERT_GT(pid, 0);
+  EXPECT_NE(kill(pid, 0), 0) << "reaped already";
+}
+
+TEST_F(WorkerTest, ObeysTheMemoryLimit) {
+  try {
+    call_worker(script("exec python3 -c 'x = bytearray(200000000); import time; time.sleep(60)'"), Json::object(),
+                {30, 100'000'000});
+    ADD_FAILURE();
+  } catch (const WorkerError& e) {
+    EXPECT_EQ(e.end, ProcessEnd::out_of_memory);
+  }
+}
+
+TEST_F(WorkerTest, AMissingProgramIsNoWorkersFault) {
+  try {
+    call_worker("no-such-worker", Json::object());
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_EQ(dynamic_cast<const WorkerError*>(&e), nullptr) << "the study ends: every trial would fail alike";
+    EXPECT_THAT(e.what(), HasSubstr("no-such-worker"));
+  }
+}
+
+/// serve_worker() on a request; returns its exit status and what it wrote.
+std::pair<int, std::string> serve(const std::string& request, const WorkerHandler& handle) {
+  std::istringstream in(request);
+  std::ostringstream out;
+  std::streambuf *const old_in = std::cin.rdbuf(in.rdbuf()), *const old_out = std::cout.rdbuf(out.rdbuf());
+  std::cin.clear();
+  const int status = serve_worker(handle);
+  std::cin.rdbuf(old_in);
+  std::cout.rdbuf(old_out);
+  return {status, out.str()};
+}
+
+TEST(ServeWorker, AnswersARequest) {
+  const auto [status, output] = serve("{\"n\": 20}\nmore\n", [](const Json& request, const auto& progress) -> Json {
+    progress(0.5);
+    return {{"twice", 2 * request["n"].get<int>()}};
+  });
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(output, "{\"event\":\"progress\",\"share\":0.5}\n{\"event\":\"result\",\"twice\":40}\n");
+}
+
+TEST(ServeWorker, EveryFaultIsAnErrorEvent) {
+  const auto handle = [](const Json& request, const auto&) -> Json {
+    if (request.contains("bad")) throw std::runtime_error("bad \xff bytes");
+    return {{"got", request.at("missing")}};
+  };
+  for (const char* request : {"", "\n", "no JSON\n", "[1]\n", "{\"x\":1}\n", "{\"bad\":1}\n", "{\"x\":"}) {
+    const auto [status, output] = serve(request, handle);
+    EXPECT_EQ(status, 1) << request;
+    const Json event = Json::parse(output);
+    EXPECT_EQ(event["event"], "error") << request;
+    EXPECT_FALSE(event["message"].get<std::string>().empty());
+  }
+}
+
 int open_files() {
   int n = 0;
   for ([[maybe_unused]] const auto& entry : fs::directory_iterator("/proc/self/fd")) ++n;
@@ -81,7 +178,8 @@ int open_files() {
 TEST_F(WorkerTest, LeaksNoFiles) {
   run_process({{"true"}});
   const int before = open_files();
-  for (int i = 0; i < 50; ++i) run_process({{"true"}});
+  for (int i = 0; i < 200; ++i) run_process({{"true"}});
+  for (int i = 0; i < 20; ++i) EXPECT_THROW(run_process({{"/no/such/program"}}), Error);
   EXPECT_EQ(open_files(), before);
 }
 

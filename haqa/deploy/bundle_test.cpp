@@ -1,0 +1,152 @@
+#include "haqa/deploy/bundle.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/worker/process.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+TEST(Bundle, LaunchScriptRunsFromAnywhereWithAnyName) {
+  std::string name = (std::filesystem::temp_directory_path() / "haqa-bundle-XXXXXX").string();
+  const std::filesystem::path folder = mkdtemp(name.data());
+  const std::string hostile = "it's $(touch oops) \"x\".gguf";
+  std::ofstream(folder / hostile) << "GGUF";
+  std::ofstream(folder / "server") << "#!/bin/sh\nfor a; do echo \"[$a]\"; done; echo \"$OMP_PROC_BIND\"\n";
+  chmod((folder / "server").c_str(), 0755);
+  RuntimeOptions options;
+  options.threads = 2;
+  options.affinity = "pinned";
+  const Bundle bundle = write_bundle(folder / "out", {folder / hostile, options}, 512, {});
+  EXPECT_EQ(bundle.bytes, 4u);
+  std::filesystem::rename(folder / "out", folder / "moved here");
+  Command launch{{(folder / "moved here/launch.sh").string(), "--port", "1"}};
+  launch.environment = {{"LLAMA_SERVER", (folder / "server").string()}};
+  const ProcessResult r = run_process(launch);
+  EXPECT_EQ(r.output, "[--model]\n[" + (folder / "moved here" / hostile).string() +
+                          "]\n[--ctx-size]\n[512]\n[--threads]\n[2]\n[--port]\n[1]\nclose\n")
+      << r.errors;
+  EXPECT_FALSE(std::filesystem::exists("oops"));
+  std::filesystem::remove_all(folder);
+}
+
+class BundleTest : public testing::Test {
+ protected:
+  BundleTest() {
+    std::string name = (fs::temp_directory_path() / "haqa-bundle-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+    write("llama-server", "#!/bin/sh\nfor a; do printf '%s\\0' \"$a\"; done\n");
+    chmod((folder_ / "llama-server").c_str(), 0755);
+  }
+  ~BundleTest() override { fs::remove_all(folder_); }
+  void write(const std::string& name, const std::string& text) { std::ofstream(folder_ / name) << text; }
+  /// The arguments that llama-server gets.
+  std::vector<std::string> launched(const fs::path& bundle, const std::vector<std::string>& more = {}) {
+    Command launch{{(bundle / "launch.sh").string()}};
+    launch.argv.insert(launch.argv.end(), more.begin(), more.end());
+    launch.environment = {{"LLAMA_SERVER", (folder_ / "llama-server").string()}, {"CDPATH", "/"}};
+    const ProcessResult r = run_process(launch);
+    EXPECT_TRUE(r.ok()) << r.describe();
+    std::vector<std::string> all;
+    for (size_t at = 0, end; (end = r.output.find('\0', at)) != std::string::npos; at = end + 1)
+      all.push_back(r.output.substr(at, end - at));
+    return all;
+  }
+  fs::path folder_;
+};
+
+TEST_F(BundleTest, HostileNamesAreOneWord) {
+  for (const std::string name :
+       {"a b.gguf", "'.gguf", "$HOME.gguf", "`id`.gguf", "a;b|c&d.gguf", "-x.gguf", "\\n.gguf", "*.gguf", "#.gguf",
+        "{}.gguf", "\"q\".gguf", "two\nlines.gguf", "~.gguf", "m\u00fc.gguf"}) {
+    write(name, "GGUF");
+    const fs::path out = folder_ / "out";
+    const Bundle bundle = write_bundle(out, {folder_ / name, {}}, 512, {});
+    EXPECT_TRUE(run_process({{"/bin/sh", "-n", (out / "launch.sh").string()}}).ok()) << name;
+    const std::vector<std::string> want = {"--model", (out / name).string(), "--ctx-size", "512", "a b", "--port"};
+    EXPECT_EQ(launched(out, {"a b", "--port"}), want) << name;
+    // The command of the report, run within the folder.
+    Command shell{{"/bin/sh", "-c", "cd \"$0\" && " + bundle.command, out.string()}};
+    shell.environment = {{"PATH", folder_.string() + ":/usr/bin:/bin"}};
+    const ProcessResult typed = run_process(shell);
+    EXPECT_EQ(typed.output.substr(0, 8 + name.size()), std::string("--model") + '\0' + name) << typed.errors;
+    fs::remove_all(out);
+  }
+}
+
+TEST_F(BundleTest, MovesWithItsFolder) {
+  write("m.gguf", "GGUF");
+  write_bundle(folder_ / "out", {folder_ / "m.gguf", {}}, 512, {});
+  for (const char* place : {"it's here", "-dash", "$x", "new"}) {
+    fs::copy(folder_ / "out", folder_ / place, fs::copy_options::recursive);
+    EXPECT_EQ(launched(folder_ / place)[1], (folder_ / place / "m.gguf").string());
+  }
+  fs::remove(folder_ / "m.gguf");
+  EXPECT_EQ(read_file(folder_ / "out/m.gguf"), "GGUF") << "what is left of the run may go";
+}
+
+TEST_F(BundleTest, HoldsTheTunedOptions) {
+  write("m.gguf", "GGUF");
+  RuntimeOptions o = {"", 1, 3, "pinned", "active", 64, 32, "on", "q8_0", "q4_0", "mmap+mlock", false, 5};
+  const Bundle bundle = write_bundle(folder_ / "out", {folder_ / "m.gguf", o}, 4096, {});
+  std::vector<std::string> want = {"--model", (folder_ / "out/m.gguf").string(), "--ctx-size", "4096"};
+  for (const std::string& a : server_arguments(o)) want.push_back(a);
+  EXPECT_EQ(launched(folder_ / "out"), want);
+  EXPECT_THAT(read_file(folder_ / "out/launch.sh"), HasSubstr("export OMP_WAIT_POLICY=ACTIVE\n"));
+  EXPECT_EQ(
+      bundle.command.find("OMP_PROC_BIND=close OMP_PLACES=cores OMP_WAIT_POLICY=ACTIVE llama-server --model m.gguf"),
+      0u);
+}
+
+// A second run into the same folder must not hand out the first run's model.
+TEST_F(BundleTest, ReplacesAnotherModelOfTheSameName) {
+  write("m.gguf", "old");
+  write_bundle(folder_ / "out", {folder_ / "m.gguf", {}}, 512, {});
+  fs::create_directory(folder_ / "other");
+  write("other/m.gguf", "newer");
+  const Bundle bundle = write_bundle(folder_ / "out", {folder_ / "other/m.gguf", {}}, 512, {});
+  EXPECT_EQ(read_file(folder_ / "out/m.gguf"), "newer");
+  EXPECT_EQ(bundle.bytes, 5u);
+  EXPECT_EQ(read_file(folder_ / "m.gguf"), "old") << "the link, not the file, is replaced";
+  write_bundle(folder_ / "out", {folder_ / "out/m.gguf", {}}, 512, {});  // onto itself
+  EXPECT_EQ(read_file(folder_ / "out/m.gguf"), "newer");
+  size_t files = 0;
+  for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder_ / "out")) ++files;
+  EXPECT_EQ(files, 3u) << "nothing temporary is left";
+}
+
+TEST_F(BundleTest, FollowsASymbolicLinkToTheModel) {
+  write("blob", "GGUF");
+  fs::create_symlink("blob", folder_ / "m.gguf");
+  write_bundle(folder_ / "out", {folder_ / "m.gguf", {}}, 512, {});
+  EXPECT_FALSE(fs::is_symlink(folder_ / "out/m.gguf"));
+  EXPECT_EQ(read_file(folder_ / "out/m.gguf"), "GGUF");
+}
+
+TEST_F(BundleTest, FaultsAreErrors) {
+  EXPECT_THROW(write_bundle(folder_ / "out", {folder_ / "missing.gguf", {}}, 512, {}), Error);
+  write("file", "");
+  write("m.gguf", "GGUF");
+  EXPECT_THROW(write_bundle(folder_ / "file", {folder_ / "m.gguf", {}}, 512, {}), Error);
+}
+
+// Names come from drivers and firmware.
+TEST_F(BundleTest, AProfileThatIsNotUtf8IsWrittenAllTheSame) {
+  write("m.gguf", "GGUF");
+  HardwareProfile profile;
+  profile.name = "GPU \xff";
+  write_bundle(folder_ / "out", {folder_ / "m.gguf", {}}, 512, profile);
+  EXPECT_THAT(read_json(folder_ / "out/profile.json")["name"].get<std::string>(), HasSubstr("GPU"));
+}
+
+}  // namespace
+}  // namespace haqa
