@@ -42,7 +42,9 @@ ggml_type cache_type(const std::string& name) {
 
 llama_flash_attn_type flash_type(const std::string& name) {
   if (name == "on") return LLAMA_FLASH_ATTN_TYPE_ENABLED;
-  return name == "off" ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_AUTO;
+  if (name == "off") return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  if (name == "auto") return LLAMA_FLASH_ATTN_TYPE_AUTO;
+  throw Error("\"{}\" is no setting of flash attention; use on, off or auto", name);
 }
 
 Context make_context(llama_model* model, const QualityOptions& options) {
@@ -71,7 +73,7 @@ std::vector<llama_token> tokenize(const llama_vocab* vocab, const std::string& t
 class Scorer {
  public:
   explicit Scorer(const QualityOptions& options)
-      : options_(options),
+      : options_(checked(options)),
         model_(load_model(options.model)),
         context_(make_context(model_.get(), options)),
         vocab_(llama_model_get_vocab(model_.get())),
@@ -85,6 +87,13 @@ class Scorer {
 
   int n_vocab() const { return llama_vocab_n_tokens(vocab_); }
   int chunks() const { return chunks_; }
+  /// FNV-1a of the tokens in use: another text of the same length is no ground for comparison.
+  uint32_t text_hash() const {
+    uint32_t fnv = 0x811c9dc5;
+    for (int i = 0; i < chunks_ * options_.n_ctx; ++i)
+      fnv = (fnv ^ static_cast<uint32_t>(tokens_[static_cast<size_t>(i)])) * 0x01000193;
+    return fnv;
+  }
   int scored() const { return chunks_ * scored_per_chunk(); }
 
   /// visit(position among the scored, its logits, the token that really follows)
@@ -98,11 +107,15 @@ class Scorer {
         visit(chunk * scored_per_chunk() + i, std::span(logits, static_cast<size_t>(n_vocab())),
               tokens_[static_cast<size_t>(chunk * options_.n_ctx + first + i + 1)]);
       }
-      progress(static_cast<double>(chunk + 1) / chunks_);
+      if (progress) progress(static_cast<double>(chunk + 1) / chunks_);
     }
   }
 
  private:
+  static const QualityOptions& checked(const QualityOptions& options) {
+    if (options.n_ctx < 4) throw Error("quality needs at least 4 tokens of context, not {}", options.n_ctx);
+    return options;
+  }
   // llama-perplexity scores positions n_ctx/2 to n_ctx-2: each needs a follower within its chunk.
   int scored_per_chunk() const { return options_.n_ctx - 1 - options_.n_ctx / 2; }
 
@@ -144,16 +157,25 @@ double kl_divergence(std::span<const float> p, std::span<const float> q) {
   double sum = 0;
   for (size_t i = 0; i < p.size(); ++i) {
     const double log_p = p[i] - zp;
+    if (std::isinf(log_p)) continue;  // what never comes adds nothing
     sum += std::exp(log_p) * (log_p - (q[i] - zq));
   }
-  return std::max(0.0, sum);  // rounding may leave -1e-16
+  return sum < 0 ? 0 : sum;  // rounding may leave -1e-16; std::max would make 0, the best of all, of NaN
+}
+
+/// A model with a broken tensor, or a cache that overflows, yields NaN; as JSON that would be a null.
+void require_numbers(double mean, const QualityOptions& options) {
+  if (!std::isfinite(mean))
+    throw Error("{}: with a {}/{} KV cache llama.cpp computes no numbers (NaN or infinity); is the file damaged?",
+                options.model.string(), options.type_k, options.type_v);
 }
 
 /// Header of a reference file; then `scored` rows of n_vocab floats in the machine's own order.
 struct ReferenceHeader {
-  char magic[8] = {'h', 'a', 'q', 'a', 'r', 'e', 'f', '1'};
-  int32_t n_ctx = 0, n_vocab = 0, scored = 0, padding = 0;
-  double nll = 0;  ///< mean, in nats
+  char magic[8] = {'h', 'a', 'q', 'a', 'r', 'e', 'f', '2'};
+  int32_t n_ctx = 0, n_vocab = 0, scored = 0;
+  uint32_t text = 0;  ///< hash of the tokens
+  double nll = 0;     ///< mean, in nats
 };
 
 /// The whole file in memory, read by the page.
@@ -161,10 +183,11 @@ class Mapping {
  public:
   explicit Mapping(const std::filesystem::path& file) {
     std::ifstream in(file, std::ios::binary);
-    if (!in.read(reinterpret_cast<char*>(&header), sizeof header) || std::memcmp(header.magic, "haqaref1", 8) != 0)
+    if (!in.read(reinterpret_cast<char*>(&header), sizeof header) || std::memcmp(header.magic, "haqaref2", 8) != 0)
       throw Error("{}: no reference of quality; measure the reference first", file.string());
     bytes_ = std::filesystem::file_size(file);
-    if (bytes_ != sizeof header + 4ull * header.n_vocab * header.scored)
+    if (header.n_ctx < 4 || header.n_vocab < 1 || header.scored < 1 || !std::isfinite(header.nll) ||
+        bytes_ != sizeof header + 4ull * static_cast<uint64_t>(header.n_vocab) * static_cast<uint64_t>(header.scored))
       throw Error("{}: the reference of quality is damaged; delete it and run again", file.string());
     std::unique_ptr<FILE, int (*)(FILE*)> handle(std::fopen(file.c_str(), "rb"), std::fclose);
     data_ = handle ? mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, fileno(handle.get()), 0) : MAP_FAILED;
@@ -198,11 +221,14 @@ Json measure_reference(const QualityOptions& options, const std::function<void(d
   header.n_ctx = options.n_ctx;
   header.n_vocab = scorer.n_vocab();
   header.scored = scorer.scored();
+  header.text = scorer.text_hash();
   require_space(options.reference.parent_path(), 4ull * header.n_vocab * header.scored, "the reference of quality");
 
   PendingFile pending(options.reference);
   std::ofstream out(pending.path(), std::ios::binary);
   out.write(reinterpret_cast<const char*>(&header), sizeof header);
+  if (!out.flush())  // before minutes of work, not after them
+    throw Error("{}: cannot be written; see whether its folder exists and has space", options.reference.string());
   double nll = 0;
   scorer.run(
       [&](int, std::span<const float> logits, llama_token next) {
@@ -211,6 +237,7 @@ Json measure_reference(const QualityOptions& options, const std::function<void(d
       },
       progress);
   header.nll = nll / header.scored;
+  require_numbers(header.nll, options);
   out.seekp(0);
   out.write(reinterpret_cast<const char*>(&header), sizeof header);
   out.close();
@@ -225,7 +252,8 @@ Json measure_quality(const QualityOptions& options, const std::function<void(dou
   same.n_ctx = reference.header.n_ctx;
   same.max_tokens = reference.header.scored;
   Scorer scorer(same);
-  if (scorer.n_vocab() != reference.header.n_vocab || scorer.scored() != reference.header.scored)
+  if (scorer.n_vocab() != reference.header.n_vocab || scorer.scored() != reference.header.scored ||
+      scorer.text_hash() != reference.header.text)
     throw Error("{}: another vocabulary or text than the reference's", options.model.string());
 
   double nll = 0, divergence = 0;
@@ -239,6 +267,7 @@ Json measure_quality(const QualityOptions& options, const std::function<void(dou
       },
       progress);
   const double n = scorer.scored();
+  require_numbers((nll + divergence) / n, options);
   return {{"perplexity", std::exp(nll / n)},
           {"perplexity_ratio", std::exp(nll / n - reference.header.nll)},
           {"kl_divergence", divergence / n},

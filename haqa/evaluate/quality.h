@@ -12,8 +12,8 @@ namespace haqa {
 
 struct QualityOptions {
   std::filesystem::path model;      ///< GGUF
-  std::filesystem::path text;       ///< UTF-8; at least 2 * n_ctx tokens
-  std::filesystem::path reference;  ///< log-probabilities of the reference model: written by measure_reference()
+  std::filesystem::path text;       ///< UTF-8; at least n_ctx tokens
+  std::filesystem::path reference;  ///< logits of the reference model: written by measure_reference()
   int n_ctx = 256;
   int max_tokens = 1024;  ///< scored positions at most; each costs n_vocab * 4 bytes in the reference file
   int threads = 0;        ///< 0: all cores

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <regex>
 
@@ -101,6 +102,147 @@ TEST_F(QualityTest, QuantizesAsLlamaQuantizeDoes) {
     llama("llama-quantize", {(folder_ / "f16.gguf").string(), (folder_ / "theirs.gguf").string(), type});
     EXPECT_TRUE(read_file(folder_ / "ours.gguf") == read_file(folder_ / "theirs.gguf")) << type;
   }
+}
+
+// The same options by llama-perplexity, in other shapes of the text.
+TEST_F(QualityTest, PerplexityAgreesInOtherContexts) {
+  for (const int n_ctx : {64, 511}) {
+    const Json ours = ask("reference", "f16.gguf", {{"n_ctx", n_ctx}, {"max_tokens", 1000000}, {"threads", 1}});
+    const std::string c = std::to_string(n_ctx);
+    const double theirs = number_after(llama("llama-perplexity", {"-m", (folder_ / "f16.gguf").string(), "-f",
+                                                                  (folder_ / "text.txt").string(), "-c", c, "-b", c}),
+                                       "PPL =");
+    EXPECT_NEAR(ours["perplexity"].get<double>(), theirs, 1e-3 * theirs) << n_ctx;
+    EXPECT_EQ(ours["tokens"], ours["chunks"].get<int>() * (n_ctx - 1 - n_ctx / 2));
+  }
+}
+
+TEST_F(QualityTest, MaxTokensAreWholeChunks) {
+  const std::pair<int, int> cases[] = {{1, 1}, {126, 1}, {127, 1}, {253, 1}, {254, 2}, {255, 2}};  // 127 a chunk of 256
+  for (const auto& [max_tokens, chunks] : cases) {
+    const Json r = ask("reference", "f16.gguf", {{"max_tokens", max_tokens}});
+    EXPECT_EQ(r["chunks"], chunks) << max_tokens;
+    EXPECT_EQ(r["tokens"], 127 * chunks);
+    EXPECT_EQ(ask("quality", "f16.gguf")["tokens"], 127 * chunks) << "as the reference, whatever is asked";
+  }
+}
+
+TEST_F(QualityTest, EveryQuantizationKeepsTheTensors) {
+  for (const char* type : {"Q4_0", "IQ4_NL", "Q4_K_S"}) {
+    quantize(type, "ours.gguf");
+    llama("llama-quantize", {(folder_ / "f16.gguf").string(), (folder_ / "theirs.gguf").string(), type});
+    EXPECT_TRUE(read_file(folder_ / "ours.gguf") == read_file(folder_ / "theirs.gguf")) << type;
+  }
+  EXPECT_THROW(ask("quantize", "ours.gguf", {{"type", "Q8_0"}, {"output", (folder_ / "again.gguf").string()}}),
+               WorkerError);
+  EXPECT_FALSE(fs::exists(folder_ / "again.gguf"));
+  ask("quantize", "ours.gguf",
+      {{"type", "Q8_0"}, {"output", (folder_ / "again.gguf").string()}, {"allow_requantize", true}});
+  EXPECT_TRUE(fs::exists(folder_ / "again.gguf"));
+}
+
+TEST_F(QualityTest, ProgressRisesToOne) {
+  for (const char* command : {"reference", "quality", "quantize"}) {
+    std::vector<double> shares;
+    call_worker("haqa-infer",
+                {{"command", command},
+                 {"model", (folder_ / "f16.gguf").string()},
+                 {"text", (folder_ / "text.txt").string()},
+                 {"reference", (folder_ / "reference").string()},
+                 {"type", "Q8_0"},
+                 {"output", (folder_ / "q8.gguf").string()}},
+                {}, [&](double share) { shares.push_back(share); });
+    ASSERT_FALSE(shares.empty()) << command;
+    EXPECT_TRUE(std::is_sorted(shares.begin(), shares.end())) << command;
+    EXPECT_DOUBLE_EQ(shares.back(), 1) << command;
+  }
+}
+
+// NaN compares false with everything, so that it hides where one is not looking for it.
+TEST_F(QualityTest, AModelThatComputesNoNumbersIsAFault) {
+  ask("reference", "f16.gguf");
+  {
+    std::fstream model(folder_ / "f16.gguf", std::ios::in | std::ios::out | std::ios::binary);
+    model.seekp(-100000, std::ios::end);
+    for (int i = 0; i < 50000; ++i) model.write("\x00\x7e", 2);  // half-precision NaN
+  }
+  for (const char* command : {"quality", "reference"}) {
+    try {
+      ADD_FAILURE() << command << ask(command, "f16.gguf");
+    } catch (const WorkerError& e) {
+      EXPECT_THAT(e.what(), HasSubstr("no numbers")) << command;
+    }
+  }
+}
+
+TEST_F(QualityTest, AReferenceOfAnotherTextOrShapeIsRefused) {
+  const auto refused = [&](const std::string& expected, const Json& more = Json::object()) {
+    try {
+      ADD_FAILURE() << expected << ask("quality", "f16.gguf", more);
+    } catch (const WorkerError& e) {
+      EXPECT_EQ(e.end, ProcessEnd::exited) << "a sentence, not a crash: " << e.what();
+      EXPECT_THAT(e.what(), HasSubstr(expected));
+    }
+  };
+  ask("reference", "f16.gguf");
+  const std::string text = read_file(folder_ / "text.txt"), good = read_file(folder_ / "reference");
+  std::string other = text;
+  std::replace(other.begin(), other.end(), '7', '3');  // as many tokens
+  std::ofstream(folder_ / "text.txt") << other;
+  refused("another vocabulary or text");
+  std::ofstream(folder_ / "text.txt") << text;
+  // The header: magic, n_ctx, n_vocab, scored, hash, mean.
+  for (const size_t at : {8, 12, 16})
+    for (const char byte : {'\0', '\x80'}) {
+      std::string damaged = good;
+      for (size_t i = 0; i < 4; ++i) damaged[at + i] = i == 3 ? byte : '\0';
+      std::ofstream(folder_ / "reference", std::ios::binary) << damaged;
+      refused("damaged");
+    }
+  for (const size_t size : {size_t{0}, size_t{7}, size_t{31}, size_t{32}, good.size() - 1}) {
+    std::ofstream(folder_ / "reference", std::ios::binary) << good.substr(0, size);
+    refused(size < 32 ? "no reference of quality" : "damaged");
+  }
+  fs::remove(folder_ / "reference");
+  fs::create_directory(folder_ / "reference");
+  refused("reference of quality");
+}
+
+TEST_F(QualityTest, BadOptionsAreSentences) {
+  const auto fault = [&](const Json& more) -> std::string {
+    try {
+      return ask("reference", "f16.gguf", more).dump();
+    } catch (const WorkerError& e) {
+      EXPECT_EQ(e.end, ProcessEnd::exited) << more;
+      return e.what();
+    }
+  };
+  for (const int n_ctx : {-1, 0, 1, 2, 3}) EXPECT_THAT(fault({{"n_ctx", n_ctx}}), HasSubstr("4 tokens of context"));
+  EXPECT_THAT(fault({{"type_k", "q7"}}), HasSubstr("\"q7\" is no KV cache type"));
+  EXPECT_THAT(fault({{"n_ctx", "many"}}), HasSubstr("number"));
+  EXPECT_THAT(fault({{"text", "/no/such/text"}}), HasSubstr("/no/such/text"));
+  EXPECT_THAT(fault({{"reference", "/no/such/folder/reference"}}), HasSubstr("/no/such/folder/reference"));
+  EXPECT_THAT(fault({{"flash_attention", "perhaps"}}), HasSubstr("use on, off or auto"));
+  EXPECT_THAT(fault({{"type_v", "q8_0"}, {"flash_attention", "off"}}), HasSubstr("KV cache types"));
+  std::ofstream(folder_ / "text.txt") << "";
+  EXPECT_THAT(fault(Json::object()), HasSubstr("longer calibration text"));
+  std::ofstream(folder_ / "f16.gguf") << "GGUF";
+  EXPECT_THAT(fault(Json::object()), HasSubstr("cannot load it"));
+}
+
+TEST_F(QualityTest, AFolderThatIsMissingIsSeenBeforeTheWork) {
+  const Json request = {{"command", "reference"},
+                        {"model", (folder_ / "f16.gguf").string()},
+                        {"text", (folder_ / "text.txt").string()},
+                        {"reference", (folder_ / "missing/reference").string()}};
+  int calls = 0;
+  try {
+    call_worker("haqa-infer", request, {}, [&](double) { ++calls; });
+    ADD_FAILURE();
+  } catch (const WorkerError& e) {
+    EXPECT_THAT(e.what(), HasSubstr("see whether its folder exists"));
+  }
+  EXPECT_EQ(calls, 0);
 }
 
 TEST_F(QualityTest, FaultsAreSentences) {

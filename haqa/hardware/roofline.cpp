@@ -13,8 +13,11 @@ namespace {
 enum class Format { f16, q8, q4 };
 
 Format format_of(std::string_view gguf_type) {
-  if (gguf_type.find('4') != std::string_view::npos) return Format::q4;
-  return gguf_type.find('8') != std::string_view::npos ? Format::q8 : Format::f16;
+  if (gguf_type.starts_with("F") || gguf_type.starts_with("BF")) return Format::f16;
+  // The first digit is the number of bits: Q5_K_M is nearer to 4 than to 8, Q6_K is not.
+  const size_t digit = gguf_type.find_first_of("123456789");
+  if (digit == std::string_view::npos) return Format::f16;
+  return gguf_type[digit] <= '5' ? Format::q4 : Format::q8;
 }
 
 struct Rate {
@@ -71,7 +74,8 @@ Rate known_rate(const HardwareProfile& profile, const DecodeWork& work, Format f
     const double rate = profile.weight_rates.value(name, 0.0);
     if (rate > 0) {
       const Rate derived = profile.engine == "gpu" ? gpu_rate(profile, format) : cpu_rate(profile, format);
-      return {rate, derived.why + " (rate as measured on such a device)"};
+      const std::string why = derived.why.empty() ? "its rate is known" : derived.why;
+      return {rate, why + " (as measured on such a device)"};
     }
   }
   return {};
