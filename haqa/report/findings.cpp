@@ -266,10 +266,14 @@ std::string format_name(const Part& part) {
 }
 
 Part decided_row(const Part& summary, const Part& list) {
-  const std::string wanted = summary["decision"]["bit_width"].text();
   for (const Part& row : list.list())
-    if (!wanted.empty() && row["bit_width"].text() == wanted) return row;
+    if (is_chosen(summary, row)) return row;
   return list["none"];
+}
+
+bool is_chosen(const Part& summary, const Part& row) {
+  const std::string wanted = summary["decision"]["bit_width"].text();
+  return !wanted.empty() && row["bit_width"].text() == wanted;
 }
 
 Part measured(const Part& summary) {
@@ -364,7 +368,6 @@ Table memory_table(const Part& summary) {
 }
 
 Table bit_width_table(const Part& summary) {
-  const std::string chosen = summary["decision"]["bit_width"].text();
   Table t{{"bit width", "predicted tg/s", "measured tg/s", "measured pp/s", "tokens/s of a request", "peak memory",
            "perplexity", "KL divergence", "same top token", "verdict"},
           "lrrrrrrrrl",
@@ -372,13 +375,12 @@ Table bit_width_table(const Part& summary) {
   for (const Part& row : summary["bit_widths"].list()) {
     const Part m = row["measured"], q = row["quality"];
     const auto perplexity = q["perplexity_ratio"].positive(), same = q["same_top"].number();
-    const bool is_chosen = !chosen.empty() && row["bit_width"].text() == chosen;
     t.rows.push_back({format_name(row), figure(row["predicted_tokens_per_s"].positive(), ""),
                       figure(m["generate_tokens_per_s"].positive(), ""),
                       figure(m["prompt_tokens_per_s"].positive(), ""), figure(m["tokens_per_s"].positive(), ""),
                       amount(m["peak_bytes"].bytes()), perplexity ? percent_change(*perplexity) : "",
                       figure(q["kl_divergence"].number(), ""), same ? fmt::format("{:.1f} %", 100 * *same) : "",
-                      is_chosen                       ? "chosen"
+                      is_chosen(summary, row)         ? "chosen"
                       : row["refused"].text().empty() ? ""
                                                       : "out"});
   }
@@ -407,7 +409,7 @@ Table failures_table(const std::vector<Round>& rounds) {
 Table agent_events_table(const Part& summary) {
   Table t{{"round", "fault", "detail", "consequence"}, "rlll", {}};
   for (const Part& e : summary["agent_events"].list())
-    t.rows.push_back({count_text(e["round"]), e["kind"].text(), e["detail"].text(),
+    t.rows.push_back({count_text(e["round"]), spaced(e["kind"].text()), e["detail"].text(),
                       e["fallback"].is(true)    ? "the surrogate proposed instead"
                       : e["fallback"].is(false) ? "asked again"
                                                 : ""});

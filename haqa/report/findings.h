@@ -51,20 +51,23 @@ enum class Verdict { nothing, predicted, unverified, no_better, confirmed };
 /// What the run came to.
 struct Answer {
   Verdict verdict = Verdict::nothing;
-  std::string format;                      ///< "int4 (Q4_0)"
-  std::optional<double> tokens_per_s;      ///< of a whole request; predicted, of generation alone, where not measured
-  std::optional<Interval> speedup;         ///< the fresh one of the verification
-  std::vector<std::string> sentences;      ///< two
+  std::string format;                  ///< "int4 (Q4_0)"
+  std::optional<double> tokens_per_s;  ///< of a whole request; predicted, of generation alone, where not measured
+  std::optional<Interval> speedup;     ///< the fresh one of the verification
+  std::vector<std::string> sentences;  ///< two
 };
 Answer answer(const Part& summary);
 std::string_view text_of(Verdict verdict);
 
-/// Measurements of what the bundle runs: {"tokens_per_s","generate_tokens_per_s","peak_bytes",...}, where it was measured.
+/// Measurements of what the bundle runs: {"tokens_per_s","generate_tokens_per_s","peak_bytes",...}, where it was
+/// measured.
 Part measured(const Part& summary);
 /// Quality of what the bundle runs.
 Part quality(const Part& summary);
 /// The element of `list` (memory_plan.rows, bit_widths) for the bit width that was decided.
 Part decided_row(const Part& summary, const Part& list);
+/// Whether `row`, of such a list, is of the bit width that was decided.
+bool is_chosen(const Part& summary, const Part& row);
 /// "int4 (Q4_0)" of anything with bit_width and gguf_type.
 std::string format_name(const Part& part);
 /// "perplexity +1.23 %, ..." ; empty where there is none.

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
 #include "haqa/report/escape.h"
 #include "haqa/report/findings.h"
@@ -20,19 +21,36 @@ std::string paragraph(const std::string& text) {
   return text.empty() ? "" : element("p", text) + "\n";
 }
 
-std::string html_table(const Table& table) {
-  if (table.head.empty() || table.rows.empty()) return "";
-  const auto side = [&](size_t i) { return table.align[i] == 'r' ? " class=\"number\"" : ""; };
-  std::string out = "<div class=\"scroll\"><table>\n<thead><tr>";
-  for (size_t i = 0; i < table.head.size(); ++i)
-    out += element("th", table.head[i], std::string(" scope=\"col\"") + side(i));
-  out += "</tr></thead>\n<tbody>\n";
-  for (const auto& row : table.rows) {
-    out += "<tr>";
-    for (size_t i = 0; i < row.size(); ++i)
-      out += i == 0 ? element("th", row[i], std::string(" scope=\"row\"") + side(i)) : element("td", row[i], side(i));
-    out += "</tr>\n";
+/// How a table's rows differ from one another; a vector that is shorter than the table leaves the rest plain.
+struct RowLooks {
+  std::vector<std::string> classes;
+  std::vector<std::string> below;  ///< markup under the column "changed"
+};
+
+std::string html_row(const Table& table, size_t number, const RowLooks& looks) {
+  const bool marked = number < looks.classes.size() && !looks.classes[number].empty();
+  std::string out = marked ? "<tr class=\"" + looks.classes[number] + "\">" : "<tr>";
+  const auto& row = table.rows[number];
+  for (size_t i = 0; i < row.size(); ++i) {
+    const std::string_view tag = i == 0 ? "th scope=\"row\"" : "td", end = i == 0 ? "th" : "td";
+    const std::string_view side = table.align[i] == 'r' ? " class=\"number\"" : "";
+    const std::string below = table.head[i] == "changed" && number < looks.below.size() ? looks.below[number] : "";
+    out += fmt::format("<{}{}>{}{}</{}>", tag, side, html_text(row[i]), below, end);
   }
+  return out + "</tr>\n";
+}
+
+/// A wide table scrolls by itself, so that the page does not; the keyboard can only scroll what it can reach.
+std::string html_table(const Table& table, const std::string& label, const RowLooks& looks = {}) {
+  if (table.head.empty() || table.rows.empty()) return "";
+  std::string out =
+      fmt::format("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{}\"><table>\n", html_text(label));
+  out += "<thead><tr>";
+  for (size_t i = 0; i < table.head.size(); ++i)
+    out += element("th", table.head[i],
+                   std::string(" scope=\"col\"") + (table.align[i] == 'r' ? " class=\"number\"" : ""));
+  out += "</tr></thead>\n<tbody>\n";
+  for (size_t i = 0; i < table.rows.size(); ++i) out += html_row(table, i, looks);
   return out + "</tbody></table></div>\n";
 }
 
@@ -43,27 +61,32 @@ std::string html_facts(const Facts& facts) {
 }
 
 std::string bit_width_section(const Part& summary) {
-  std::string out = html_table(bit_width_table(summary)) + paragraph(summary["decision"]["why"].text());
+  RowLooks looks;
   std::string reasons;
   for (const Part& row : summary["bit_widths"].list()) {
+    looks.classes.push_back(is_chosen(summary, row) ? "best" : "");
     if (!row["why"].text().empty())
       reasons += "<li>" + html_text(format_name(row) + " " + row["why"].text() + ".") + "</li>\n";
   }
+  std::string out = html_table(bit_width_table(summary), "Bit widths, predicted and measured", looks);
+  if (!out.empty()) out += paragraph("tg/s: generated tokens per second; pp/s: prompt tokens per second.");
+  out += paragraph(summary["decision"]["why"].text());
   if (!reasons.empty()) out += "<h3>Why the prediction says so</h3>\n<ul>\n" + reasons + "</ul>\n";
   const Part agent = summary["decision"]["agent"];
-  if (!agent["bit_width"].text().empty())
-    out += paragraph(fmt::format("The agent ({}) had chosen {}: {}", agent["proposed_by"].text(),
-                                 agent["bit_width"].text(), agent["thought"].text()));
-  return out;
+  if (agent["bit_width"].text().empty()) return out;
+  const std::string who = agent["proposed_by"].text(), thought = agent["thought"].text();
+  return out + paragraph(fmt::format("The agent{} had chosen {}{}", who.empty() ? "" : " (" + who + ")",
+                                     agent["bit_width"].text(), thought.empty() ? "." : ": " + thought));
 }
 
-std::string thoughts(const std::vector<Round>& rounds) {
-  std::string out;
-  for (const Round& r : rounds)
-    if (!r.thought.empty())
-      out += fmt::format("<details><summary>Round {}, {}</summary>{}</details>\n", r.number, html_text(r.proposed_by),
-                         element("p", r.thought));
-  return out.empty() ? "" : "<h3>The reasons given</h3>\n" + out;
+std::string html_rounds(const std::vector<Round>& rounds, const Round* best) {
+  RowLooks looks;
+  for (const Round& r : rounds) {
+    looks.classes.push_back(&r == best ? "best" : r.failed ? "failed" : "");
+    looks.below.push_back(
+        r.thought.empty() ? "" : fmt::format("<details><summary>why</summary>{}</details>", element("p", r.thought)));
+  }
+  return html_table(rounds_table(rounds, best), "Rounds", looks);
 }
 
 /// What the plot's script reads: for each round its value, its interval and the best value so far.
@@ -98,52 +121,92 @@ std::string plot(const std::vector<Round>& rounds, bool maximize, std::string_vi
 constexpr const char* kMethod =
     "Every configuration was timed in turn with llama.cpp's defaults by llama-bench, so that drift of the machine hits "
     "both alike; the value is the median of the paired ratios, with a distribution-free interval of about 95 % (of the "
-    "extremes where there are fewer than six pairs). Round 1 compares the defaults with themselves and shows the "
-    "noise. "
-    "The best round was measured anew before it was named, as the best of many is overstated by chance.";
+    "extremes, and of less, where there are fewer than six pairs). Round 1 compares the defaults with themselves and "
+    "shows the noise. The best round was measured anew before it was named, as the best of many is overstated by "
+    "chance.";
 constexpr const char* kLimits =
-    "It speaks of one model, one device and one size of request. Perplexity and KL divergence are averages over a "
-    "short "
-    "calibration text: they do not say how well the model answers, and with generated (random) weights they say only "
-    "how far the numbers moved.";
+    "It speaks of one model, one machine and one size of request: others may come out differently. Perplexity and KL "
+    "divergence are averages over a short calibration text: they do not say how well the model answers, and with "
+    "generated (random) weights they say nothing of text quality, only how far the numbers moved.";
+
+/// default-src does not cover the last two; event handlers in attributes, which the page never has, stay forbidden.
+constexpr const char* kPolicy =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; script-src-attr 'none'; "
+    "base-uri 'none'; form-action 'none'";
+
+std::string header(const Part& summary, Verdict verdict) {
+  const Part model = summary["model"];
+  std::vector<std::string> facts = {"HAQA report"};
+  if (const auto parameters = model["parameters"].positive())
+    facts.push_back(fmt::format("{} million parameters", figure(*parameters / 1e6)));
+  for (const std::string& text : {model["architecture"].text(), model["main_type"].text()})
+    if (!text.empty()) facts.push_back(text);
+  const std::string name = model["name"].text();
+  return "<header>\n" + element("h1", name.empty() ? "HAQA" : name) +
+         element("p", std::string(text_of(verdict)), " class=\"verdict\"") +
+         element("p", joined(facts, " · "), " class=\"facts\"") + "\n</header>\n";
+}
+
+std::string answer_section(const Part& summary, const Answer& result) {
+  const std::string command = summary["bundle"]["command"].text(), lost = quality_text(quality(summary));
+  std::string out = "<section class=\"answer\" aria-label=\"The answer\">\n";
+  for (const std::string& sentence : result.sentences) out += paragraph(sentence);
+  if (!lost.empty()) out += paragraph("Quality against the file given: " + lost + ".");
+  if (!command.empty())
+    out += "<h2>Run it, in the bundle's folder</h2>\n<pre tabindex=\"0\">" + html_text(command) + "</pre>\n";
+  return out + "</section>\n";
+}
+
+std::string memory_section(const Part& summary) {
+  RowLooks looks;
+  for (const Part& row : summary["memory_plan"]["rows"].list())
+    looks.classes.push_back(is_chosen(summary, row) ? "best" : "");
+  const std::string limit = amount(summary["memory_plan"]["limit_bytes"].bytes());
+  const auto context = summary["memory_plan"]["context"].count();
+  const std::string with = context ? fmt::format(" with a context of {} tokens", *context) : "";
+  const std::string table = html_table(memory_table(summary), "Memory by bit width", looks);
+  if (table.empty()) return "";
+  return paragraph(limit.empty() ? "" : fmt::format("Planned{}, against a limit of {}.", with, limit)) + table;
+}
+
+std::string footer(const Part& summary) {
+  std::vector<std::string> facts = {"HAQA"};
+  if (!summary["haqa_version"].text().empty()) facts[0] += " " + summary["haqa_version"].text();
+  for (const std::string& text : {summary["command"].text(), summary["started"].text()})
+    if (!text.empty()) facts.push_back(text);
+  if (const auto seconds = summary["seconds"].positive()) facts.push_back("took " + format_seconds(*seconds));
+  return "<footer>" + element("p", joined(facts, " · ")) + "</footer>\n";
+}
+
+std::string page_body(const Part& summary, std::string_view chart_js) {
+  const std::vector<Round> rounds = read_rounds(summary);
+  const bool maximize = maximizes(summary);
+  const Answer result = answer(summary);
+  std::string body = header(summary, result.verdict) + "<main>\n" + answer_section(summary, result);
+  body += section("Device", html_facts(device_facts(summary)));
+  body += section("Memory", memory_section(summary));
+  body += section("Bit widths", bit_width_section(summary));
+  body += section("Rounds", plot(rounds, maximize, chart_js) + html_rounds(rounds, best_round(rounds, maximize)));
+  body += section("Failures", html_table(failures_table(rounds), "Failures"));
+  body += section("The agent",
+                  html_facts(agent_facts(summary)) + html_table(agent_events_table(summary), "The agent's faults"));
+  body += section("How it was measured", rounds.empty() ? "" : paragraph(kMethod));
+  body += section("What this report cannot say", paragraph(kLimits));
+  return body + "</main>\n" + footer(summary);
+}
 
 }  // namespace
 
 std::string html_report(const Json& json, std::string_view chart_js) {
   const Part summary(json);
-  const std::vector<Round> rounds = read_rounds(summary);
-  const Round* best = best_round(rounds, maximizes(summary));
-  const Answer result = answer(summary);
-  const std::string model = summary["model"]["name"].text(), command = summary["bundle"]["command"].text();
-
-  std::string body = "<header>" + element("h1", model.empty() ? "HAQA" : model) +
-                     element("p", std::string(text_of(result.verdict)), " class=\"verdict\"") + "</header>\n";
-  body += "<section class=\"answer\">\n";
-  for (const std::string& sentence : result.sentences) body += paragraph(sentence);
-  if (!command.empty()) body += "<h2>Run it</h2>\n<pre>" + html_text(command) + "</pre>\n";
-  body += paragraph(
-      quality_text(quality(summary)).empty() ? "" : "Against the file given: " + quality_text(quality(summary)) + ".");
-  body += "</section>\n";
-  body += section("Bit widths", bit_width_section(summary));
-  body += section(
-      "Rounds", plot(rounds, maximizes(summary), chart_js) + html_table(rounds_table(rounds, best)) + thoughts(rounds));
-  body += section("Failures", html_table(failures_table(rounds)));
-  body += section("Memory", html_table(memory_table(summary)));
-  body += section("Device", html_facts(device_facts(summary)));
-  body += section("The agent", html_facts(agent_facts(summary)) + html_table(agent_events_table(summary)));
-  body += section("How it was measured", rounds.empty() ? "" : paragraph(kMethod));
-  body += section("What this report cannot say", paragraph(kLimits));
-  body += "<footer>" +
-          element("p", fmt::format("HAQA {} · {} · {}", summary["haqa_version"].text(), summary["started"].text(),
-                                   summary["command"].text())) +
-          "</footer>\n";
+  const std::string model = summary["model"]["name"].text();
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-      "script-src "
-      "'unsafe-inline'; img-src data:\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>HAQA: {}</title>\n<style>\n{}</style>\n</head>\n<body>\n{}</body>\n</html>\n",
-      html_text(model), read_file(data_folder() / "report/report.css"), body);
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n{}</body>\n</html>\n",
+      kPolicy, html_text(model.empty() ? "HAQA" : "HAQA: " + model), read_file(data_folder() / "report/report.css"),
+      page_body(summary, chart_js));
 }
 
 }  // namespace haqa

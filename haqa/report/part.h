@@ -15,8 +15,8 @@ class Part {
  public:
   explicit Part(const Json& json) : json_(&json) {}
 
-  Part operator[](const char* key) const;                    ///< a member; a missing part where there is none
-  std::vector<Part> list() const;                            ///< elements of an array
+  Part operator[](const char* key) const;                     ///< a member; a missing part where there is none
+  std::vector<Part> list() const;                             ///< elements of an array
   std::vector<std::pair<std::string, Part>> members() const;  ///< of an object
 
   /// A number of a size that can be true, so that no later arithmetic overflows.

@@ -6,9 +6,9 @@
 
 namespace haqa {
 
-/// Three readings of a run's summary.json (written by cli/job.cpp). Whatever is missing or of another type than expected
-/// is left out, so that an interrupted run reads as far as it came. Every text of the summary is hostile input: a
-/// model's name, an agent's thought, an error message.
+/// Three readings of a run's summary.json (written by cli/job.cpp). Whatever is missing or of another type than
+/// expected is left out, so that an interrupted run reads as far as it came. Every text of the summary is hostile
+/// input: a model's name, an agent's thought, an error message.
 
 /// One self-contained page that asks the network for nothing. chart_js: the text of Chart.js 3.9; empty: no plot.
 /// Throws Error where data/report/ is missing.

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
 #include <limits>
+#include <regex>
 
 #include "haqa/base/file.h"
 
@@ -95,17 +98,114 @@ TEST(Report, ShowsTheFiguresOfTheRun) {
   EXPECT_THAT(page(summary()), HasSubstr("because of round 1"));
 }
 
-TEST(Report, SaysPlainlyWhatWasNotConfirmed) {
-  Json s = summary();
-  s["verification"]["confirmed"] = false;
-  EXPECT_THAT(text_report(s), HasSubstr("was no better than the defaults, which are kept"));
-  EXPECT_THAT(text_report(s), HasSubstr("20.0 generated tokens/s"));
-  s["hardware"]["here"] = false;
+void forget_measurements(Json& s) {
   s["trials"] = Json::array();
   s.erase("verification");
   s["bit_widths"][0]["measured"] = nullptr;
-  EXPECT_THAT(text_report(s), HasSubstr("Nothing was measured"));
-  EXPECT_THAT(text_report(s), HasSubstr("17.6"));
+}
+
+void fail_every_round(Json& s) {
+  s.erase("verification");
+  for (Json& t : s["trials"]) t.update({{"state", "failed"}, {"value", nullptr}, {"reason", "crashed"}});
+}
+
+struct EndOfRun {
+  const char* name;
+  void (*change)(Json&);
+  std::vector<const char*> said, not_said;
+};
+const EndOfRun kEnds[] = {
+    {"confirmed", [](Json&) {}, {"with the tuned options: 24.7", "Confirmed: this is 1.234"}, {"Not confirmed"}},
+    {"not confirmed",
+     [](Json& s) { s["verification"]["confirmed"] = false; },
+     {"with llama.cpp's defaults: 20.0", "Not confirmed",
+      "of round 2, was no better than the defaults, which are kept"},
+     {"tuned options", "Confirmed: "}},
+    {"not verified",
+     [](Json& s) { s.erase("verification"); },
+     {"its best round, 2, at 1.250", "probably overstated"},
+     {"Confirmed: ", "tuned options"}},
+    {"all failed", fail_every_round, {"None of the 3 configurations tried ran", "crashed"}, {"onfirmed: ", " best\n"}},
+    {"no rounds",
+     [](Json& s) {
+       s["trials"] = Json::array();
+       s.erase("verification");
+     },
+     {"The run ended before the tuning began.", "20.0 generated tokens/s"},
+     {"onfirmed: "}},
+    {"not here",
+     [](Json& s) {
+       forget_measurements(s);
+       s["hardware"]["here"] = false;
+     },
+     {"predicted to be the fastest", "17.6 generated tokens/s", "Nothing was measured"},
+     {"onfirmed: ", "tuned options"}},
+    {"stopped early", [](Json& s) { forget_measurements(s); }, {"before anything was measured"}, {"onfirmed: "}},
+    {"empty", [](Json& s) { s = Json::object(); }, {"This run has no result."}, {"Run "}},
+};
+
+TEST(Report, SaysPlainlyHowTheRunEnded) {
+  for (const EndOfRun& end : kEnds) {
+    Json s = summary();
+    end.change(s);
+    for (const char* text : end.said) EXPECT_THAT(text_report(s), HasSubstr(text)) << end.name;
+    for (const char* text : end.not_said) EXPECT_THAT(text_report(s), Not(HasSubstr(text))) << end.name;
+    // Both tell the same; the page spells apostrophes out.
+    for (const char* text : end.said)
+      EXPECT_THAT(std::regex_replace(page(s), std::regex("&#39;"), "'"), HasSubstr(text)) << end.name;
+  }
+}
+
+/// The array that the plot's script reads; empty where the page has no plot.
+Json plotted(const std::string& html) {
+  const std::string start = "const rounds = ";
+  const size_t from = html.find(start);
+  if (from == std::string::npos) return Json::array();
+  const size_t to = html.find(";\n", from);
+  return Json::parse(html.substr(from + start.size(), to - from - start.size()));
+}
+
+TEST(Report, PlotsWhatTheTableSays) {
+  Json s = summary();
+  s["trials"].push_back(s["trials"][1]);
+  s["trials"][3].update({{"number", 3}, {"value", 1.1}});
+  const Json plot = plotted(page(s));
+  ASSERT_EQ(plot.size(), 4u);
+  EXPECT_EQ(plot[1], Json::parse(R"({"round":2,"value":1.25,"low":1.2,"high":1.3,"best":1.25,"failed":false,)"
+                                 R"("label":"threads 2"})"));
+  EXPECT_EQ(plot[2]["failed"], true);
+  EXPECT_TRUE(plot[2]["value"].is_null());
+  EXPECT_TRUE(plot[2]["low"].is_null());
+  EXPECT_EQ(plot[2]["best"], 1.25) << "the line goes on through a failure";
+  EXPECT_EQ(plot[3]["best"], 1.25);
+  EXPECT_EQ(plotted(html_report(s, "")), Json::array()) << "no plot without Chart.js";
+}
+
+TEST(Report, OrdersThePage) {
+  const std::string html = page(summary());
+  size_t last = 0;
+  for (const char* heading :
+       {"class=\"verdict\"", "class=\"answer\"", ">Run it", ">Device<", ">Memory<", ">Bit widths<", "<canvas",
+        "why</summary>", ">Failures<", ">The agent<", ">How it was measured<", ">What this report cannot say<"}) {
+    const size_t at = html.find(heading);
+    ASSERT_NE(at, std::string::npos) << heading;
+    EXPECT_GT(at, last) << heading;
+    last = at;
+  }
+}
+
+TEST(Report, MarksTheChosenRows) {
+  const auto marked = [](const std::string& html, const char* row_class) {
+    const std::regex row(std::string("<tr class=\"") + row_class + "\">(.*)</tr>");
+    std::string all;
+    for (std::sregex_iterator i(html.begin(), html.end(), row), end; i != end; ++i) all += (*i)[1].str() + "\n";
+    return all;
+  };
+  EXPECT_THAT(marked(page(summary()), "best"), HasSubstr("620.0 MB"));
+  EXPECT_THAT(marked(page(summary()), "best"), HasSubstr("chosen"));
+  EXPECT_THAT(marked(page(summary()), "best"), HasSubstr("1.250 (1.200 to 1.300)"));
+  EXPECT_THAT(marked(page(summary()), "best"), Not(HasSubstr("too much")));
+  EXPECT_THAT(marked(page(summary()), "failed"), HasSubstr("out of memory"));
 }
 
 /// Calls `visit` with every way in which one value of the document is missing or of another type.
@@ -118,6 +218,13 @@ void damage_each(const Json& original, Json& whole, const std::function<Json&(Js
     visit(whole);
     find(whole) = before;
   }
+  if (original.is_object())
+    for (const auto& [key, value] : original.items()) {
+      const Json before = find(whole);
+      find(whole).erase(key);
+      visit(whole);
+      find(whole) = before;
+    }
   if (original.is_structured())
     for (const auto& [key, value] : original.items()) {
       const bool in_array = original.is_array();
@@ -141,34 +248,91 @@ TEST(Report, SurvivesAnyMissingOrWrongPart) {
           EXPECT_THAT(text, Not(HasSubstr("null")));
           EXPECT_THAT(text, Not(HasSubstr("inf "))) << damaged;
         }
+        for (const Json& round : plotted(page(damaged)))
+          for (const char* key : {"value", "low", "high", "best"})
+            EXPECT_TRUE(round[key].is_null() || std::abs(round[key].get<double>()) < 1e18) << round;
       });
   EXPECT_GT(seen, 500);
   EXPECT_NO_THROW(page(Json::object()));
 }
 
-/// Puts `text` in place of every string.
-void infect(Json& json, const std::string& text) {
-  if (json.is_string()) json = text;
-  if (json.is_structured())
-    for (auto& [key, value] : json.items()) infect(value, text);
+const char* const kHostile[] = {
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "\"><b onclick='x'>",
+    "<!--<script>",
+    "a\xE2\x80\xAE"
+    "b",
+    "\x1b[31mred",
+    "`` `<img src=x>` [x](javascript:x) ``",
+    "line\n# heading <img src=x>",
+    "\xff\xfe<b onclick=x>",
+};
+
+/// Markdown without its code spans: what is left has a meaning. Written apart from markdown_code(), by CommonMark's
+/// rule: a span ends at the next run of as many backticks.
+std::string outside_code(const std::string& markdown) {
+  std::string out;
+  for (size_t i = 0; i < markdown.size();) {
+    const size_t run = std::min(markdown.find_first_not_of('`', i), markdown.size()) - i;
+    size_t end = i + run;
+    if (run == 0) {
+      out += markdown[i++];
+      continue;
+    }
+    for (size_t length = 0; end < markdown.size() && length != run;) {
+      end = markdown.find('`', end);
+      if (end == std::string::npos) break;
+      length = std::min(markdown.find_first_not_of('`', end), markdown.size()) - end;
+      end += length;
+    }
+    i = std::min(end, markdown.size());
+  }
+  return out;
 }
 
+void expect_harmless(const Json& s, const std::string& where) {
+  const std::string html = page(s), body = html.substr(html.find("<body>"));
+  for (const char* bad : {"<script>alert", "<img", "<b onclick", "<!--", "\xE2\x80\xAE", "\x1b", "\xff"}) {
+    EXPECT_THAT(body, Not(HasSubstr(bad))) << where;
+    EXPECT_THAT(outside_code(suggestions(s)), Not(HasSubstr(bad))) << where;
+  }
+  for (const char* bad : {"](javascript", "\n# heading"})
+    EXPECT_THAT(outside_code(suggestions(s)), Not(HasSubstr(bad))) << where;
+  for (const char* bad : {"\x1b", "\xE2\x80\xAE", "\xff", "\n# heading"}) {
+    EXPECT_THAT(text_report(s), Not(HasSubstr(bad))) << where;
+    EXPECT_THAT(suggestions(s), Not(HasSubstr(bad))) << where;
+  }
+}
+
+/// One text at a time, so that what decides the course of the report ("failed", "int4") stays as it is elsewhere.
 TEST(Report, HostileTextStaysText) {
-  for (const char* text :
-       {"<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "\"><b onclick='x'>", "<!--<script>",
-        "a\xE2\x80\xAE"
-        "b",
-        "\x1b[31mred"}) {
+  int texts = 0;
+  for (const char* text : kHostile) {
     Json s = summary();
-    infect(s, text);
-    s["model"]["name"] = text;
-    const std::string html = page(s);
-    EXPECT_THAT(html, Not(HasSubstr("<script>alert")));
-    EXPECT_THAT(html, Not(HasSubstr("<img")));
-    EXPECT_THAT(html, Not(HasSubstr("<b onclick")));
-    EXPECT_THAT(html, Not(HasSubstr("\xE2\x80\xAE")));
-    EXPECT_THAT(text_report(s), Not(HasSubstr("\x1b")));
-    EXPECT_THAT(suggestions(s), Not(HasSubstr("\x1b")));
+    const Json flat = s.flatten();
+    for (const auto& [pointer, value] : flat.items()) {
+      if (!value.is_string()) continue;
+      ++texts;
+      Json& field = s[Json::json_pointer(pointer)];
+      field = text;
+      expect_harmless(s, pointer);
+      field = value;
+    }
+    for (Json& t : s["trials"]) t["configuration"][text] = t["number"];
+    expect_harmless(s, "a parameter's name");
+  }
+  EXPECT_GT(texts, 200);
+}
+
+TEST(Report, HostileTextOfAWholeKindStaysText) {
+  for (const char* text : kHostile) {
+    Json s = summary();
+    for (const auto* list : {"memory_plan", "bit_widths"})
+      for (Json& row : s[list].is_array() ? s[list] : s[list]["rows"])
+        row.update({{"bit_width", text}, {"gguf_type", text}});
+    s["decision"].update({{"bit_width", text}, {"gguf_type", text}});
+    expect_harmless(s, "formats");
   }
   EXPECT_THAT(html_report(summary(), "x = '</script>'"), Not(HasSubstr("x = '</script>'")));
 }
@@ -181,26 +345,104 @@ TEST(Report, AsksTheNetworkForNothing) {
     EXPECT_THAT(page(summary()), Not(HasSubstr(attribute))) << attribute;
 }
 
-TEST(Suggestions, FollowFromTheFigures) {
-  EXPECT_THAT(suggestions(summary()), HasSubstr("`threads 2` helped here"));
-  EXPECT_THAT(suggestions(summary()), HasSubstr("Round 3 failed (out of memory): `used 5 GB`"));
-  EXPECT_THAT(suggestions(summary()), HasSubstr("With a memory limit of 2.37 GB, fp16 (F16) would fit"));
-  EXPECT_THAT(suggestions(summary()), HasSubstr("perplexity +3.12 %"));
-  // 620 MB x 27.2 tokens/s = 16.8 GB/s of 28.6
-  EXPECT_THAT(suggestions(summary()), HasSubstr("Better kernels have room"));
-  EXPECT_THAT(suggestions(summary()), HasSubstr("Try a language model"));
-  EXPECT_THAT(suggestions(summary()), Not(HasSubstr("Measure more pairs")));
+struct SuggestionCase {
+  const char* name;
+  void (*change)(Json&);
+  const char* text;
+  bool present;
+};
 
+void add_round(Json& s, double value, double low, double high, const Json& configuration) {
+  s["trials"].push_back(trial(static_cast<int>(s["trials"].size()), value, low, high, configuration));
+}
+
+/// The fresh comparison of a winner that was not confirmed.
+void refute(Json& s, double median, double low, double high) {
+  s["verification"]["confirmed"] = false;
+  s["verification"]["speedup"] = {{"median", median}, {"low", low}, {"high", high}, {"pairs", 10}};
+}
+
+void generate_at(Json& s, double rate) {
+  s["verification"]["winner"]["generate_tokens_per_s"] = rate;
+}
+
+const SuggestionCase kSuggestions[] = {
+    {"a change that helped", [](Json&) {}, "`threads 2` seems to help", true},
+    {"with its evidence", [](Json&) {}, "1.250 (1.200 to 1.300) after 1.000 (0.990 to 1.010)", true},
+    {"a change that hurt",
+     [](Json& s) {
+       add_round(s, 0.5, 0.4, 0.6, {{"threads", 1}, {"repack", false}});
+     },
+     "`repack false` seems to hurt", true},
+    {"intervals that overlap", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 1.005; }, "seems to", false},
+    {"intervals that touch", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 1.01; }, "seems to", false},
+    {"two changes at once", [](Json& s) { s["trials"][1]["configuration"]["repack"] = false; }, "seems to", false},
+    {"a failed round", [](Json&) {}, "Round 3 failed (`out of memory`): `used 5 GB`", true},
+    {"no failed round", [](Json& s) { s["trials"].erase(2); }, "failed", false},
+    {"noise below the gain", [](Json&) {}, "Measure more pairs", false},
+    {"noise above the gain",
+     [](Json& s) {
+       s["trials"][0]["metrics"].update({{"speedup_low", 0.8}, {"speedup_high", 1.1}});
+     },
+     "Measure more pairs", true},
+    {"noise too small to matter",
+     [](Json& s) {
+       s["trials"] = Json::array({trial(0, 1, 0.995, 1.005, {{"threads", 1}})});
+     },
+     "Measure more pairs", false},
+    {"undecided", [](Json& s) { refute(s, 1.02, 0.99, 1.05); }, "tuning.confirm_pairs", true},
+    {"decided against", [](Json& s) { refute(s, 0.97, 0.95, 0.99); }, "tuning.confirm_pairs", false},
+    {"not above 1", [](Json& s) { refute(s, 0.99, 0.95, 1.02); }, "tuning.confirm_pairs", false},
+    {"confirmed", [](Json&) {}, "tuning.confirm_pairs", false},
+    // 620 MB x 27.2 tokens/s = 16.8 GB/s of 28.6, which is 59 %
+    {"memory idle", [](Json&) {}, "Better kernels have room", true},
+    {"with its figures", [](Json&) {}, "27.2 tokens/s: 16.8 GB/s of the 28.6 GB/s", true},
+    {"between", [](Json& s) { generate_at(s, 32); }, "GB/s", false},
+    {"memory busy", [](Json& s) { generate_at(s, 40); }, "bandwidth is nearly used up", true},
+    {"weights in the cache", [](Json& s) { s["hardware"]["caches"][0]["bytes"] = 700'000'000; }, "GB/s", false},
+    {"weights in caches together",
+     [](Json& s) {
+       s["hardware"]["caches"][0].update({{"bytes", 100'000'000}, {"count", 8}});
+     },
+     "GB/s", false},
+    {"bandwidth unknown", [](Json& s) { s["hardware"].erase("bandwidth"); }, "GB/s", false},
+    {"wider would fit", [](Json&) {}, "limit of 2.37 GB (`memory_limit`), `fp16 (F16)` would fit", true},
+    {"no limit", [](Json& s) { s["memory_plan"]["limit_bytes"] = nullptr; }, "would fit", false},
+    {"all fit", [](Json& s) { s["memory_plan"]["rows"][0]["fits"] = true; }, "would fit", false},
+    {"refused for another reason than the limit",
+     [](Json& s) { s["memory_plan"]["rows"][0]["total_bytes"] = 900'000'000; }, "would fit", false},
+    {"quality lost", [](Json&) {}, "a wider bit width or Q4_K_M", true},
+    {"quality lost by int8", [](Json& s) { s["decision"]["bit_width"] = "int8"; }, "Q4_K_M", false},
+    {"quality kept", [](Json& s) { s["verification"]["quality"]["perplexity_ratio"] = 1.019; }, "If answers matter",
+     false},
+    {"the expert", [](Json&) {}, "Try a language model as the agent: `agent.provider: openai`", true},
+    {"a language model", [](Json& s) { s["agent"]["provider"] = "gpt-4o"; }, "Try a language model", false},
+    {"no rounds", [](Json& s) { s["trials"] = Json::array(); }, "Try a language model", false},
+    {"not here", [](Json& s) { s["hardware"]["here"] = false; }, "on the device itself", true},
+    {"here", [](Json&) {}, "on the device itself", false},
+    {"nothing known", [](Json& s) { s = Json::object(); }, "Nothing that this run's figures would support", true},
+    {"something known", [](Json&) {}, "Nothing that", false},
+};
+
+TEST(Suggestions, FollowFromTheFigures) {
+  for (const SuggestionCase& c : kSuggestions) {
+    Json s = summary();
+    c.change(s);
+    EXPECT_EQ(suggestions(s).find(c.text) != std::string::npos, c.present) << c.name << "\n" << suggestions(s);
+  }
+}
+
+TEST(Suggestions, NameEachChangeOnceTheStrongestFirst) {
   Json s = summary();
-  s["trials"][0]["metrics"].update({{"speedup_low", 0.7}, {"speedup_high", 1.4}});
-  EXPECT_THAT(suggestions(s), HasSubstr("Measure more pairs"));
-  EXPECT_THAT(suggestions(s), Not(HasSubstr("helped here"))) << "the intervals overlap";
-  s = summary();
-  s["agent"]["provider"] = "gpt-4o";
-  EXPECT_THAT(suggestions(s), Not(HasSubstr("Try a language model")));
-  s["hardware"]["caches"][0]["bytes"] = 700'000'000;
-  EXPECT_THAT(suggestions(s), Not(HasSubstr("kernels"))) << "the weights stay in the cache";
-  EXPECT_THAT(suggestions(Json::object()), HasSubstr("Nothing that this run's figures would support"));
+  for (int i = 0; i < 20; ++i) {  // the same change again, on another configuration and weaker
+    add_round(s, 1.0, 0.99, 1.01, {{"threads", 1}, {"ubatch", i}});
+    add_round(s, 1.1, 1.09, 1.11, {{"threads", 2}, {"ubatch", i}});
+  }
+  add_round(s, 0.2, 0.19, 0.21, {{"threads", 1}, {"repack", false}});
+  const std::string text = suggestions(s), change = "`threads 2` seems to help";
+  EXPECT_EQ(text.find(change), text.rfind(change));
+  EXPECT_THAT(text, HasSubstr("1.250 (1.200 to 1.300) after"));
+  EXPECT_LT(text.find("`repack false` seems to hurt"), text.find(change));
 }
 
 }  // namespace

@@ -2,7 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 
 #include "haqa/base/error.h"
@@ -36,7 +39,7 @@ TEST_F(RunLogTest, GoesOnWhereItStopped) {
     EXPECT_TRUE(log.has_results());
     Trial t;
     t.number = 0;
-    t.configuration = Json::object();
+    t.configuration = {{"threads", 2}};
     t.value = 1.5;
     log.add_trial(t);
     log.add_event("agent", {{"kind", "duplicate"}});
@@ -54,6 +57,79 @@ TEST_F(RunLogTest, WorkThatThrowsIsNotRecorded) {
   RunLog log = RunLog::create(folder_);
   EXPECT_THROW(log.once("x", []() -> Json { throw Error("no"); }), Error);
   EXPECT_EQ(log.once("x", [] { return Json("yes"); }), "yes");
+}
+
+/// Runs `work` in a process of its own and returns how it ended, as waitpid() tells it.
+int in_child(const std::function<void()>& work) {
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      work();
+    } catch (const Error&) {
+      _exit(3);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+TEST_F(RunLogTest, GoesOnAfterKillMinus9) {
+  const int status = in_child([&] {
+    RunLog log = RunLog::create(folder_);
+    log.once("finished", [] { return Json("first"); });
+    Trial t;
+    t.configuration = {{"threads", 2}};
+    t.value = 2;
+    log.add_trial(t);
+    log.once("cut off", []() -> Json {
+      raise(SIGKILL);
+      return "never";
+    });
+  });
+  ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  RunLog log = RunLog::resume(folder_);
+  EXPECT_TRUE(log.has_results());
+  ASSERT_EQ(log.trials().size(), 1u);
+  EXPECT_EQ(log.once("finished", [] { return Json("again"); }), "first");
+  EXPECT_EQ(log.once("cut off", [] { return Json("done now"); }), "done now");
+}
+
+TEST_F(RunLogTest, RefusesASecondProcess) {
+  {
+    RunLog log = RunLog::create(folder_);
+    const int status = in_child([&] { RunLog::resume(folder_); });
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+    log.add_event("still", Json::object());
+  }
+  EXPECT_EQ(RunLog::resume(folder_).events("still").size(), 1u) << "the refused one changed nothing";
+}
+
+TEST_F(RunLogTest, EventsHaveTheSameTimeInMemoryAndOnDisk) {
+  std::string time;
+  {
+    RunLog log = RunLog::create(folder_);
+    log.add_event("start", {{"command", "haqa run"}});
+    time = log.events("start").at(0).value("time", "");
+    EXPECT_THAT(time, testing::MatchesRegex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"));
+  }
+  EXPECT_EQ(RunLog::resume(folder_).events("start").at(0).value("time", ""), time);
+}
+
+TEST_F(RunLogTest, NamesTheDamagedLine) {
+  RunLog::create(folder_);
+  for (const char* line : {"rubbish", "[]", "{}", R"({"event":1})", R"({"event":"step","step":"x"})",
+                           R"({"event":"step","step":1,"result":1})", R"({"event":"trial"})",
+                           R"({"event":"trial","trial":{"number":0}})", ""}) {
+    std::ofstream(folder_ / "log.jsonl") << "{\"event\":\"start\"}\n" << line << "\n{\"event\":\"end\"}\n";
+    try {
+      RunLog::resume(folder_);
+      ADD_FAILURE() << line;
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr("log.jsonl:2: is damaged")) << line;
+    }
+  }
 }
 
 TEST_F(RunLogTest, RefusesWhatWouldDoHarm) {

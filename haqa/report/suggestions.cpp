@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <cmath>
 
 #include "haqa/base/bytes.h"
 #include "haqa/report/escape.h"
@@ -11,25 +11,49 @@
 namespace haqa {
 namespace {
 
+/// Both are Markdown: whatever the summary holds has gone through markdown_code().
 struct Suggestion {
   std::string what, why;
 };
 using Suggestions = std::vector<Suggestion>;
 
-/// Rounds that differ in one parameter alone say what it does; more than that is guesswork with so few rounds.
-void add_single_changes(const std::vector<Round>& rounds, Suggestions& all) {
+constexpr size_t kMostChanges = 5;
+
+/// Two rounds that differ in one parameter alone.
+struct SingleChange {
+  std::string change;
+  const Round *from = nullptr, *to = nullptr;
+  double effect() const { return std::abs(std::log(to->interval->median / from->interval->median)); }
+};
+
+/// Those whose intervals lie apart, the strongest first and each change once: with so few rounds anything more would be
+/// guesswork, and in a long run the same change is met again and again.
+std::vector<SingleChange> single_changes(const std::vector<Round>& rounds) {
+  std::vector<SingleChange> all;
   for (const Round& a : rounds)
     for (const Round& b : rounds) {
-      if (a.number >= b.number || !a.value || !b.value || !a.interval || !b.interval) continue;
+      if (&a >= &b || !a.value || !b.value || !a.interval || !b.interval) continue;
+      if (a.interval->low <= b.interval->high && b.interval->low <= a.interval->high) continue;
       const std::string change = changes(a.configuration, b.configuration);
-      if (change.empty() || change.find(',') != std::string::npos) continue;
-      const bool helped = b.interval->low > a.interval->high, hurt = b.interval->high < a.interval->low;
-      if (!helped && !hurt) continue;
-      all.push_back({fmt::format("{} {} here: look closer {} it.", markdown_code(change), helped ? "helped" : "hurt",
-                                 helped ? "around" : "away from"),
-                     fmt::format("Round {} differs from round {} in it alone: {} after {}.", b.number, a.number,
-                                 text_of(*b.interval), text_of(*a.interval))});
+      if (!change.empty() && change.find(',') == std::string::npos) all.push_back({change, &a, &b});
     }
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.effect() > b.effect(); });
+  std::vector<SingleChange> once;
+  for (const SingleChange& c : all)
+    if (std::none_of(once.begin(), once.end(), [&](const auto& o) { return o.change == c.change; })) once.push_back(c);
+  if (once.size() > kMostChanges) once.resize(kMostChanges);
+  return once;
+}
+
+void add_single_changes(const std::vector<Round>& rounds, Suggestions& all) {
+  for (const SingleChange& c : single_changes(rounds)) {
+    const bool helped = c.to->interval->median > c.from->interval->median;
+    all.push_back({fmt::format("{} {}: {}.", markdown_code(c.change), helped ? "seems to help" : "seems to hurt",
+                               helped ? "keep it, and look around it" : "avoid it"),
+                   fmt::format("Round {} differs from round {} in it alone and came to {} after {}; the intervals do "
+                               "not overlap.",
+                               c.to->number, c.from->number, text_of(*c.to->interval), text_of(*c.from->interval))});
+  }
 }
 
 void add_noise(const Part& summary, const std::vector<Round>& rounds, Suggestions& all) {
@@ -44,6 +68,27 @@ void add_noise(const Part& summary, const std::vector<Round>& rounds, Suggestion
                              text_of(noise), 100 * gain)});
 }
 
+/// A verification that could not tell is not one that says no.
+void add_undecided(const Part& summary, Suggestions& all) {
+  const auto speedup = answer(summary).speedup;
+  if (!summary["verification"]["confirmed"].is(false) || !speedup) return;
+  if (speedup->median <= 1 || !speedup->holds(1)) return;
+  all.push_back({"If a gain this small would matter, verify with more pairs (`tuning.confirm_pairs`).",
+                 fmt::format("The best round came to {} when measured anew: it may be faster, but no gain at all is "
+                             "within the interval.",
+                             text_of(*speedup))});
+}
+
+/// Weights that stay in a cache are not read from memory, so that its bandwidth says nothing.
+bool stays_in_cache(const Part& hardware, double weights) {
+  for (const Part& cache : hardware["caches"].list())
+    if (cache["bytes"].positive().value_or(0) * cache["count"].positive().value_or(1) > weights) return true;
+  return false;
+}
+
+/// Between the two bounds either may be the limit: there the figures support nothing.
+constexpr double kMemoryIdle = 0.6, kMemoryBusy = 0.8;
+
 void add_roofline(const Part& summary, Suggestions& all) {
   double bandwidth = 0;
   for (const Part& b : summary["hardware"]["bandwidth"].list())
@@ -51,43 +96,47 @@ void add_roofline(const Part& summary, Suggestions& all) {
   const auto rate = measured(summary)["generate_tokens_per_s"].positive();
   const auto weights = decided_row(summary, summary["memory_plan"]["rows"])["weights_bytes"].bytes();
   if (!rate || !weights || bandwidth <= 0) return;
-  for (const Part& cache : summary["hardware"]["caches"].list())
-    if (cache["bytes"].positive().value_or(0) * cache["count"].positive().value_or(1) > static_cast<double>(*weights))
-      return;  // the weights stay in a cache, so that the memory is not what limits
-  const double reached = *rate * static_cast<double>(*weights);
+  if (stays_in_cache(summary["hardware"], static_cast<double>(*weights))) return;
+  const double reached = *rate * static_cast<double>(*weights), share = reached / bandwidth;
   const std::string evidence =
-      fmt::format("Generation reads {} a token at {} tokens/s, {:.1f} GB/s of the {:.1f} GB/s that memory gives.",
-                  format_bytes(*weights), figure(*rate), reached / 1e9, bandwidth / 1e9);
-  if (reached < 0.6 * bandwidth) {
+      fmt::format("Generation reads about {} a token at {} tokens/s: {} GB/s of the {} GB/s measured.",
+                  format_bytes(*weights), figure(*rate), figure(reached / 1e9), figure(bandwidth / 1e9));
+  if (share < kMemoryIdle)
     all.push_back({"Better kernels have room: the memory is not the limit yet.", evidence});
-  } else {
+  else if (share >= kMemoryBusy)
     all.push_back({"Only a smaller file will be much faster: the memory's bandwidth is nearly used up.", evidence});
-  }
 }
 
 void add_wider(const Part& summary, Suggestions& all) {
+  const auto limit = summary["memory_plan"]["limit_bytes"].bytes();
   for (const Part& row : summary["memory_plan"]["rows"].list()) {
     const auto total = row["total_bytes"].bytes();
-    if (!row["fits"].is(false) || !total) continue;
-    all.push_back({fmt::format("With a memory limit of {}, {} would fit and lose less quality.",
-                               format_bytes(*total + *total / 100), one_line(format_name(row))),
-                   fmt::format("It needs {}; the limit is {}.", format_bytes(*total),
-                               amount(summary["memory_plan"]["limit_bytes"].bytes()))});
+    if (!row["fits"].is(false) || !limit || !total || *total <= *limit) continue;
+    all.push_back({fmt::format("With a memory limit of {} (`memory_limit`), {} would fit, with more bits for each "
+                               "weight.",
+                               format_bytes(*total + *total / 100), markdown_code(format_name(row))),
+                   fmt::format("It needs {}; the limit is {}.", format_bytes(*total), format_bytes(*limit))});
   }
 }
 
 void add_failures(const std::vector<Round>& rounds, Suggestions& all) {
-  for (const Round& r : rounds)
-    if (r.failed)
-      all.push_back({fmt::format("Leave {} alone, or find out why it fails.", markdown_code(r.changes)),
-                     fmt::format("Round {} failed ({}): {}", r.number, r.reason, markdown_code(r.message))});
+  for (const Round& r : rounds) {
+    if (!r.failed) continue;
+    const std::string reason = r.reason.empty() ? "" : " (" + markdown_code(r.reason) + ")";
+    const std::string message = r.message.empty() ? "." : ": " + markdown_code(r.message);
+    all.push_back({fmt::format("Leave {} alone, or find out why it fails.", markdown_code(r.changes)),
+                   fmt::format("Round {} failed{}{}", r.number, reason, message)});
+  }
 }
 
 void add_quality(const Part& summary, Suggestions& all) {
   const Part q = quality(summary);
   const auto perplexity = q["perplexity_ratio"].positive();
   if (!perplexity || *perplexity < 1.02) return;
-  all.push_back({"If answers matter more than speed, compare a wider bit width or Q4_K_M on your own texts.",
+  // Q4_K_M is of the 4-bit formats the one that loses least; after anything wider it would be a step back.
+  const char* other =
+      summary["decision"]["bit_width"].text() == "int4" ? "a wider bit width or Q4_K_M" : "a wider bit width";
+  all.push_back({fmt::format("If answers matter more than speed, compare {} on your own texts.", other),
                  "Against the file given: " + quality_text(q) + "."});
 }
 
@@ -112,6 +161,7 @@ std::string suggestions(const Json& json) {
   add_absent(summary, all);
   add_single_changes(rounds, all);
   add_noise(summary, rounds, all);
+  add_undecided(summary, all);
   add_roofline(summary, all);
   add_quality(summary, all);
   add_wider(summary, all);
