@@ -259,9 +259,11 @@ TEST(Trial, DamageIsAnErrorThatNamesTheKey) {
       }
     }
   }
-  Json huge = to_json(complete_trial());
-  huge["number"] = 5'000'000'000;
-  expect_damage(huge, "\"number\"");
+  for (const int64_t number : {int64_t{-1}, int64_t{5'000'000'000}}) {
+    Json wrong = to_json(complete_trial());
+    wrong["number"] = number;
+    expect_damage(wrong, "\"number\"");
+  }
   for (const Json& no_object : {Json(), Json("x"), Json::array({1}), Json(3)})
     expect_damage(no_object, "not an object");
 }
