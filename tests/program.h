@@ -10,6 +10,7 @@
 
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
 #include "haqa/worker/process.h"
 
@@ -18,12 +19,9 @@ namespace haqa {
 /// A folder of its own for each test, with a tiny model and the means to run haqa in it.
 class ProgramTest : public testing::Test {
  protected:
-  ProgramTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "haqa-test-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    make_model(model_shape("tiny"), default_vocabulary(), 1, folder_ / "tiny-f16.gguf");
-  }
-  ~ProgramTest() override { std::filesystem::remove_all(folder_); }
+  const TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
+  ProgramTest() { make_model(model_shape("tiny"), default_vocabulary(), 1, folder_ / "tiny-f16.gguf"); }
 
   /// The environment holds nothing that could reach a real provider.
   Command haqa(std::vector<std::string> arguments) const {
@@ -51,7 +49,7 @@ class ProgramTest : public testing::Test {
     return write("task.yaml",
                  "model: tiny-f16.gguf\ncontext: 64\nprompt_tokens: 16\ngenerate_tokens: 8\n"
                  "repetitions: 2\ntuning: {rounds: " +
-                     std::to_string(rounds) + ", pairs: 1, confirm_pairs: 2}\n" + more);
+                     std::to_string(rounds) + ", pairs: 1, confirm_pairs: 6}\n" + more);
   }
   /// Everything below the folder but the model and the cache: what a failed command left behind.
   std::vector<std::string> left_behind() const {
@@ -62,8 +60,6 @@ class ProgramTest : public testing::Test {
     }
     return names;
   }
-
-  std::filesystem::path folder_;
 };
 
 }  // namespace haqa

@@ -14,7 +14,7 @@ prompt_tokens: 8
 generate_tokens: 8
 repetitions: 1
 bit_widths: [int8]
-tuning: {rounds: 50, pairs: 1, confirm_pairs: 2}
+tuning: {rounds: 50, pairs: 1, confirm_pairs: 6}
 YAML
 $haqa run "$work/task.yaml" --output "$work/expert" --quiet >/dev/null
 $haqa run "$work/task.yaml" --output "$work/replay" --quiet --replay "$work/expert/transcript.jsonl" >/dev/null

@@ -3,20 +3,9 @@
 #include <fmt/format.h>
 
 #include "haqa/agent/reply.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
-namespace {
-
-/// An unusable answer as the model is reminded of it: babble of any length would overflow its context.
-std::string quoted(const std::string& answer) {
-  constexpr size_t kLongest = 1200;
-  if (answer.size() <= kLongest) return answer;
-  size_t end = kLongest;
-  while (end > 0 && (answer[end] & 0xC0) == 0x80) --end;  // not within a UTF-8 character
-  return answer.substr(0, end) + "...";
-}
-
-}  // namespace
 
 AgentSampler::AgentSampler(ChatProvider& provider, Prompts prompts, AgentOptions options,
                            std::function<void(const AgentEvent&)> on_event)
@@ -30,6 +19,7 @@ Proposal AgentSampler::ask(const Track& track, std::span<const Trial> trials, in
   ChatRequest request{build_conversation(prompts_, track, trials, rounds_left, options_.history), track.space.schema(),
                       &track, trials, rounds_left};
   std::vector<Message> exchange;  // unusable answers and their corrections
+  constexpr size_t kLongestQuote = 1200;
   try {
     for (int attempt = 0; attempt <= options_.corrections; ++attempt) {
       const ChatReply reply = provider_.complete(request);
@@ -40,7 +30,8 @@ Proposal AgentSampler::ask(const Track& track, std::span<const Trial> trials, in
       const bool last = attempt == options_.corrections;
       report({std::string(to_string(fault.kind)), fault.detail, last});
       if (last) break;
-      exchange.push_back({"assistant", quoted(reply.content)});
+      // Cut: babble of any length would overflow its context.
+      exchange.push_back({"assistant", shortened(reply.content, kLongestQuote)});
       exchange.push_back(correction(track, fault));
       request.messages = with_exchange(track, trials, rounds_left, exchange);
     }

@@ -11,6 +11,7 @@
 #include "haqa/agent/agent_sampler.h"
 #include "haqa/agent/agent_test_support.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -173,8 +174,8 @@ TEST(Expert, RulesThatDoNotFitTheSpaceArePassedOver) {
 }
 
 TEST(Expert, FaultyRulesAreSentences) {
-  std::string name = (std::filesystem::temp_directory_path() / "haqa-priors-XXXXXX").string();
-  const std::filesystem::path folder = mkdtemp(name.data()), file = folder / "priors.json";
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder / "priors.json";
   for (const char* text : {"{}", "[]", R"({"rules": [{"parameter": "threads", "value": 1, "why": "so"}]})",
                            R"({"rules": [{"parameter": 1, "value": 1, "why": "so", "source": "x"}]})", "{"}) {
     std::ofstream(file) << text;
@@ -186,7 +187,6 @@ TEST(Expert, FaultyRulesAreSentences) {
     }
   }
   EXPECT_THROW(make_expert(folder / "missing.json", 1), Error);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -28,18 +29,13 @@ constexpr const char* kAnswer = "Thought: t\nAction: {\"a\": 1}";
 
 class ManualTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("haqa-manual-" + std::to_string(getpid()));
-    fs::remove_all(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   fs::path file(const std::string& name) const { return folder_ / name; }
   void save(const std::string& name, const std::string& content) const {
     std::ofstream(folder_ / name, std::ios::binary) << content;
   }
 
-  fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_ / "prompts";
   std::ostringstream notices_;
 };
 

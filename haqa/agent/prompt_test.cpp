@@ -10,6 +10,7 @@
 
 #include "haqa/agent/agent_test_support.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -63,17 +64,13 @@ TEST(Prompt, SlotsAndValuesMustMatch) {
 
 class OwnPrompts : public testing::Test {
  protected:
-  OwnPrompts() {
-    std::string name = (std::filesystem::temp_directory_path() / "haqa-prompts-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~OwnPrompts() override { std::filesystem::remove_all(folder_); }
+  const TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
   void write(const std::string& name, const std::string& text) { std::ofstream(folder_ / (name + ".md")) << text; }
   std::string render(const std::string& text, const std::map<std::string, std::string>& values) {
     write("it", text);
     return Prompts(folder_).render("it", values);
   }
-  std::filesystem::path folder_;
 };
 
 TEST_F(OwnPrompts, RendersSlots) {

@@ -11,6 +11,7 @@
 #include <valijson/validator.hpp>
 
 #include "haqa/base/json.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
@@ -85,15 +86,6 @@ Found find_action(std::string_view text, const SearchSpace& space) {
   return {thought_of(text.substr(0, text.find('{'))), decision(all, space)};
 }
 
-/// A fault is told to the model, and an answer of 5,000 unknown keys would flood its context.
-std::string shortened(const std::string& detail) {
-  constexpr size_t kLongest = 1500;
-  if (detail.size() <= kLongest) return detail;
-  size_t end = kLongest;
-  while (end > 0 && (detail[end] & 0xC0) == 0x80) --end;  // not within a UTF-8 character
-  return detail.substr(0, end) + "...";
-}
-
 const Trial* same_trial(const SearchSpace& space, std::span<const Trial> trials, const Configuration& configuration) {
   const std::string hash = space.hash(configuration);
   for (const Trial& t : trials)
@@ -128,7 +120,9 @@ std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const S
   }
   if (!holds_a_parameter(space, found.action))
     return ReplyFault{FaultKind::irrelevant, ": its JSON object holds none of the parameters"};
-  if (const auto problem = space.problem(found.action)) return ReplyFault{FaultKind::out_of_range, shortened(*problem)};
+  // Told to the model: an answer of 5,000 unknown keys would flood its context.
+  if (const auto problem = space.problem(found.action))
+    return ReplyFault{FaultKind::out_of_range, shortened(*problem, 1500)};
   const Configuration clean = space.normalized(found.action);
   if (!matches_schema(clean, space.schema()))
     return ReplyFault{FaultKind::out_of_range, "it does not match the JSON schema of the search space"};

@@ -16,6 +16,7 @@
 #include "haqa/agent/http.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -57,7 +58,7 @@ std::string telling_line(const fs::path& log) {
     if (blames && line.find("exiting due to") == std::string::npos) cause = line;
   }
   const std::string& chosen = cause.empty() ? last : cause;
-  return chosen.empty() ? "it wrote nothing" : chosen.substr(0, 300);
+  return chosen.empty() ? "it wrote nothing" : shortened(chosen, 300);
 }
 
 class SelfProvider : public ChatProvider {

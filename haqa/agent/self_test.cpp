@@ -11,6 +11,7 @@
 
 #include "haqa/agent/chat.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
 
 namespace haqa {
@@ -54,18 +55,13 @@ double cpu_s(pid_t pid) {
 class SelfTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("haqa-self-" + std::to_string(getpid()));
-    fs::create_directories(folder_);
     options_.model = folder_ / "tiny.gguf";
     options_.log = folder_ / "server.log";
     options_.n_ctx = 2560;
     options_.threads = 1;  // more would wait for each other on a machine that also runs the other tests
     options_.endpoint.max_tokens = 1000;
   }
-  void TearDown() override {
-    unsetenv("HAQA_LLAMA_BIN");
-    fs::remove_all(folder_);
-  }
+  void TearDown() override { unsetenv("HAQA_LLAMA_BIN"); }
 
   /// Makes llama-server a shell script.
   void fake_program(const std::string& script) {
@@ -85,7 +81,8 @@ class SelfTest : public testing::Test {
     }
   }
 
-  fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   SelfOptions options_;
 };
 

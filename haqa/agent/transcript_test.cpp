@@ -9,6 +9,7 @@
 #include "haqa/agent/endpoint.h"
 #include "haqa/agent/fake_server.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -33,13 +34,6 @@ struct Scripted : ChatProvider {
 
 class TranscriptTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("haqa-transcript-" + std::to_string(getpid()));
-    fs::create_directories(folder_);
-    file_ = folder_ / "transcript.jsonl";
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   /// A recording provider whose inner one is left in `script_`.
   std::unique_ptr<RecordingProvider> recorder() {
     auto script = std::make_unique<Scripted>();
@@ -53,7 +47,8 @@ class TranscriptTest : public testing::Test {
     return all;
   }
 
-  fs::path folder_, file_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path(), file_ = folder_ / "transcript.jsonl";
   Scripted* script_ = nullptr;
 };
 

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "haqa/base/error.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -22,11 +23,8 @@ using testing::HasSubstr;
 
 class FileTest : public testing::Test {
  protected:
-  FileTest() {
-    std::string name = (fs::temp_directory_path() / "haqa-file-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~FileTest() override { fs::remove_all(folder_); }
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   size_t entries() const {
     return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator{}));
   }
@@ -48,7 +46,6 @@ class FileTest : public testing::Test {
     waitpid(pid, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
-  fs::path folder_;
 };
 
 TEST_F(FileTest, WritesWholeOrNotAtAll) {

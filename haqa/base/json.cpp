@@ -4,6 +4,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 
@@ -58,8 +59,8 @@ Json read_json(const std::filesystem::path& file) {
     if (extent(text, 0).levels > kMaxDepth)
       throw Error("{}: nests deeper than {} levels; write it anew", file.string(), kMaxDepth);
     return value;
-  } catch (const Json::exception& e) {                              // parse_error, and out_of_range for 1e999
-    const std::string what = std::string(e.what()).substr(0, 200);  // it quotes the last token, whole
+  } catch (const Json::exception& e) {                  // parse_error, and out_of_range for 1e999
+    const std::string what = shortened(e.what(), 200);  // it quotes the last token, whole
     throw Error("{}: not valid JSON ({}); correct the file or write it anew", file.string(), what);
   }
 }

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <fstream>
 
 #include "haqa/base/error.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -110,8 +110,8 @@ TEST(Json, ReadsWhatChatModelsWrite) {
 }
 
 TEST(Json, FileErrorsNameTheFile) {
-  const std::filesystem::path file =
-      std::filesystem::temp_directory_path() / ("haqa-json-test-" + std::to_string(getpid()) + ".json");
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder / "it.json";
   const std::string deep(100000, '[');
   for (const std::string& content : std::vector<std::string>{
            "", "{", "1e999", "{\"a\": nan}", "\xff", "{} {}", deep, "\"" + std::string(100000, 'x'),

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include <memory>
 
 #include "haqa/base/error.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -23,14 +23,9 @@ struct Case {
 };
 
 YamlMap load(const std::string& yaml) {
-  // A name of its own for each process: ctest runs tests beside each other.
-  const std::filesystem::path file =
-      std::filesystem::temp_directory_path() / ("haqa-yaml-test-" + std::to_string(getpid()) + ".yaml");
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder / "haqa-yaml-test.yaml";
   std::ofstream(file) << yaml;
-  const struct Remover {
-    const std::filesystem::path& path;
-    ~Remover() { std::filesystem::remove(path); }
-  } remover{file};
   return YamlMap::load(file);
 }
 
@@ -183,8 +178,10 @@ TEST(YamlMap, ReadsTheFormsThatPeopleWrite) {
 }
 
 TEST(YamlMap, PathsAreTakenFromItsFolder) {
-  YamlMap map = load("near: haqa-yaml-test.yaml\nfar: /proc/self/status\n");
-  EXPECT_TRUE(std::filesystem::exists(*map.existing_file("near")));
+  const TemporaryFolder folder;
+  std::ofstream(folder / "task.yaml") << "near: task.yaml\nfar: /proc/self/status\n";
+  YamlMap map = YamlMap::load(folder / "task.yaml");
+  EXPECT_EQ(map.existing_file("near"), folder / "task.yaml");
   EXPECT_EQ(map.existing_file("far"), "/proc/self/status");
   EXPECT_EQ(map.existing_file("none"), std::nullopt);
 }

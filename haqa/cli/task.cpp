@@ -27,7 +27,7 @@ void set(T& target, std::optional<T> value) {
 void read_tuning(YamlMap map, Task& task) {
   set(task.rounds, map.integer("rounds", 1, 100));
   set(task.pairs, map.integer("pairs", 1, 100));
-  set(task.confirm_pairs, map.integer("confirm_pairs", 2, 1000));
+  set(task.confirm_pairs, map.integer("confirm_pairs", 6, 1000));
   set(task.timeout_s, map.number("timeout_s", 1, 1e6));
   map.finish();
 }

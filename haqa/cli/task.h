@@ -33,7 +33,7 @@ struct Task {
   int repetitions = 10;                    ///< of the bit widths' comparison
   std::optional<double> max_quality_loss;  ///< largest accepted relative rise of the perplexity
   std::filesystem::path calibration;       ///< text; empty: the one that ships
-  int rounds = 10, pairs = 3, confirm_pairs = 10;
+  int rounds = 10, pairs = 5, confirm_pairs = 20;
   double timeout_s = 600;  ///< of one llama-bench call
   uint64_t seed = 1;
   AgentTask agent;

@@ -6,6 +6,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 #include "haqa/worker/worker.h"
 
 namespace haqa {
@@ -30,7 +31,7 @@ double sample_seconds(const std::string& output) {
     if (samples.is_array() && samples.size() == 1 && samples[0].is_number() && samples[0] > 0)
       return samples[0].get<double>() * 1e-9;
   }
-  throw WrongResult("llama-bench wrote no result that can be read: " + output.substr(0, 120));
+  throw WrongResult("llama-bench wrote no result that can be read: " + one_line(output, 120));
 }
 
 TimedRun run_llama_bench(const Setup& setup, bool prompt, const std::vector<std::string>& test, double timeout_s,

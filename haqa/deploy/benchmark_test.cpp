@@ -9,6 +9,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
 #include "haqa/worker/worker.h"
 
@@ -66,21 +67,15 @@ TEST(MeasureInterleaved, TurnsTheOrder) {
 
 class LlamaBench : public testing::Test {
  protected:
-  LlamaBench() {
-    std::string name = (fs::temp_directory_path() / "haqa-bench-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~LlamaBench() override {
-    unsetenv("HAQA_LLAMA_BIN");
-    fs::remove_all(folder_);
-  }
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
+  ~LlamaBench() override { unsetenv("HAQA_LLAMA_BIN"); }
   /// A llama-bench of our own.
   void script(const std::string& body) {
     std::ofstream(folder_ / "llama-bench") << "#!/bin/sh\n" << body << "\n";
     chmod((folder_ / "llama-bench").c_str(), 0755);
     setenv("HAQA_LLAMA_BIN", folder_.c_str(), 1);
   }
-  fs::path folder_;
 };
 
 TEST_F(LlamaBench, AddsPromptAndGeneration) {

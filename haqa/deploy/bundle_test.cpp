@@ -8,6 +8,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -17,8 +18,8 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 TEST(Bundle, LaunchScriptRunsFromAnywhereWithAnyName) {
-  std::string name = (std::filesystem::temp_directory_path() / "haqa-bundle-XXXXXX").string();
-  const std::filesystem::path folder = mkdtemp(name.data());
+  const TemporaryFolder temporary;
+  const fs::path folder = temporary.path();
   const std::string hostile = "it's $(touch oops) \"x\".gguf";
   std::ofstream(folder / hostile) << "GGUF";
   std::ofstream(folder / "server") << "#!/bin/sh\nfor a; do echo \"[$a]\"; done; echo \"$OMP_PROC_BIND\"\n";
@@ -36,18 +37,16 @@ TEST(Bundle, LaunchScriptRunsFromAnywhereWithAnyName) {
                           "]\n[--ctx-size]\n[512]\n[--threads]\n[2]\n[--port]\n[1]\nclose\n")
       << r.errors;
   EXPECT_FALSE(std::filesystem::exists("oops"));
-  std::filesystem::remove_all(folder);
 }
 
 class BundleTest : public testing::Test {
  protected:
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   BundleTest() {
-    std::string name = (fs::temp_directory_path() / "haqa-bundle-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
     write("llama-server", "#!/bin/sh\nfor a; do printf '%s\\0' \"$a\"; done\n");
     chmod((folder_ / "llama-server").c_str(), 0755);
   }
-  ~BundleTest() override { fs::remove_all(folder_); }
   void write(const std::string& name, const std::string& text) { std::ofstream(folder_ / name) << text; }
   /// The arguments that llama-server gets.
   std::vector<std::string> launched(const fs::path& bundle, const std::vector<std::string>& more = {}) {
@@ -61,7 +60,6 @@ class BundleTest : public testing::Test {
       all.push_back(r.output.substr(at, end - at));
     return all;
   }
-  fs::path folder_;
 };
 
 TEST_F(BundleTest, HostileNamesAreOneWord) {

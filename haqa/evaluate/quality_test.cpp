@@ -10,6 +10,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
 #include "haqa/worker/worker.h"
 
@@ -21,15 +22,14 @@ using testing::HasSubstr;
 
 class QualityTest : public testing::Test {
  protected:
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   QualityTest() {
-    std::string name = (fs::temp_directory_path() / "haqa-quality-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
     make_model(model_shape("tiny"), default_vocabulary(), 1, folder_ / "f16.gguf");
     std::string words;
     for (int i = 0; i < 900; ++i) words += fmt::format("The {}th wave came in at {} o'clock. ", i * 37 % 101, i % 24);
     std::ofstream(folder_ / "text.txt") << words.substr(0, 3000);
   }
-  ~QualityTest() override { fs::remove_all(folder_); }
 
   Json ask(const std::string& command, const std::string& model, const Json& more = Json::object()) {
     Json request = {{"command", command},
@@ -54,7 +54,6 @@ class QualityTest : public testing::Test {
       throw Error("no {} in {}", pattern, text);
     return std::stod(match[1]);
   }
-  fs::path folder_;
 };
 
 TEST_F(QualityTest, AgreesWithLlamaPerplexity) {

@@ -19,6 +19,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/hardware/cgroup.h"
 #include "haqa/hardware/cpu.h"
 #include "haqa/hardware/text.h"
@@ -62,12 +63,12 @@ std::map<std::string, uint64_t> meminfo_kib() {
 /// A folder that stands for "/": write("proc/cpuinfo", ...).
 class FakeRoot : public ::testing::Test {
  protected:
-  ~FakeRoot() override { fs::remove_all(root_); }
   void write(const std::string& file, const std::string& text) {
     fs::create_directories((root_ / file).parent_path());
     std::ofstream(root_ / file) << text;
   }
-  const fs::path root_ = fs::temp_directory_path() / ("haqa-root-" + std::to_string(getpid()));
+  const TemporaryFolder temporary_;
+  const fs::path root_ = temporary_.path();
 };
 
 // ---- This machine, against the kernel and the system's own programs ----

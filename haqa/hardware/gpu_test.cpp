@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 
 // The constants of gpu.cpp, against the official header where the machine has it.
 #if __has_include(<CL/cl.h>)
@@ -85,14 +86,10 @@ int clGetDeviceInfo(void* device, uint what, size_t size, void* out, size_t* nee
 
 class FakeDrivers : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    folder() = fs::temp_directory_path() / ("haqa-gpu-" + std::to_string(getpid()));
-    make_folder(folder());
-  }
-  static void TearDownTestSuite() { fs::remove_all(folder()); }
-  static fs::path& folder() {
-    static fs::path path;
-    return path;
+  /// One for all the tests, as compiling takes time.
+  static const TemporaryFolder& folder() {
+    static const TemporaryFolder made;
+    return made;
   }
 
   /// Compiles a shared library and returns its path.

@@ -13,6 +13,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/hardware/cpu.h"
 #include "haqa/hardware/detect.h"
 #include "haqa/hardware/peak_kernels.h"
@@ -164,13 +165,10 @@ class HardwareCache : public ::testing::Test {
     if (const char* old = std::getenv("HAQA_CACHE")) old_ = old;
     setenv("HAQA_CACHE", folder_.c_str(), 1);
   }
-  ~HardwareCache() override {
-    old_ ? setenv("HAQA_CACHE", old_->c_str(), 1) : unsetenv("HAQA_CACHE");
-    std::filesystem::remove_all(folder_);
-  }
+  ~HardwareCache() override { old_ ? setenv("HAQA_CACHE", old_->c_str(), 1) : unsetenv("HAQA_CACHE"); }
 
-  const std::filesystem::path folder_ =
-      std::filesystem::temp_directory_path() / ("haqa-cache-" + std::to_string(getpid())) / "deep";
+  const TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_ / "not there yet/deep";
   std::optional<std::string> old_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -248,11 +249,10 @@ TEST(Devices, AdrenoRatesGiveThePapersTokenRates) {
 class DeviceFolder : public ::testing::Test {
  protected:
   DeviceFolder() { make_folder(folder_ / "devices"); }
-  ~DeviceFolder() override { std::filesystem::remove_all(folder_); }
   void write(const std::string& name, const std::string& text) { write_file(folder_ / "devices" / name, text); }
 
-  const std::filesystem::path folder_ =
-      std::filesystem::temp_directory_path() / ("haqa-devices-" + std::to_string(getpid()));
+  const TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
   const Environment data_{"HAQA_DATA", folder_.string()};
 };
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 #include "haqa/model/gguf_file.h"
 
 namespace haqa {
@@ -278,8 +279,7 @@ ggml_type kv_cache_type(std::string_view name) {
   for (const ggml_type type : types) {
     if (names.emplace_back(ggml_type_name(type)) == name) return type;
   }
-  throw UsageError("'{}' is no type of llama.cpp's KV cache; choose one of {}", printable_name(name),
-                   fmt::join(names, ", "));
+  throw UsageError("'{}' is no type of llama.cpp's KV cache; choose one of {}", one_line(name), fmt::join(names, ", "));
 }
 
 uint64_t compute_graph_bytes(const ModelInfo& model, const MemoryUse& use, const GraphSize& size) {

@@ -14,6 +14,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/json.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace fs = std::filesystem;
@@ -46,7 +47,7 @@ class LogCapture {
     if (const size_t colon = line.find(": ");
         colon != std::string::npos && line.substr(0, colon).find(' ') == line.npos)
       line.erase(0, colon + 2);
-    return line.empty() ? "no reason given" : printable_name(line);
+    return line.empty() ? "no reason given" : one_line(line);
   }
 
  private:
@@ -100,7 +101,7 @@ void check_magic(std::FILE* opened, const fs::path& file, uint64_t file_bytes) {
   const size_t n = std::fread(magic, 1, sizeof magic, opened);
   if (n < sizeof magic || std::memcmp(magic, "GGUF", sizeof magic) != 0)
     throw Error("{}: is not a GGUF file: it begins with \"{}\" instead of \"GGUF\"; name a model in GGUF format",
-                file.string(), printable_name({magic, n}));
+                file.string(), one_line({magic, n}));
   std::rewind(opened);
 }
 
@@ -158,13 +159,6 @@ std::vector<int64_t> shape_of(const int64_t* ne) {
 
 }  // namespace
 
-std::string printable_name(std::string_view text) {
-  std::string out(text.substr(0, 100));
-  for (char& c : out)
-    if (std::iscntrl(static_cast<unsigned char>(c))) c = '?';
-  return Json::parse(to_line(Json(out))).get<std::string>();  // to_line repairs UTF-8
-}
-
 std::string type_name(ggml_type type) {
   std::string name = ggml_type_name(type);
   std::transform(name.begin(), name.end(), name.begin(),
@@ -175,7 +169,7 @@ std::string type_name(ggml_type type) {
 ggml_type ggml_type_named(std::string_view name) {
   for (int i = 0; i < GGML_TYPE_COUNT; ++i)
     if (const auto type = static_cast<ggml_type>(i); ggml_blck_size(type) > 0 && type_name(type) == name) return type;
-  throw UsageError("'{}' is no tensor type of ggml's; F16, Q8_0 and Q4_0 are", printable_name(name));
+  throw UsageError("'{}' is no tensor type of ggml's; F16, Q8_0 and Q4_0 are", one_line(name));
 }
 
 GgufFile::GgufFile(fs::path file) : file_(std::move(file)) {
@@ -212,7 +206,7 @@ std::optional<int64_t> GgufFile::integer(const std::string& key, int64_t low, in
 std::string GgufFile::text(const std::string& key) const {
   const int64_t id = gguf_find_key(context(), key.c_str());
   if (id < 0 || gguf_get_kv_type(context(), id) != GGUF_TYPE_STRING) return "";
-  return printable_name(gguf_get_val_str(context(), id));
+  return one_line(gguf_get_val_str(context(), id), 100);
 }
 
 std::vector<TensorInfo> GgufFile::tensors() const {
@@ -221,7 +215,7 @@ std::vector<TensorInfo> GgufFile::tensors() const {
   std::vector<TensorInfo> all;
   for (int64_t i = 0; i < gguf_get_n_tensors(g); ++i) {
     TensorInfo& tensor = all.emplace_back();
-    tensor.name = printable_name(gguf_get_tensor_name(g, i));
+    tensor.name = one_line(gguf_get_tensor_name(g, i), 100);
     tensor.type = type_name(gguf_get_tensor_type(g, i));
     tensor.shape = shape_of(gguf_get_tensor_ne(g, i));
     tensor.bytes = gguf_get_tensor_size(g, i);

@@ -41,9 +41,6 @@ class GgufFile {
   GgufPtr context_;
 };
 
-/// At most 100 characters, control characters and broken UTF-8 replaced: names from files go into messages and JSON.
-std::string printable_name(std::string_view text);
-
 /// ggml's type of a name in capitals ("Q4_K"). Throws UsageError.
 enum ggml_type ggml_type_named(std::string_view name);
 /// "Q4_K".

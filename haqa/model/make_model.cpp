@@ -19,6 +19,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 #include "haqa/model/gguf_file.h"
 #include "haqa/model/model_info.h"
 #include "haqa/model/tensor_list.h"
@@ -264,7 +265,7 @@ ModelShape model_shape(std::string_view name) {
     if (known == name) return {known, m.n_layer, m.n_embd, m.n_head, m.n_head_kv, m.n_ff, m.n_ctx_train, m.tied_output};
     names.push_back(known);
   }
-  throw UsageError("'{}' is no shape to make a model of; choose one of {}", printable_name(name), fmt::join(names, ", "));
+  throw UsageError("'{}' is no shape to make a model of; choose one of {}", one_line(name), fmt::join(names, ", "));
 }
 
 void make_model(const ModelShape& shape, const fs::path& vocabulary, uint64_t seed, const fs::path& file,

@@ -9,6 +9,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
+#include "haqa/base/text.h"
 #include "haqa/model/gguf_file.h"
 #include "haqa/model/tensor_list.h"
 
@@ -145,7 +146,7 @@ ModelInfo read_model(const fs::path& file) {
   m.file = file;
   m.architecture = gguf.text("general.architecture");
   m.name = gguf.text("general.name");
-  if (m.name.empty()) m.name = printable_name(file.stem().string());
+  if (m.name.empty()) m.name = one_line(file.stem().string());
   read_sizes(gguf, m);
   m.tensors = gguf.tensors();
 
@@ -173,7 +174,7 @@ std::vector<std::string> architecture_names() {
 ModelInfo architecture(std::string_view name) {
   const std::vector<std::string> names = architecture_names();
   if (std::find(names.begin(), names.end(), name) == names.end())
-    throw UsageError("'{}' is no known model; known are {}", printable_name(name), fmt::join(names, ", "));
+    throw UsageError("'{}' is no known model; known are {}", one_line(name), fmt::join(names, ", "));
   const fs::path file = data_folder() / "architectures" / (std::string(name) + ".json");
   const Json json = read_json(file);
   ModelInfo m;

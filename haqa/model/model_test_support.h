@@ -3,36 +3,19 @@
 // disk.
 #include <ggml.h>
 #include <gguf.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "haqa/base/temporary_folder.h"
 #include "haqa/model/gguf_file.h"
 #include "haqa/model/model_info.h"
 #include "haqa/model/quant_rules.h"
 #include "haqa/model/tensor_list.h"
 
 namespace haqa {
-
-/// A folder that is gone with the test.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "haqa-model-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 struct TestShape {
   std::string architecture = "llama";

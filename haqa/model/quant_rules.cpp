@@ -6,6 +6,7 @@
 #include <array>
 
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 #include "haqa/model/gguf_file.h"
 #include "haqa/model/tensor_list.h"
 
@@ -96,7 +97,7 @@ std::string_view to_string(BitWidth width) {
 BitWidth bit_width_from(std::string_view name) {
   for (const BitWidth width : kBitWidths)
     if (to_string(width) == name) return width;
-  throw UsageError("'{}' is no bit width; fp16, int8 and int4 are", printable_name(name));
+  throw UsageError("'{}' is no bit width; fp16, int8 and int4 are", one_line(name));
 }
 
 std::span<const BitWidth> all_bit_widths() {
@@ -122,7 +123,7 @@ BitWidth bit_width_of(std::string_view gguf_type) {
       if (type == gguf_type) return width;
       known.push_back(type);
     }
-  throw UsageError("'{}' is no GGUF type that HAQA writes; choose one of {}", printable_name(gguf_type),
+  throw UsageError("'{}' is no GGUF type that HAQA writes; choose one of {}", one_line(gguf_type),
                    fmt::join(known, ", "));
 }
 

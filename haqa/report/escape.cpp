@@ -1,38 +1,10 @@
 #include "haqa/report/escape.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cctype>
 
 namespace haqa {
 namespace {
-
-std::string repaired(std::string_view text) {
-  return Json::parse(to_line(Json(text))).get<std::string>();
-}
-
-/// Bytes of the UTF-8 sequence that begins with `first`.
-size_t sequence_length(unsigned char first) {
-  if (first < 0x80) return 1;
-  if (first < 0xe0) return 2;
-  return first < 0xf0 ? 3 : 4;
-}
-
-char32_t code_point(std::string_view sequence) {
-  if (sequence.size() == 1) return static_cast<unsigned char>(sequence[0]);
-  char32_t code = static_cast<unsigned char>(sequence[0]) & (0xffu >> (sequence.size() + 1));
-  for (const char c : sequence.substr(1)) code = code << 6 | (static_cast<unsigned char>(c) & 0x3fu);
-  return code;
-}
-
-/// Source: Unicode 15, table of format characters with an effect on direction, "Trojan Source" (CVE-2021-42574).
-bool must_show(char32_t c) {
-  if (c == '\t' || c == '\n') return false;
-  const bool control = c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029;
-  const bool turns = c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e);
-  return control || turns || (c >= 0x2066 && c <= 0x2069);
-}
 
 size_t longest_run(std::string_view text, char wanted) {
   size_t longest = 0, run = 0;
@@ -41,36 +13,6 @@ size_t longest_run(std::string_view text, char wanted) {
 }
 
 }  // namespace
-
-std::string printable(std::string_view text) {
-  const std::string valid = repaired(text);
-  std::string out;
-  for (size_t i = 0; i < valid.size();) {
-    const std::string_view sequence =
-        std::string_view(valid).substr(i, sequence_length(static_cast<unsigned char>(valid[i])));
-    const char32_t code = code_point(sequence);
-    out += must_show(code) ? fmt::format("[U+{:04X}]", static_cast<uint32_t>(code)) : std::string(sequence);
-    i += sequence.size();
-  }
-  return out;
-}
-
-std::string one_line(std::string_view text, size_t longest) {
-  std::string out;
-  size_t characters = 0;
-  for (const char c : printable(text)) {
-    const bool starts = (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-    if (starts && ++characters > longest) return out + " ...";
-    const bool space = c == '\n' || c == '\t' || c == ' ';
-    if (!space) {
-      out += c;
-    } else if (!out.empty() && out.back() != ' ') {
-      out += ' ';
-    }
-  }
-  while (out.ends_with(' ')) out.pop_back();
-  return out;
-}
 
 std::string html_text(std::string_view text) {
   std::string out;

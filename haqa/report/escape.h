@@ -3,15 +3,9 @@
 #include <string_view>
 
 #include "haqa/base/json.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
-
-/// Makes foreign text safe to show: UTF-8 repaired; control characters, and those that turn the direction of writing
-/// (which can make a text read as something else), spelt out as "[U+202E]". Tabs and line breaks stay.
-std::string printable(std::string_view text);
-
-/// printable() on one line, for a terminal; longer ones end in "..." after `longest` characters.
-std::string one_line(std::string_view text, size_t longest = 200);
 
 /// printable() for element content and quoted attributes.
 std::string html_text(std::string_view text);

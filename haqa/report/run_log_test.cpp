@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "haqa/base/error.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -18,12 +19,8 @@ using testing::HasSubstr;
 
 class RunLogTest : public testing::Test {
  protected:
-  RunLogTest() {
-    std::string name = (fs::temp_directory_path() / "haqa-log-XXXXXX").string();
-    folder_ = fs::path(mkdtemp(name.data())) / "run";
-  }
-  ~RunLogTest() override { fs::remove_all(folder_.parent_path()); }
-  fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_ / "run";
 };
 
 TEST_F(RunLogTest, GoesOnWhereItStopped) {

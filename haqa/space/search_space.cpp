@@ -8,6 +8,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "haqa/base/text.h"
+
 namespace haqa {
 namespace {
 
@@ -56,11 +58,7 @@ bool valid(const Parameter& p, const Json& value) {
 
 /// What a wrong value is called in a correction; long rubbish is cut.
 std::string shown(const Json& value) {
-  const std::string text = to_line(value);
-  if (text.size() <= 60) return text;
-  size_t end = 57;
-  while (end > 0 && (text[end] & 0xC0) == 0x80) --end;  // not within a UTF-8 character: JSON writers refuse the rest
-  return text.substr(0, end) + "...";
+  return shortened(to_line(value), 57);
 }
 
 double to_unit(const Parameter& p, double value) {

@@ -20,6 +20,7 @@
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
@@ -292,7 +293,7 @@ std::string telling_line(const std::string& errors) {
       if (line.find(word) != std::string::npos) telling = line;
   }
   const std::string& chosen = telling.empty() ? last : telling;
-  return chosen.size() <= 300 ? chosen : chosen.substr(0, 297) + "...";
+  return shortened(chosen, 297);
 }
 
 }  // namespace

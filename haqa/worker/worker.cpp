@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
@@ -25,7 +26,7 @@ struct Conversation {
     } else if (event == "error" && message.value("message", Json()).is_string()) {
       error = message["message"];
     } else if (rubbish.empty() && !line.empty()) {
-      rubbish = line.substr(0, 120);
+      rubbish = one_line(line, 120);
     }
   }
 };

@@ -14,6 +14,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "haqa/base/temporary_folder.h"
+
 namespace haqa {
 namespace {
 
@@ -23,18 +25,14 @@ using testing::HasSubstr;
 
 class WorkerTest : public testing::Test {
  protected:
-  WorkerTest() {
-    std::string name = (fs::temp_directory_path() / "haqa-worker-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~WorkerTest() override { fs::remove_all(folder_); }
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   /// A stand-in for a worker program; an absolute path replaces the folder of programs.
   std::string script(const std::string& body) {
     std::ofstream(folder_ / "worker") << "#!/bin/sh\n" << body << "\n";
     chmod((folder_ / "worker").c_str(), 0755);
     return (folder_ / "worker").string();
   }
-  fs::path folder_;
 };
 
 TEST_F(WorkerTest, CarriesRequestProgressAndResult) {

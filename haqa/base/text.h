@@ -1,0 +1,17 @@
+#pragma once
+#include <string>
+#include <string_view>
+
+namespace haqa {
+
+/// The first `longest` bytes at most, not cut within a UTF-8 character (JSON writers refuse the rest), and "...".
+std::string shortened(std::string_view text, size_t longest);
+
+/// Makes foreign text safe to show: UTF-8 repaired; control characters, and those that turn the direction of writing
+/// (which can make a text read as something else), spelt out as "[U+202E]". Tabs and line breaks stay.
+std::string printable(std::string_view text);
+
+/// printable() on one line, for messages and terminals; longer ones end in "..." after `longest` characters.
+std::string one_line(std::string_view text, size_t longest = 200);
+
+}  // namespace haqa
