@@ -13,15 +13,16 @@ demo: build $(DEMO_MODEL)
 	$(BIN)/haqa run examples/quickstart.yaml
 
 test: build
+	@cmake --build build -j $(JOBS)
 	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS)
 
 build: setup build/build.ninja
-	@cmake --build build -j $(JOBS)
+	@cmake --build build -j $(JOBS) --target haqa haqa-infer
 
 setup:
 	@./setup.sh
 
-build/build.ninja: CMakeLists.txt $(wildcard cmake/*.cmake)
+build/build.ninja: CMakeLists.txt setup.sh $(wildcard cmake/*.cmake) | setup
 	cmake --preset release
 
 $(DEMO_MODEL): | build

@@ -52,6 +52,7 @@ fetch_llama() {
   local dir=$1 part
   [[ ! -d $dir/source ]] || return 0
   say "fetching llama.cpp $LLAMA_VERSION ($LLAMA_PACKAGE $LLAMA_PACKAGE_VERSION, 73 MB)"
+  rm -rf "$dir"/fetch.* # of an interrupted set-up
   part=$(mktemp -d "$dir/fetch.XXXXXX")
   # Debian's Python refuses to install outside a virtual environment; downloading prepares metadata, which installs.
   [[ -x $dir/venv/bin/pip ]] || python3 -m venv "$dir/venv" || fail 'python3 -m venv failed; install python3-venv'

@@ -34,7 +34,7 @@ add_library(llama::ggml-base INTERFACE IMPORTED)
 if(HAQA_LLAMA_CPP)
   set(HAQA_LLAMA_BIN_DIR ${HAQA_LLAMA_CPP}/build/bin)
   # models/ holds the vocabularies that `haqa make-model` takes; setup.sh keeps it in source/
-  find_path(HAQA_LLAMA_MODELS_DIR ggml-vocab-llama-spm.gguf NO_DEFAULT_PATH
+  find_path(HAQA_LLAMA_MODELS_DIR ggml-vocab-llama-spm.gguf NO_DEFAULT_PATH NO_CACHE
     PATHS ${HAQA_LLAMA_CPP}/source/models ${HAQA_LLAMA_CPP}/models)
   set(llama_include ${HAQA_LLAMA_CPP}/include)
   if(NOT EXISTS ${llama_include}/ggml.h) # a checkout keeps ggml's headers elsewhere

@@ -10,7 +10,9 @@ target_include_directories(haqa_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(haqa_options INTERFACE HAQA_VERSION="${PROJECT_VERSION}" HAQA_SOURCE_DATA="${CMAKE_SOURCE_DIR}/data"
   HAQA_LLAMA_BIN_DIR="${HAQA_LLAMA_BIN_DIR}" HAQA_LLAMA_MODELS_DIR="${HAQA_LLAMA_MODELS_DIR}" HAQA_CHART_JS="${HAQA_CHART_JS}")
 if(HAQA_SANITIZE)
-  target_compile_options(haqa_options INTERFACE -fsanitize=${HAQA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  # GCC 12 sees uninitialized values in <regex> where it also sanitizes.
+  target_compile_options(haqa_options INTERFACE -fsanitize=${HAQA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(haqa_options INTERFACE -fsanitize=${HAQA_SANITIZE})
 endif()
 
@@ -22,11 +24,6 @@ function(haqa_library name)
   file(GLOB mains CONFIGURE_DEPENDS ${folder}/*_main.cpp)
   if(tests OR mains)
     list(REMOVE_ITEM sources ${tests} ${mains})
-  endif()
-  if(NOT sources)
-    add_library(haqa_${name} INTERFACE)
-    target_link_libraries(haqa_${name} INTERFACE haqa_options ${ARG_LINKS})
-    return()
   endif()
   add_library(haqa_${name} STATIC ${sources})
   target_link_libraries(haqa_${name} PUBLIC haqa_options ${ARG_LINKS})

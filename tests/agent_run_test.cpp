@@ -1,4 +1,7 @@
 // The main job with a language model's endpoint that misbehaves in the ways real ones do.
+#include <signal.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <deque>
 
@@ -126,6 +129,33 @@ TEST_F(AgentRunTest, ATranscriptCanBeReplayed) {
   const Json first = read_json(folder_ / "run/summary.json"), again = Json::parse(r.output);
   for (size_t i = 0; i < 3; ++i)
     EXPECT_EQ(first["trials"][i]["configuration"], again["trials"][i]["configuration"]) << i;
+}
+
+// The answers that it has had are neither asked for again nor skipped.
+TEST_F(AgentRunTest, AReplayedRunGoesOnAfterAKill) {
+  serve({bit_width(), answer(1, 256), answer(1, 128), answer(1, 64), answer(1, 48), answer(1, 40)});
+  ASSERT_TRUE(run_agent(6).ok());
+  server_.reset();
+  const std::filesystem::path log = folder_ / "again/log.jsonl";
+  {
+    BackgroundProcess first(
+        haqa({"run", path("task.yaml"), "--replay", path("run/transcript.jsonl"), "--output", path("again")}),
+        folder_ / "first.log");
+    for (int i = 0; i < 3000 && first.running(); ++i) {
+      const std::string text = std::filesystem::exists(log) ? read_file(log) : "";
+      if (text.find("\"number\":2") != std::string::npos) break;
+      usleep(10000);
+    }
+    ASSERT_TRUE(first.running()) << read_file(folder_ / "first.log");
+    kill(first.pid(), SIGKILL);
+  }
+  const ProcessResult r = run({"run", "--resume", path("again"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json first = read_json(folder_ / "run/summary.json"), again = Json::parse(r.output);
+  ASSERT_EQ(again["trials"].size(), 6u);
+  for (size_t i = 0; i < 6; ++i)
+    EXPECT_EQ(first["trials"][i]["configuration"], again["trials"][i]["configuration"]) << i;
+  EXPECT_TRUE(again["agent_events"].empty()) << again["agent_events"];
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ class ProgramTest : public testing::Test {
   std::string task(const std::string& more = "", int rounds = 3) const {
     return write("task.yaml",
                  "model: tiny-f16.gguf\ncontext: 64\nprompt_tokens: 16\ngenerate_tokens: 8\n"
-                 "repetitions: 2\ntuning: {rounds: " +
+                 "repetitions: 6\ntuning: {rounds: " +
                      std::to_string(rounds) + ", pairs: 1, confirm_pairs: 6}\n" + more);
   }
   /// Everything below the folder but the model and the cache: what a failed command left behind.

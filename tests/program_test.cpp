@@ -114,6 +114,30 @@ TEST_F(ProgramTest, CtrlCEndsWithItsOwnStatusAndSaysHowToGoOn) {
   EXPECT_FALSE(run_process({{"pgrep", "-f", path("tiny-f16.gguf")}}).ok()) << "llama-bench goes with haqa";
 }
 
+TEST_F(ProgramTest, CtrlCBeforeTheFirstResultKeepsWhatItNames) {
+  {
+    BackgroundProcess first(haqa({"run", task("", 1), "--output", path("run")}), folder_ / "first.log");
+    ASSERT_TRUE(wait_until([&] { return fs::exists(folder_ / "run/task.yaml") || !first.running(); }));
+    kill(first.pid(), SIGINT);
+    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
+  }
+  EXPECT_THAT(read_file(folder_ / "first.log"), HasSubstr("haqa run --resume " + path("run")));
+  const ProcessResult r = run({"run", "--resume", path("run"), "--quiet"});
+  EXPECT_TRUE(r.ok()) << r.errors;
+}
+
+TEST_F(ProgramTest, ABF16FileIsTunedAsItIs) {
+  ASSERT_TRUE(run({"quantize", path("tiny-f16.gguf"), "BF16", "-o", path("tiny-bf16.gguf"), "--quiet"}).ok());
+  const std::string file = task("bit_widths: [fp16]\n", 1);
+  write("task.yaml", "model: tiny-bf16.gguf\n" + read_file(file).substr(read_file(file).find('\n') + 1));
+  const ProcessResult r = run({"run", file, "--output", path("run"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output);
+  EXPECT_EQ(summary["decision"]["gguf_type"], "BF16");
+  EXPECT_EQ(summary["trials"][0]["configuration"]["gguf_type"], "BF16");
+  EXPECT_EQ(summary["bundle"]["model"], "tiny-bf16.gguf");
+}
+
 TEST_F(ProgramTest, PlansForADeviceThatIsNotHere) {
   const ProcessResult r = run({"run", task("device: adreno-740\n"), "--output", path("run"), "--json"});
   ASSERT_TRUE(r.ok()) << r.errors;
@@ -134,6 +158,75 @@ TEST_F(ProgramTest, RefusesAFormatThatLosesTooMuchQuality) {
   } else {
     EXPECT_THAT(r.errors, HasSubstr("raises the perplexity by"));
   }
+}
+
+/// A command whose llama-bench runs `script` first, which may end it.
+Command with_llama_bench(Command command, const fs::path& folder, const std::string& script) {
+  fs::create_directory(folder);
+  std::ofstream(folder / "llama-bench") << "#!/bin/sh\n"
+                                        << script << "\nexec '" << (llama_bin_folder() / "llama-bench").string()
+                                        << "' \"$@\"\n";
+  fs::permissions(folder / "llama-bench", fs::perms::owner_all);
+  command.environment.emplace_back("HAQA_LLAMA_BIN", folder.string());
+  return command;
+}
+
+TEST_F(ProgramTest, GoesOnWhereOneFormatCannotBeTimed) {
+  const Command command = haqa({"run", task("bit_widths: [int8, int4]\n", 1), "--output", path("run"), "--json"});
+  const ProcessResult r = run_process(
+      with_llama_bench(command, folder_ / "bin", "case \"$*\" in *Q4_0*) echo 'error: no luck' >&2; exit 9;; esac"));
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output);
+  EXPECT_EQ(summary["decision"]["bit_width"], "int8");
+  EXPECT_THAT(summary["bit_widths"][1]["refused"].get<std::string>(), HasSubstr("no luck"));
+  EXPECT_EQ(summary["bit_widths"][0]["measured"]["samples"].size(), 6u);
+}
+
+// The rounds are not lost for it.
+TEST_F(ProgramTest, AFailingVerificationKeepsTheDefaults) {
+  const std::string count = path("count");
+  const Command command = haqa({"run", task("bit_widths: [int8]\n", 3), "--output", path("run"), "--json"});
+  // Two calls for each of 6 repetitions and 3 rounds of one pair; those with --help and --list-devices end before.
+  const ProcessResult r = run_process(with_llama_bench(
+      command, folder_ / "bin",
+      "case \"$*\" in *-r\\ 1*) echo x >> " + count + "; [ $(wc -l < " + count + ") -le 24 ] || exit 9;; esac"));
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output);
+  EXPECT_EQ(summary["trials"].size(), 3u);
+  EXPECT_FALSE(summary["verification"]["confirmed"]);
+  if (summary["verification"]["configuration"] != summary["trials"][0]["configuration"]) {
+    EXPECT_THAT(summary["verification"]["message"].get<std::string>(), HasSubstr("exit status 9"));
+    EXPECT_THAT(read_file(folder_ / "run/report.html"), HasSubstr("verifying the best round failed"));
+  }
+  EXPECT_TRUE(fs::exists(folder_ / "run/bundle/launch.sh"));
+}
+
+/// A copy of the program, whose worker fails where the pattern is in what it is asked to do.
+std::string program_with_failing_worker(const std::filesystem::path& folder, const std::string& pattern) {
+  std::filesystem::create_directory(folder);
+  std::filesystem::copy_file(HAQA_BIN_DIR "/haqa", folder / "haqa");
+  std::ofstream(folder / "haqa-infer") << "#!/bin/sh\nread -r request\ncase $request in *" << pattern
+                                       << "*) echo 'error: no luck' >&2; exit 9;; esac\n"
+                                       << "echo \"$request\" | exec '" HAQA_BIN_DIR "/haqa-infer'\n";
+  std::filesystem::permissions(folder / "haqa-infer", std::filesystem::perms::owner_all);
+  return (folder / "haqa").string();
+}
+
+TEST_F(ProgramTest, GoesOnWhereOneFormatFails) {
+  Command command = haqa({"run", task("bit_widths: [int8, int4]\n", 1), "--output", path("run"), "--quiet"});
+  command.argv[0] = program_with_failing_worker(folder_ / "bin", "Q4_0");
+  const ProcessResult r = run_process(command);
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = read_json(folder_ / "run/summary.json");
+  EXPECT_EQ(summary["decision"]["bit_width"], "int8");
+  EXPECT_THAT(summary["bit_widths"][1]["refused"].get<std::string>(), HasSubstr("no luck"));
+  EXPECT_GT(summary["bit_widths"][0]["measured"]["tokens_per_s"].get<double>(), 0);
+
+  command.argv[4] = path("none");
+  command.argv[0] = program_with_failing_worker(folder_ / "worse", "Q[48]_0");
+  const ProcessResult none = run_process(command);
+  EXPECT_FALSE(none.ok());
+  EXPECT_THAT(none.errors, HasSubstr("no luck"));
 }
 
 TEST_F(ProgramTest, MemoryTableHasItsDocumentedKeys) {
@@ -225,6 +318,17 @@ TEST_F(ProgramTest, BadInputIsOneLineThatSaysWhatToDo) {
       {"no task", {"run"}, 2, "name a task file"},
       {"no such task", {"run", "@no.yaml"}, 1, "no.yaml"},
       {"nothing fits", {"run", "@small.yaml", "--output", "@out"}, 1, "more than the limit"},
+      {"output holds files", {"run", "@task.yaml", "--output", "@"}, 1, "holds other files"},
+      {"key in --base-url",
+       {"deploy", "@tiny-f16.gguf", "--agent", "openai", "--base-url", "http://u:secret@x/v1", "--output", "@out"},
+       2,
+       "HAQA_API_KEY"},
+      {"key in a query",
+       {"deploy", "@tiny-f16.gguf", "--agent", "openai", "--base-url", "http://x/v1?k=secret", "--output", "@out"},
+       2,
+       "HAQA_BASE_URL"},
+      {"no transcript", {"run", "@task.yaml", "--replay", "@no.jsonl", "--output", "@out"}, 1, "no.jsonl"},
+      {"resume elsewhere", {"run", "--resume", "@out", "--output", "@other"}, 2, "--output"},
       {"unwritable output", {"run", "@task.yaml", "--output", "/proc/nothing/run"}, 1, "/proc/nothing/run"},
       {"output is a file", {"run", "@task.yaml", "--output", "@text.gguf"}, 1, "text.gguf"},
       {"nothing to resume", {"run", "--resume", "@nothing"}, 1, "holds no run"},
@@ -263,6 +367,16 @@ TEST_F(ProgramTest, AFullDiskIsAnErrorAndLeavesNothing) {
   EXPECT_EQ(r.code, 1) << r.errors;
   EXPECT_THAT(r.errors, HasSubstr("are needed for the Q8_0 file"));
   EXPECT_THAT(r.output, IsEmpty());
+}
+
+TEST_F(ProgramTest, LostOutputIsAFailure) {
+  for (const char* script : {"exec \"$0\" memory --arch llama2-7b > /dev/full", "exec \"$0\" --help > /dev/full"}) {
+    const ProcessResult r = run_process({{"/bin/sh", "-c", script, HAQA_BIN_DIR "/haqa"}});
+    EXPECT_EQ(r.end, ProcessEnd::exited);
+    EXPECT_EQ(r.code, 1) << script;
+    EXPECT_THAT(r.errors, HasSubstr("standard output cannot be written"));
+  }
+  EXPECT_EQ(run_process({{"/bin/sh", "-c", "exec \"$0\" bad 2>&-", HAQA_BIN_DIR "/haqa"}}).code, 2);
 }
 
 TEST_F(ProgramTest, HelpNamesEveryCommandWithExamples) {

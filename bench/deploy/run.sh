@@ -3,6 +3,7 @@
 # bench/results/deploy-tinyllama.json: the run's summary.json with every sample.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+mkdir -p build/demo bench/results
 haqa=build/bin/haqa model=build/demo/tinyllama-1.1b-f16.gguf run=runs/bench-deploy
 [[ -e $model ]] || $haqa make-model tinyllama-1.1b --output "$model"
 rm -rf "$run"

@@ -4,6 +4,7 @@
 # leaves prompt, parsing, checking and storing), and the whole quickstart.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+mkdir -p build/demo bench/results
 haqa=build/bin/haqa model=build/demo/tiny-f16.gguf work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 [[ -e $model ]] || $haqa make-model tiny --output "$model" --quiet

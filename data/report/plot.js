@@ -19,7 +19,7 @@ const chart = new Chart(document.getElementById("plot"), {
     animation: false,
     maintainAspectRatio: false,
     plugins: {
-      legend: { labels: { usePointStyle: true,
+      legend: { labels: { usePointStyle: true, boxHeight: 7,
                           filter: (item) => item.text !== "failed" || rounds.some((r) => r.failed) } },
       tooltip: { callbacks: { title: (items) => `Round ${items[0].label}: ${rounds[items[0].dataIndex].label}` } },
     },

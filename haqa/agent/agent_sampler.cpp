@@ -28,7 +28,8 @@ Proposal AgentSampler::ask(const Track& track, std::span<const Trial> trials, in
         return {std::move(action->configuration), provider_.name(), std::move(action->thought)};
       const ReplyFault& fault = std::get<ReplyFault>(parsed);
       const bool last = attempt == options_.corrections;
-      report({std::string(to_string(fault.kind)), fault.detail, last});
+      const std::string detail = fault.detail.empty() ? "no JSON object that can be read" : fault.detail;
+      report({std::string(to_string(fault.kind)), detail, last});
       if (last) break;
       // Cut: babble of any length would overflow its context.
       exchange.push_back({"assistant", shortened(reply.content, kLongestQuote)});

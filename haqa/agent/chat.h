@@ -73,6 +73,10 @@ struct EndpointOptions {
 };
 std::unique_ptr<ChatProvider> make_endpoint_provider(const EndpointOptions& options);
 
+/// Throws UsageError where an address (empty: none) holds a user's name, a password or a query, which may be a key: for
+/// those that are written down with the task. They may stand in $HAQA_BASE_URL.
+void require_no_secret(const std::string& base_url);
+
 /// Fills what is empty from $HAQA_BASE_URL, $HAQA_MODEL, $HAQA_API_KEY, then OpenAI's $OPENAI_BASE_URL and
 /// $OPENAI_API_KEY; https://api.openai.com/v1 where neither names an address. OpenAI's key goes to OpenAI's address and
 /// that of $OPENAI_BASE_URL only. Throws UsageError without a model, or for the real OpenAI without a key.
@@ -95,18 +99,14 @@ std::unique_ptr<ChatProvider> make_self_provider(const SelfOptions& options);
 std::unique_ptr<ChatProvider> make_manual_provider(const std::filesystem::path& folder);
 
 /// The replies of a transcript again, in their order, and its errors as ProviderErrors. Throws Error where the file is
-/// none; complete() throws ProviderError when they are used up.
-std::unique_ptr<ChatProvider> make_replay_provider(const std::filesystem::path& transcript);
+/// none; complete() throws ProviderError when they are used up. skip: exchanges that a run that goes on has had
+/// already.
+std::unique_ptr<ChatProvider> make_replay_provider(const std::filesystem::path& transcript, size_t skip = 0);
 
 /// A provider whose every exchange is appended to a transcript (JSON Lines, one exchange a line: {"time","provider",
 /// "messages": those new since the last exchange, "messages_from": the index at which they start (0: the whole
 /// conversation), "messages_total","reply","prompt_tokens","completion_tokens","latency_s","finish_reason"}, or "error"
-/// and "passing" instead of what follows "messages_total"), and counted.
-struct ChatUsage {
-  int calls = 0, failures = 0;
-  int64_t prompt_tokens = 0, completion_tokens = 0;
-  double latency_s = 0;
-};
+/// and "passing" instead of what follows "messages_total").
 class RecordingProvider : public ChatProvider {
  public:
   RecordingProvider(std::unique_ptr<ChatProvider> inner, const std::filesystem::path& transcript);
@@ -115,13 +115,11 @@ class RecordingProvider : public ChatProvider {
   void check() override;
   ChatReply complete(const ChatRequest& request) override;
   void suspend() override;
-  const ChatUsage& usage() const { return usage_; }
 
  private:
   struct File;
   std::unique_ptr<ChatProvider> inner_;
   std::unique_ptr<File> file_;
-  ChatUsage usage_;
 };
 
 }  // namespace haqa

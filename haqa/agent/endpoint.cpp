@@ -10,6 +10,7 @@
 
 #include "haqa/agent/http.h"
 #include "haqa/base/bytes.h"
+#include "haqa/base/file.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -278,6 +279,11 @@ Problem Endpoint::problem_of_status(long status, const HttpResponse& response, c
                         waits_too_long ? "; it asks for a pause of " + format_seconds(response.retry_after_s) : ""),
             response.retry_after_s};
   }
+  if (response.body.find("exceed_context_size") != std::string::npos ||
+      response.body.find("context_length_exceeded") != std::string::npos)
+    return {
+        Outlook::passing,
+        fmt::format("{}: the conversation is longer than its context ({}); lower agent.token_budget", address, said)};
   const std::string parameter = text_at(member(parse(response.body), "error"), {"param"});
   return {Outlook::lasting,
           fmt::format("{}: refuses the request ({}); correct the model's name or the settings", address, said), 0,
@@ -402,11 +408,6 @@ void Endpoint::check() {
                          names.size() > shown ? ", ..." : ""));
 }
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
 bool same_server(const std::string& a, const std::string& b) {
   const auto origin = [](const std::string& url) {
     const HttpAddress address = parse_http_address(url);
@@ -433,6 +434,16 @@ std::unique_ptr<ChatProvider> make_endpoint_provider(const EndpointOptions& opti
 
 std::unique_ptr<ChatProvider> make_endpoint_provider(const EndpointOptions& options) {
   return make_endpoint_provider(options, wait_interruptibly);
+}
+
+void require_no_secret(const std::string& base_url) {
+  if (base_url.empty()) return;
+  const HttpAddress address = parse_http_address(base_url);
+  if (!address.user.empty() || !address.password.empty() || !address.query.empty())
+    throw UsageError(
+        "{}: must hold no user, password or query, as it is written down with the run; put the key into "
+        "$HAQA_API_KEY, or the whole address into $HAQA_BASE_URL",
+        address.shown);
 }
 
 EndpointOptions endpoint_from_environment(EndpointOptions options) {

@@ -67,7 +67,7 @@ class TypedAnswer {
   /// Waits a moment for input. The text once an empty line follows a JSON object, or at the end of the input.
   std::optional<std::string> look() {
     pollfd waited{fd_, POLLIN, 0};
-    if (fd_ < 0 || ended_ || poll(&waited, 1, static_cast<int>(kPoll.count())) == 0) {
+    if (fd_ < 0 || ended_ || poll(&waited, 1, static_cast<int>(kPoll.count())) <= 0) {
       if (fd_ < 0 || ended_) std::this_thread::sleep_for(kPoll);
       return {};
     }
@@ -163,10 +163,11 @@ ChatReply ManualProvider::complete(const ChatRequest& request) {
   const fs::path prompt = folder_ / fmt::format("prompt-{}.md", number_);
   const fs::path answer = folder_ / fmt::format("answer-{}.md", number_);
   const std::string text = prompt_text(request.messages);
+  const bool anew = text.starts_with("# system");  // all of it is there
   write_file(prompt, text);
   notices_ << text << "\n[haqa] Paste the above, which is also in " << prompt.string()
-           << ", into a chat.\n[haqa] Save the answer as " << answer.string()
-           << (input_ < 0 ? "." : ", or paste it here and end it with an empty line.") << std::endl;
+           << (anew ? ", into a new chat" : ", into the same chat") << ".\n[haqa] Save the answer as "
+           << answer.string() << (input_ < 0 ? "." : ", or paste it here and end it with an empty line.") << std::endl;
   const auto start = Clock::now();
   ChatReply reply;
   reply.content = wait_for_answer(answer);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "haqa/agent/chat.h"
@@ -60,14 +61,15 @@ std::vector<Exchange> read_transcript(const fs::path& file) {
 
 class ReplayProvider : public ChatProvider {
  public:
-  explicit ReplayProvider(const fs::path& transcript) : file_(transcript), exchanges_(read_transcript(transcript)) {}
+  ReplayProvider(const fs::path& transcript, size_t skip)
+      : file_(transcript), exchanges_(read_transcript(transcript)), next_(std::min(skip, exchanges_.size())) {}
   std::string name() const override { return "replay"; }
   ChatReply complete(const ChatRequest&) override;
 
  private:
   fs::path file_;
   std::vector<Exchange> exchanges_;
-  size_t next_ = 0;
+  size_t next_;
 };
 
 ChatReply ReplayProvider::complete(const ChatRequest&) {
@@ -82,8 +84,8 @@ ChatReply ReplayProvider::complete(const ChatRequest&) {
 
 }  // namespace
 
-std::unique_ptr<ChatProvider> make_replay_provider(const fs::path& transcript) {
-  return std::make_unique<ReplayProvider>(transcript);
+std::unique_ptr<ChatProvider> make_replay_provider(const fs::path& transcript, size_t skip) {
+  return std::make_unique<ReplayProvider>(transcript, skip);
 }
 
 }  // namespace haqa

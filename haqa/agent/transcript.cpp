@@ -1,22 +1,12 @@
 #include <algorithm>
-#include <chrono>
-#include <ctime>
 #include <utility>
 
 #include "haqa/agent/chat.h"
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
-
-std::string utc_now() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
 
 bool extends(const std::vector<Message>& longer, const std::vector<Message>& shorter) {
   const auto same = [](const Message& a, const Message& b) { return a.role == b.role && a.content == b.content; };
@@ -66,21 +56,16 @@ void RecordingProvider::suspend() {
 }
 
 ChatReply RecordingProvider::complete(const ChatRequest& request) {
-  ++usage_.calls;
   ChatReply reply;
   try {
     reply = inner_->complete(request);
   } catch (const ProviderError& e) {  // an outcome of the study, part of its record; Ctrl-C is none
-    ++usage_.failures;
     Json line = file_->start_line(inner_->name(), request.messages);
     line["error"] = e.what();
     line["passing"] = e.passing;
     file_->lines.append(to_line(line));
     throw;
   }
-  usage_.prompt_tokens += reply.prompt_tokens;
-  usage_.completion_tokens += reply.completion_tokens;
-  usage_.latency_s += reply.latency_s;
   Json line = file_->start_line(inner_->name(), request.messages);
   line["reply"] = reply.content;
   line["prompt_tokens"] = reply.prompt_tokens;

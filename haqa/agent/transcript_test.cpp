@@ -140,19 +140,6 @@ TEST_F(TranscriptTest, RecordsFailures) {
   EXPECT_EQ(lines()[2]["passing"], false);
 }
 
-TEST_F(TranscriptTest, CountsUsage) {
-  auto provider = recorder();
-  script_->answers = {says("1"), []() -> ChatReply { throw ProviderError(true, "no"); }, says("2")};
-  provider->complete(request_with({}));
-  EXPECT_THROW(provider->complete(request_with({})), ProviderError);
-  provider->complete(request_with({}));
-  EXPECT_EQ(provider->usage().calls, 3);
-  EXPECT_EQ(provider->usage().failures, 1);
-  EXPECT_EQ(provider->usage().prompt_tokens, 200);
-  EXPECT_EQ(provider->usage().completion_tokens, 40);
-  EXPECT_DOUBLE_EQ(provider->usage().latency_s, 3.0);
-}
-
 TEST_F(TranscriptTest, PassesTheRestThrough) {
   auto provider = recorder();
   EXPECT_EQ(provider->name(), "scripted");

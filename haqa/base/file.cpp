@@ -39,12 +39,12 @@ void write_all(int fd, std::string_view content, const fs::path& file) {
   }
 }
 
+}  // namespace
+
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
 }
-
-}  // namespace
 
 std::string read_file(const fs::path& file) {
   std::error_code code;

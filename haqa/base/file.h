@@ -6,6 +6,9 @@
 
 namespace haqa {
 
+/// The value of an environment variable; empty where it is not set.
+std::string environment(const char* name);
+
 /// The whole content. Throws Error where the file is missing, is a folder or cannot be read.
 std::string read_file(const std::filesystem::path& file);
 

@@ -1,6 +1,9 @@
 #include "haqa/base/text.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
+
+#include <chrono>
 
 #include "haqa/base/json.h"
 
@@ -70,6 +73,11 @@ std::string one_line(std::string_view text, size_t longest) {
   }
   while (out.ends_with(' ')) out.pop_back();
   return out;
+}
+
+std::string utc_now() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
 }
 
 }  // namespace haqa

@@ -14,4 +14,7 @@ std::string printable(std::string_view text);
 /// printable() on one line, for messages and terminals; longer ones end in "..." after `longest` characters.
 std::string one_line(std::string_view text, size_t longest = 200);
 
+/// "2026-11-24T08:19:33Z"
+std::string utc_now();
+
 }  // namespace haqa

@@ -32,7 +32,7 @@ Json to_json(const std::vector<std::filesystem::path>& models, const Rows& rows)
 
 void print_table(const Json& all) {
   fmt::print("{:<36} {:<7} {:>10} {:>10} {:>12} {:>10}  {}\n", "model", "type", "prompt t/s", "gen t/s", "request t/s",
-             "peak", "against the first (95 %)");
+             "peak", "against the first");
   for (const Json& e : all)
     fmt::print("{:<36} {:<7} {:>10.2f} {:>10.2f} {:>12.2f} {:>10}  {:.3f} ({:.3f} to {:.3f})\n",
                std::filesystem::path(e["model"].get<std::string>()).filename().string(), e["type"].get<std::string>(),
@@ -62,7 +62,7 @@ void add_bench(CLI::App& app) {
   command->add_option("-n,--generate-tokens", o->workload.generate_tokens, "Tokens out")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("-r,--repetitions", o->repetitions, "Repetitions")
+  command->add_option("-r,--repetitions", o->repetitions, "Repetitions; fewer than 6 give intervals of less than 95 %")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   command->add_option("--timeout", o->timeout_s, "Seconds a measurement may take")

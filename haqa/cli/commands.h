@@ -29,7 +29,7 @@ struct RunFlags {
 /// Runs a job in a new folder and prints its outcome.
 void run_new(const Task& task, const std::string& name, const RunFlags& flags);
 /// Goes on with one.
-void run_resumed(const std::filesystem::path& folder, const std::filesystem::path& replay, const RunFlags& flags);
+void run_resumed(const std::filesystem::path& folder, const RunFlags& flags);
 
 /// Options for the agent that `deploy` offers and task.yaml has under `agent`.
 void add_agent_options(CLI::App& command, AgentTask& agent);

@@ -54,6 +54,7 @@ void add_deploy(CLI::App& app) {
       "  haqa deploy model-f16.gguf --bit-widths int8,int4 --limit 12GB");
   command->callback([o] {
     Task& task = o->task;
+    require_no_secret(task.agent.endpoint.base_url);
     if (!o->limit.empty()) task.memory_limit = parse_bytes(o->limit);
     if (task.context < task.workload.prompt_tokens + task.workload.generate_tokens)
       throw UsageError("--context {} does not hold {} tokens in and {} out; raise it", task.context,

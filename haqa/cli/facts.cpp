@@ -22,6 +22,10 @@ std::string changes(const Configuration& from, const Configuration& to) {
 Json hardware_facts(const HardwareProfile& profile) {
   Json facts = to_json(profile);
   for (const char* key : {"id", "here", "sources", "weight_rates"}) facts.erase(key);
+  std::vector<std::string> unknown;  // or not native: 0 would read as "cannot"
+  for (const auto& [name, rate] : facts["peak"].items())
+    if (rate == 0.0) unknown.push_back(name);
+  for (const std::string& name : unknown) facts["peak"].erase(name);
   return facts;
 }
 
@@ -59,13 +63,17 @@ std::string describe(const Trial& t, const Configuration& defaults) {
 }
 
 std::string verdict(const Json& v) {
+  if (v.contains("message"))
+    return fmt::format("failed, llama.cpp's defaults are kept: {}", v["message"].get<std::string>());
   if (!v.contains("speedup")) return "no round was better than llama.cpp's defaults, which are kept";
   const Json& s = v["speedup"];
   const std::string figures =
       fmt::format("{:.3f}x the defaults' speed ({:.3f} to {:.3f} over {} fresh pairs)", s["median"].get<double>(),
                   s["low"].get<double>(), s["high"].get<double>(), s["pairs"].get<int>());
   if (v["confirmed"]) return "confirmed: " + figures;
-  return "not confirmed, no better than llama.cpp's defaults, which are kept: " + figures;
+  const bool slower = s["high"] < 1;
+  return fmt::format("not confirmed, {} llama.cpp's defaults, which are kept: {}",
+                     slower ? "slower than" : "cannot be told from", figures);
 }
 
 Json to_json(const ModelInfo& m) {
@@ -149,7 +157,7 @@ Json usage_of(const std::filesystem::path& transcript, const AgentTask& agent) {
   }
   const double cost =
       1e-6 * (static_cast<double>(in) * agent.price_prompt + static_cast<double>(out) * agent.price_completion);
-  const bool priced = agent.price_prompt > 0 || agent.price_completion > 0;
+  const bool priced = provider != "replay" && (agent.price_prompt > 0 || agent.price_completion > 0);
   return {{"provider", provider},
           {"calls", calls},
           {"failures", failures},

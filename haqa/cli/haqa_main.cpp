@@ -1,5 +1,5 @@
 // haqa: the coordinator. It loads neither llama.cpp nor libtorch; what runs models is a worker program of its own.
-#include <fmt/format.h>
+#include <cstdio>
 
 #include "haqa/base/error.h"
 #include "haqa/cli/commands.h"
@@ -22,8 +22,14 @@ void add_commands(CLI::App& app) {
 }
 
 int report(const char* what, ExitCode code) {
-  fmt::print(stderr, "haqa: {}\n", what);
+  std::fprintf(stderr, "haqa: %s\n", what);  // fmt::print would throw where stderr is closed
   return code;
+}
+
+/// What was printed is on its way only now, and the disk may be full.
+int finish() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  return report("standard output cannot be written; free some space or print elsewhere", kFailure);
 }
 
 }  // namespace
@@ -37,9 +43,10 @@ int main(int argc, char** argv) {
     haqa::install_interrupt_handler();
     add_commands(app);
     app.parse(argc, argv);
-    return 0;
+    return finish();
   } catch (const CLI::Success& e) {  // --help, --version
-    return app.exit(e);
+    app.exit(e);
+    return finish();
   } catch (const CLI::ParseError& e) {
     return report(e.what(), kUsage);
   } catch (const haqa::Interrupted& e) {

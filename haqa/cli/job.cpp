@@ -24,15 +24,37 @@ Prompts prompts() {
   return Prompts(data_folder() / "prompts");
 }
 
-Json to_json(const std::vector<std::vector<Measurement>>& rows) {
-  Json all = Json::array();
-  for (const auto& row : rows) {
-    Json list = Json::array();
-    for (const Measurement& m : row)
-      list.push_back({m.prompt_tokens_per_s, m.generate_tokens_per_s, m.request_s, m.tokens_per_s, m.peak_bytes});
-    all.push_back(list);
+/// Another sampler, asked once for each round: a run that goes on neither pays nor waits again for a proposal that it
+/// had when it was interrupted.
+class LoggedSampler : public Sampler {
+ public:
+  LoggedSampler(Sampler& inner, RunLog& log) : inner_(inner), log_(log) {}
+  Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override {
+    const Json p = log_.once(fmt::format("proposal:{}", trials.size()), [&] {
+      const Proposal asked = inner_.ask(track, trials, rounds_left);
+      return Json{
+          {"configuration", asked.configuration}, {"proposed_by", asked.proposed_by}, {"thought", asked.thought}};
+    });
+    return {p["configuration"], p["proposed_by"], p["thought"]};
   }
-  return all;
+  void tell(const Track& track, const Trial& trial) override { inner_.tell(track, trial); }
+
+ private:
+  Sampler& inner_;
+  RunLog& log_;
+};
+
+size_t lines_of(const fs::path& file) {
+  if (!fs::exists(file)) return 0;
+  const std::string text = read_file(file);
+  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+Json to_json(const std::vector<Measurement>& row) {
+  Json list = Json::array();
+  for (const Measurement& m : row)
+    list.push_back({m.prompt_tokens_per_s, m.generate_tokens_per_s, m.request_s, m.tokens_per_s, m.peak_bytes});
+  return list;
 }
 
 std::vector<Measurement> measurements_from(const Json& list) {
@@ -50,11 +72,11 @@ Json Job::run(const std::string& command) {
   const auto start = std::chrono::steady_clock::now();
   log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
   model_ = read_model(task_.model);
-  if (task_.agent.provider == "openai" && task_.agent.replay.empty()) provider().check();
+  if (task_.agent.provider == "openai" || !task_.agent.replay.empty()) provider().check();
   profile_hardware();
   plan();
-  weigh_bit_widths();
   ask_bit_width();
+  weigh_bit_widths();
   decide();
   if (hardware_.here) {
     tune();
@@ -98,31 +120,60 @@ void Job::weigh_bit_widths() {
 
 /// Quantizes and measures quality; a format that fails is refused with its reason, and the others go on.
 void Job::prepare(BitWidthCandidate& c) {
-  try {
-    model_file(c.memory.gguf_type);
-    c.quality = quality(c.memory.gguf_type, "f16", "f16");
-    c.refused = c.quality->value("refused", "");
-  } catch (const WorkerError& e) {
-    c.refused = e.what();
-    progress_.note(fmt::format("{}: {}", c.memory.gguf_type, e.what()));
-  }
+  const std::string type = c.memory.gguf_type;
+  const Json failure = log_.once("prepare:" + type, [&]() -> Json {
+    try {
+      model_file(type);
+      quality(type, "f16", "f16");
+      return "";
+    } catch (const WorkerError& e) {
+      progress_.note(fmt::format("{}: {}", type, e.what()));
+      return e.what();
+    }
+  });
+  c.refused = failure;
+  if (!c.refused.empty()) return;
+  c.quality = quality(type, "f16", "f16");
+  c.refused = c.quality->value("refused", "");
 }
 
 void Job::measure_bit_widths() {
-  std::vector<Setup> setups;
-  std::vector<BitWidthCandidate*> in;
+  const Json rows = log_.once("bit_widths", [&] { return measure_formats(); });
   for (BitWidthCandidate& c : candidates_) {
-    if (!c.refused.empty()) continue;
-    in.push_back(&c);
-    setups.push_back({model_file(c.memory.gguf_type), {}});
+    const Json row = rows.value(c.memory.gguf_type, Json());
+    if (row.is_string()) c.refused = row;
+    if (row.is_array()) c.measured = measurements_from(row);
   }
-  progress_.step(fmt::format("bit widths: {} repetitions of {} formats, in turn", task_.repetitions, setups.size()));
-  const Json rows = log_.once("bit_widths", [&] {
-    return to_json(measure_interleaved(llama_bench(task_.workload, task_.timeout_s, 0), setups, task_.repetitions,
-                                       [&](double share) { progress_.update(share); }));
-  });
-  for (size_t i = 0; i < in.size(); ++i) in[i]->measured = measurements_from(rows.at(i));
-  progress_.done();
+}
+
+/// For each GGUF type its measurements, or why it failed: then the others are measured anew, without it.
+Json Job::measure_formats() {
+  Json rows = Json::object();
+  for (;;) {
+    std::vector<Setup> setups;
+    for (const BitWidthCandidate& c : candidates_) {
+      if (!c.refused.empty() || rows.contains(c.memory.gguf_type)) continue;
+      setups.push_back({model_file(c.memory.gguf_type), {}});
+      setups.back().options.gguf_type = c.memory.gguf_type;
+    }
+    progress_.step(fmt::format("bit widths: {} repetitions of {} formats, in turn", task_.repetitions, setups.size()));
+    std::string running;
+    const Benchmark time = llama_bench(task_.workload, task_.timeout_s, 0);
+    const Benchmark watched = [&](const Setup& s) {
+      running = s.options.gguf_type;
+      return time(s);
+    };
+    try {
+      const auto measured =
+          measure_interleaved(watched, setups, task_.repetitions, [&](double share) { progress_.update(share); });
+      for (size_t i = 0; i < setups.size(); ++i) rows[setups[i].options.gguf_type] = to_json(measured[i]);
+      progress_.done();
+      return rows;
+    } catch (const WorkerError& e) {
+      progress_.done(fmt::format("{}: {}", running, e.what()));
+      rows[running] = e.what();
+    }
+  }
 }
 
 void Job::ask_bit_width() {
@@ -155,13 +206,15 @@ void Job::tune() {
     return quality(s.options.gguf_type.empty() ? gguf_type_ : s.options.gguf_type, s.options.cache_type_k,
                    s.options.cache_type_v);
   };
+  tools.too_large = [&](const Setup& s) { return too_large(s); };
   tools.progress = [&](double share) { progress_.update(share); };
   RuntimeObjective objective(tools, track_.space.defaults(), task_.pairs);
-  AgentSampler sampler(provider(), prompts(), {task_.agent.history, 2, task_.seed}, [&](const AgentEvent& e) {
+  AgentSampler agent(provider(), prompts(), agent_options(), [&](const AgentEvent& e) {
     log_.add_event(
         "agent",
         {{"round", log_.trials().size() + 1}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
   });
+  LoggedSampler sampler(agent, log_);
   std::vector<Trial> trials = log_.trials();
   StudyOptions options;
   options.rounds = task_.rounds;
@@ -187,19 +240,19 @@ void Job::verify() {
   verification_ = log_.once("verification", [&] {
     Json v = {{"confirmed", false}, {"trial", best->number}, {"configuration", best->configuration}};
     if (best->configuration == defaults) return v;
-    const Comparison c =
-        compare(llama_bench(task_.workload, task_.timeout_s, plan_.limit.value_or(0)), setup(defaults),
-                setup(best->configuration), task_.confirm_pairs, [&](double share) { progress_.update(share); });
-    v["confirmed"] = c.speedup.low > 1;
-    v["speedup"] = {
-        {"median", c.speedup.median}, {"low", c.speedup.low}, {"high", c.speedup.high}, {"pairs", c.speedup.samples}};
-    v["default"] = summarize(c.a);
-    v["winner"] = summarize(c.b);
+    try {
+      const Comparison c =
+          compare(llama_bench(task_.workload, task_.timeout_s, plan_.limit.value_or(0)), setup(defaults),
+                  setup(best->configuration), task_.confirm_pairs, [&](double share) { progress_.update(share); });
+      v.update(haqa::to_json(c));
+      v["confirmed"] = c.speedup.low > 1;
+    } catch (const WorkerError& e) {  // the rounds are not lost for it
+      v["message"] = e.what();
+    }
     return v;
   });
   if (verification_["confirmed"]) winner_ = best->configuration;
-  verification_["text"] = verdict(verification_);
-  progress_.done("verified: " + verification_["text"].get<std::string>());
+  progress_.done("verified: " + verdict(verification_));
 }
 
 void Job::bundle() {
@@ -245,9 +298,10 @@ void Job::summarize_run(const std::string& command) {
                     {"command", bundle_.command}}}};
   if (!track_.name.empty())
     summary["track"] = {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}};
-  write_file(log_.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   write_file(log_.folder() / "report.html", html_report(summary, read_file(HAQA_CHART_JS)));
   write_file(log_.folder() / "suggestions.md", suggestions(summary));
+  // Last, as it is what tells that the run is complete.
+  write_file(log_.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 /// What the bundle does not need: files of the formats that lost, logits of the reference.
@@ -303,10 +357,9 @@ Json Job::quality(const std::string& gguf_type, const std::string& type_k, const
     return result;
   });
   const double loss = measured["perplexity_ratio"].get<double>() - 1;
-  const bool refused = task_.max_quality_loss && !(loss <= *task_.max_quality_loss);
-  measured["refused"] = refused ? fmt::format("it raises the perplexity by {:.2f} %, more than the {:.2f} % allowed",
-                                              100 * loss, 100 * *task_.max_quality_loss)
-                                : "";
+  if (task_.max_quality_loss && !(loss <= *task_.max_quality_loss))
+    measured["refused"] = fmt::format("it raises the perplexity by {:.2f} %, more than the {:.2f} % allowed",
+                                      100 * loss, 100 * *task_.max_quality_loss);
   return measured;
 }
 
@@ -314,7 +367,7 @@ ChatProvider& Job::provider() {
   if (provider_) return *provider_;
   std::unique_ptr<ChatProvider> inner;
   if (!task_.agent.replay.empty()) {
-    inner = make_replay_provider(task_.agent.replay);
+    inner = make_replay_provider(task_.agent.replay, lines_of(log_.folder() / "transcript.jsonl"));
   } else if (task_.agent.provider == "openai") {
     inner = make_endpoint_provider(endpoint_from_environment(task_.agent.endpoint));
   } else if (task_.agent.provider == "self") {
@@ -322,7 +375,8 @@ ChatProvider& Job::provider() {
     options.model = model_file(gguf_type_);
     options.log = log_.folder() / "llama-server.log";
     options.endpoint = task_.agent.endpoint;
-    options.n_ctx = task_.agent.history.token_budget;
+    options.endpoint.max_tokens = answer_tokens();
+    options.n_ctx = agent_options().history.token_budget + answer_tokens();
     inner = make_self_provider(options);
   } else if (task_.agent.provider == "manual") {
     inner = make_manual_provider(log_.folder());
@@ -334,7 +388,20 @@ ChatProvider& Job::provider() {
 }
 
 Proposal Job::ask(const Track& track, int rounds_left) {
-  return AgentSampler(provider(), prompts(), {task_.agent.history, 2, task_.seed}).ask(track, {}, rounds_left);
+  return AgentSampler(provider(), prompts(), agent_options()).ask(track, {}, rounds_left);
+}
+
+/// A model that answers for itself holds no more than it was trained on, question and answer together.
+int Job::answer_tokens() const {
+  const int wanted = task_.agent.endpoint.max_tokens;
+  return task_.agent.provider == "self" ? std::min(wanted, model_.n_ctx_train / 4) : wanted;
+}
+
+AgentOptions Job::agent_options() const {
+  AgentOptions options{task_.agent.history, 2, task_.seed};
+  int& budget = options.history.token_budget;
+  if (task_.agent.provider == "self") budget = std::min(budget, model_.n_ctx_train - answer_tokens());
+  return options;
 }
 
 Track Job::runtime_track() {
@@ -342,9 +409,12 @@ Track Job::runtime_track() {
   facts.default_threads = static_cast<int>(log_.once("default_threads", [] { return Json(default_llama_threads()); }));
   facts.max_threads = hardware_.threads;
   facts.n_layer = model_.n_layer;
-  facts.has_gpu = !hardware_.gpus.empty();
+  facts.prompt_tokens = task_.workload.prompt_tokens;
+  facts.has_gpu = log_.once("llama_uses_gpu", [] { return Json(llama_uses_gpu()); });
+  facts.gguf_types = {gguf_type_};
   if (gguf_type_ != model_.main_type() || source_width() == BitWidth::fp16)
-    for (const std::string_view type : gguf_types(*decision_.chosen)) facts.gguf_types.emplace_back(type);
+    for (const std::string_view type : gguf_types(*decision_.chosen))
+      if (type != gguf_type_) facts.gguf_types.emplace_back(type);
   Track track;
   track.name = "runtime";
   track.space = runtime_space(facts);
@@ -375,6 +445,22 @@ Track Job::bit_width_track() const {
   slots["memory"] = to_line(haqa::to_json(plan_));
   track.brief = prompts().render("bit_width", slots);
   return track;
+}
+
+/// llama-bench makes a context just large enough for its request; the bundle makes the task's.
+std::string Job::too_large(const Setup& s) const {
+  const std::string type = s.options.gguf_type.empty() ? gguf_type_ : s.options.gguf_type;
+  MemoryUse use = plan_.use;
+  use.type_k = s.options.cache_type_k;
+  use.type_v = s.options.cache_type_v;
+  use.n_batch = s.options.batch;
+  use.n_ubatch = s.options.ubatch;
+  use.flash_attention = s.options.flash_attention != "off";
+  MemoryRow row = plan_row(model_, type, use);
+  if (type == model_.main_type()) row.weights = model_.weights_bytes();
+  if (!plan_.limit || row.total() <= *plan_.limit) return "";
+  return fmt::format("it needs {} with {} tokens of context, more than the limit of {}", format_bytes(row.total()),
+                     task_.context, format_bytes(*plan_.limit));
 }
 
 Setup Job::setup(const Configuration& configuration) {

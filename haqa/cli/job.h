@@ -1,7 +1,7 @@
 #pragma once
 #include <memory>
 
-#include "haqa/agent/chat.h"
+#include "haqa/agent/agent_sampler.h"
 #include "haqa/base/progress.h"
 #include "haqa/cli/task.h"
 #include "haqa/deploy/bit_width.h"
@@ -28,6 +28,7 @@ class Job {
   void weigh_bit_widths();
   void prepare(BitWidthCandidate& candidate);
   void measure_bit_widths();
+  Json measure_formats();
   void ask_bit_width();
   void decide();
   void tune();
@@ -40,9 +41,12 @@ class Job {
   std::filesystem::path model_file(const std::string& gguf_type);
   Json quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v);
   ChatProvider& provider();
+  int answer_tokens() const;
+  AgentOptions agent_options() const;
   Proposal ask(const Track& track, int rounds_left);
   Track runtime_track();
   Track bit_width_track() const;
+  std::string too_large(const Setup& setup) const;
   Setup setup(const Configuration& configuration);
 
   const Task& task_;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/job.h"
 #include "haqa/report/report.h"
@@ -22,14 +23,6 @@ fs::path default_folder(const std::string& name) {
   std::string time = utc_now();
   std::erase_if(time, [](char c) { return c == '-' || c == ':' || c == 'Z'; });
   return fs::path("runs") / (name + "-" + time);
-}
-
-/// A run that failed before anything worth keeping was done leaves nothing behind; other files of the folder stay.
-void discard(const fs::path& folder) {
-  std::error_code ignored;
-  for (const char* name : {"log.jsonl", "transcript.jsonl", "task.yaml", "models", "llama-server.log"})
-    fs::remove_all(folder / name, ignored);
-  fs::remove(folder, ignored);  // only where it is empty now
 }
 
 void run_job(const Task& task, RunLog& log, const std::string& command, const RunFlags& flags) {
@@ -58,20 +51,23 @@ void run_new(const Task& task, const std::string& name, const RunFlags& flags) {
     run_job(task, log,
             task.file.empty() ? "haqa run " + (folder / "task.yaml").string() : "haqa run " + task.file.string(),
             flags);
+  } catch (const Interrupted&) {
+    throw;
   } catch (const Error&) {
-    if (!log.has_results()) discard(folder);
+    // Before anything worth keeping was done, nothing is left behind: the folder was new or empty.
+    std::error_code ignored;
+    if (!log.has_results()) fs::remove_all(folder, ignored);
     throw;
   }
 }
 
-void run_resumed(const fs::path& folder, const fs::path& replay, const RunFlags& flags) {
+void run_resumed(const fs::path& folder, const RunFlags& flags) {
   if (fs::exists(folder / "summary.json")) {
     print_outcome(read_summary(folder), folder, flags);
     return;
   }
   RunLog log = RunLog::resume(folder);
-  Task task = read_task(folder / "task.yaml");
-  if (!replay.empty()) task.agent.replay = replay;
+  const Task task = read_task(folder / "task.yaml");
   run_job(task, log, "haqa run --resume " + folder.string(), flags);
 }
 
@@ -86,15 +82,18 @@ void add_run(CLI::App& app) {
   CLI::Option* task = command->add_option("task", o->task, "Task file in YAML; see docs/task.md")->type_name("TASK");
   CLI::Option* resume =
       command->add_option("--resume", o->resume, "Go on with an interrupted run")->type_name("RUN")->excludes(task);
-  command->add_option("--replay", o->replay, "Take the agent's answers from a transcript.jsonl")->type_name("FILE");
+  command->add_option("--replay", o->replay, "Take the agent's answers from a transcript.jsonl")
+      ->type_name("FILE")
+      ->excludes(resume);
   o->flags.add_to(*command);
+  resume->excludes("--output");
   command->footer(
       "Examples:\n"
       "  haqa run examples/quickstart.yaml\n"
       "  haqa run task.yaml --output runs/first\n"
       "  haqa run --resume runs/first");
   command->callback([o, task, resume] {
-    if (resume->count()) return run_resumed(o->resume, o->replay, o->flags);
+    if (resume->count()) return run_resumed(o->resume, o->flags);
     if (!task->count()) throw UsageError("name a task file, or a run to go on with by --resume; see haqa run --help");
     Task read = read_task(o->task);
     if (!o->replay.empty()) read.agent.replay = o->replay;

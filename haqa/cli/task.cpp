@@ -35,9 +35,13 @@ void read_tuning(YamlMap map, Task& task) {
 void read_agent(YamlMap map, AgentTask& agent) {
   set(agent.provider, map.choice("provider", {"expert", "openai", "self", "manual"}));
   set(agent.endpoint.base_url, map.text("base_url"));
-  if (agent.endpoint.base_url.find('@') != std::string::npos)
-    map.fail("base_url", "must hold no user name or key; put the key into $HAQA_API_KEY");
+  try {
+    require_no_secret(agent.endpoint.base_url);
+  } catch (const UsageError& e) {
+    map.fail("base_url", e.what());
+  }
   set(agent.endpoint.model, map.text("model"));
+  set(agent.replay, map.existing_file("replay"));
   set(agent.endpoint.timeout_s, map.number("timeout_s", 1, 1e5));
   set(agent.endpoint.tries, map.integer("tries", 1, 100));
   set(agent.endpoint.temperature, map.number("temperature", 0, 2));
@@ -62,6 +66,7 @@ Json agent_document(const AgentTask& a) {
                    {"price_per_million_tokens", {{"prompt", a.price_prompt}, {"completion", a.price_completion}}}};
   if (!a.endpoint.base_url.empty()) document["base_url"] = a.endpoint.base_url;
   if (!a.endpoint.model.empty()) document["model"] = a.endpoint.model;
+  if (!a.replay.empty()) document["replay"] = std::filesystem::absolute(a.replay).string();
   return document;
 }
 
@@ -81,7 +86,7 @@ Task read_task(const std::filesystem::path& file) {
     task.bit_widths.push_back(bit_width_from(name));
   set(task.workload.prompt_tokens, map.integer("prompt_tokens", 1, 1000000));
   set(task.workload.generate_tokens, map.integer("generate_tokens", 1, 1000000));
-  set(task.repetitions, map.integer("repetitions", 1, 1000));
+  set(task.repetitions, map.integer("repetitions", 6, 1000));
   task.max_quality_loss = map.number("max_quality_loss", 0, 1000);
   set(task.calibration, map.existing_file("calibration"));
   if (const auto seed = map.integer("seed", 0, 2147483647)) task.seed = static_cast<uint64_t>(*seed);

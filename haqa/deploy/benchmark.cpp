@@ -81,6 +81,11 @@ int default_llama_threads() {
   return threads;
 }
 
+bool llama_uses_gpu() {
+  const ProcessResult list = run_process({{llama_bench_program(), "--list-devices"}});
+  return list.ok() && list.output.find("(none)") == std::string::npos;
+}
+
 std::vector<std::vector<Measurement>> measure_interleaved(const Benchmark& benchmark, const std::vector<Setup>& setups,
                                                           int repetitions,
                                                           const std::function<void(double)>& progress) {
@@ -123,6 +128,14 @@ Json summarize(const std::vector<Measurement>& rows) {
           {"request_s", median(column(rows, &Measurement::request_s))},
           {"peak_bytes", peak},
           {"samples", column(rows, &Measurement::tokens_per_s)}};
+}
+
+Json to_json(const Comparison& c) {
+  return {
+      {"speedup",
+       {{"median", c.speedup.median}, {"low", c.speedup.low}, {"high", c.speedup.high}, {"pairs", c.speedup.samples}}},
+      {"default", summarize(c.a)},
+      {"winner", summarize(c.b)}};
 }
 
 }  // namespace haqa

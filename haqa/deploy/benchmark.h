@@ -33,11 +33,14 @@ struct Measurement {
 using Benchmark = std::function<Measurement(const Setup&)>;
 
 /// Runs llama.cpp's own llama-bench: once for the prompt (pp), once for the generation that follows it (tg at that
-/// depth), each after llama-bench's warm-up. memory_bytes: resident memory allowed, 0 for no limit.
+/// depth), each after llama-bench's warm-up. memory_bytes: see Command::memory_bytes.
 Benchmark llama_bench(const Workload& workload, double timeout_s, uint64_t memory_bytes = 0);
 
 /// The number of threads llama-bench uses when it is not told.
 int default_llama_threads();
+
+/// Whether this build of llama.cpp finds a GPU that it can use; a driver's GPU is of no use to a build for the CPU.
+bool llama_uses_gpu();
 
 /// Set-ups measured in turn, the order turning too, so that drift of the machine hits them alike.
 /// Returns one row of `repetitions` measurements for each set-up. progress: share done.
@@ -58,5 +61,8 @@ Comparison compare(const Benchmark& benchmark, const Setup& a, const Setup& b, i
 /// Medians over measurements, for tables: {"tokens_per_s","prompt_tokens_per_s","generate_tokens_per_s","request_s",
 /// "peak_bytes","samples": tokens_per_s of each}.
 Json summarize(const std::vector<Measurement>& measurements);
+
+/// {"speedup": {"median","low","high","pairs"}, "default": a, "winner": b}
+Json to_json(const Comparison& comparison);
 
 }  // namespace haqa

@@ -26,8 +26,9 @@ std::string environment_words(const RuntimeOptions& options) {
   return words;
 }
 
+/// One slot and no cache of old prompts, which alone may take 8 GiB: what was planned and measured.
 std::string arguments(const RuntimeOptions& options, int context) {
-  std::string words = fmt::format("--ctx-size {}", context);
+  std::string words = fmt::format("--ctx-size {} --parallel 1 --cache-ram 0", context);
   for (const std::string& argument : server_arguments(options)) words += " " + quoted(argument);
   return words;
 }
@@ -54,7 +55,7 @@ std::string launch_script(const std::string& model_name, const RuntimeOptions& o
   std::string exports;
   for (const auto& [name, value] : runtime_environment(options)) exports += fmt::format("export {}={}\n", name, value);
   return fmt::format(R"sh(#!/bin/sh
-# Serves the model with the options that HAQA tuned: http://127.0.0.1:8080. Further arguments are passed on.
+# Serves the model with the options that HAQA found best (llama.cpp's own where none is named): http://127.0.0.1:8080. Further arguments are passed on.
 # Needs llama.cpp's llama-server in PATH, or LLAMA_SERVER=/path/to/llama-server.
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 {}exec "${{LLAMA_SERVER:-llama-server}}" --model "$here"/{} {} "$@"

@@ -33,8 +33,10 @@ TEST(Bundle, LaunchScriptRunsFromAnywhereWithAnyName) {
   Command launch{{(folder / "moved here/launch.sh").string(), "--port", "1"}};
   launch.environment = {{"LLAMA_SERVER", (folder / "server").string()}};
   const ProcessResult r = run_process(launch);
-  EXPECT_EQ(r.output, "[--model]\n[" + (folder / "moved here" / hostile).string() +
-                          "]\n[--ctx-size]\n[512]\n[--threads]\n[2]\n[--port]\n[1]\nclose\n")
+  EXPECT_EQ(
+      r.output,
+      "[--model]\n[" + (folder / "moved here" / hostile).string() +
+          "]\n[--ctx-size]\n[512]\n[--parallel]\n[1]\n[--cache-ram]\n[0]\n[--threads]\n[2]\n[--port]\n[1]\nclose\n")
       << r.errors;
   EXPECT_FALSE(std::filesystem::exists("oops"));
 }
@@ -70,7 +72,8 @@ TEST_F(BundleTest, HostileNamesAreOneWord) {
     const fs::path out = folder_ / "out";
     const Bundle bundle = write_bundle(out, {folder_ / name, {}}, 512, {});
     EXPECT_TRUE(run_process({{"/bin/sh", "-n", (out / "launch.sh").string()}}).ok()) << name;
-    const std::vector<std::string> want = {"--model", (out / name).string(), "--ctx-size", "512", "a b", "--port"};
+    const std::vector<std::string> want = {"--model", (out / name).string(), "--ctx-size", "512", "--parallel",
+                                           "1",       "--cache-ram",         "0",          "a b", "--port"};
     EXPECT_EQ(launched(out, {"a b", "--port"}), want) << name;
     // The command of the report, run within the folder.
     Command shell{{"/bin/sh", "-c", "cd \"$0\" && " + bundle.command, out.string()}};
@@ -96,7 +99,8 @@ TEST_F(BundleTest, HoldsTheTunedOptions) {
   write("m.gguf", "GGUF");
   RuntimeOptions o = {"", 1, 3, "pinned", "active", 64, 32, "on", "q8_0", "q4_0", "mmap+mlock", false, 5};
   const Bundle bundle = write_bundle(folder_ / "out", {folder_ / "m.gguf", o}, 4096, {});
-  std::vector<std::string> want = {"--model", (folder_ / "out/m.gguf").string(), "--ctx-size", "4096"};
+  std::vector<std::string> want = {
+      "--model", (folder_ / "out/m.gguf").string(), "--ctx-size", "4096", "--parallel", "1", "--cache-ram", "0"};
   for (const std::string& a : server_arguments(o)) want.push_back(a);
   EXPECT_EQ(launched(folder_ / "out"), want);
   EXPECT_THAT(read_file(folder_ / "out/launch.sh"), HasSubstr("export OMP_WAIT_POLICY=ACTIVE\n"));

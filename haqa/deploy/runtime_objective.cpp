@@ -47,6 +47,9 @@ Setup RuntimeObjective::setup(const Configuration& configuration) const {
 
 Outcome RuntimeObjective::measure(const Configuration& configuration) {
   const Setup stock = setup(defaults_), tried = setup(configuration);
+  if (tools_.too_large)
+    if (std::string why = tools_.too_large(tried); !why.empty())
+      return failure(FailReason::out_of_memory, std::move(why));
   const Json quality = tools_.quality(tried);
   if (const std::string refused = quality.value("refused", ""); !refused.empty()) {
     Outcome outcome = failure(FailReason::quality_loss, refused);

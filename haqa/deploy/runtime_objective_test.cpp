@@ -12,7 +12,7 @@ using testing::HasSubstr;
 
 struct Fixture {
   SearchSpace space = runtime_space({2, 4, 4, false, {"Q4_0", "IQ4_NL"}});
-  std::string refused;
+  std::string refused, too_large;
   std::function<Measurement(const Setup&)> bench = [](const Setup& s) {
     Measurement m;
     m.tokens_per_s = s.options.threads == 4 ? 15 : 10;
@@ -23,6 +23,7 @@ struct Fixture {
     tools.benchmark = [this](const Setup& s) { return bench(s); };
     tools.model = [](const std::string& type) { return std::filesystem::path(type + ".gguf"); };
     tools.quality = [this](const Setup&) { return Json{{"perplexity_ratio", 1.5}, {"refused", refused}}; };
+    tools.too_large = [this](const Setup&) { return too_large; };
     return RuntimeObjective(tools, space.defaults(), 3);
   }
   Configuration with(const char* name, const Json& value) {
@@ -84,6 +85,20 @@ TEST(RuntimeObjective, RubbishIsAWrongResult) {
   const Outcome o = objective.evaluate(f.with("threads", 4));
   EXPECT_EQ(o.value, std::nullopt);
   EXPECT_EQ(o.reason, FailReason::wrong_result);
+}
+
+TEST(RuntimeObjective, WhatDoesNotFitIsNotRun) {
+  Fixture f;
+  f.bench = [](const haqa::Setup&) -> Measurement {
+    ADD_FAILURE();
+    return {};
+  };
+  f.too_large = "it needs 5 GB";
+  auto objective = f.objective();
+  const Outcome o = objective.evaluate(f.with("ubatch", 512));
+  EXPECT_EQ(o.value, std::nullopt);
+  EXPECT_EQ(o.reason, FailReason::out_of_memory);
+  EXPECT_EQ(o.message, "it needs 5 GB");
 }
 
 TEST(RuntimeObjective, WhatLosesQualityIsNotTimed) {

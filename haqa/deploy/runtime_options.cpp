@@ -19,6 +19,12 @@ Parameter thread_parameter(const RuntimeSpaceFacts& facts, const char* name, con
       fmt::format("CPU threads that {}. More help until the memory bandwidth or the cores are used up.", work));
 }
 
+Parameter batch_parameter(const RuntimeSpaceFacts& facts, const char* name, int stock, const char* what) {
+  return integer_parameter(
+      name, 32, std::max(stock, facts.prompt_tokens), stock,
+      fmt::format("{} From {} on, the tokens of the prompt, all values do the same.", what, facts.prompt_tokens), true);
+}
+
 const char* poll_level(const std::string& polling) {
   return polling == "active" ? "100" : "0";
 }
@@ -33,10 +39,9 @@ SearchSpace runtime_space(const RuntimeSpaceFacts& facts) {
                                     "Whether each thread is pinned to a core of its own."));
   p.push_back(categorical_parameter("polling", {"default", "active", "passive"}, "default",
                                     "How threads wait for each other: spinning (active) or sleeping (passive)."));
-  p.push_back(integer_parameter("batch", 32, 4096, 2048, "Logical batch in tokens: the most submitted at once.", true));
-  p.push_back(integer_parameter("ubatch", 32, 2048, 512,
-                                "Physical micro-batch in tokens of prompt processing; smaller fits the cache better.",
-                                true));
+  p.push_back(batch_parameter(facts, "batch", 2048, "Logical batch in tokens: the most submitted at once."));
+  p.push_back(batch_parameter(facts, "ubatch", 512,
+                              "Physical micro-batch in tokens of prompt processing; smaller fits the cache better."));
   p.push_back(categorical_parameter("flash_attention", {"auto", "on", "off"}, "auto",
                                     "Attention without the full score matrix."));
   for (const char* name : {"cache_type_k", "cache_type_v"})

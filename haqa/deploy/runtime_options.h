@@ -30,8 +30,9 @@ struct RuntimeSpaceFacts {
   int default_threads = 1;  ///< as llama.cpp chooses on this machine: see default_llama_threads()
   int max_threads = 1;
   int n_layer = 0;
-  bool has_gpu = false;
+  bool has_gpu = false;                 ///< see llama_uses_gpu()
   std::vector<std::string> gguf_types;  ///< choices within the bit width, the default first
+  int prompt_tokens = 128;              ///< of the request that is timed: larger batches than it are all alike
 };
 
 /// The options worth tuning on a device. Its defaults are llama.cpp's.

@@ -22,8 +22,8 @@ TEST(RuntimeSpace, DefaultsAreLlamaCppsOwn) {
   stock.threads = stock.threads_batch = 3;
   EXPECT_EQ(runtime_options(space.defaults()), stock);
   Configuration c = space.defaults();
-  c["ubatch"] = 2048;
-  c["batch"] = 1024;
+  c["ubatch"] = 512;
+  c["batch"] = 256;
   EXPECT_THAT(*space.problem(c), HasSubstr("ubatch <= batch"));
   c = space.defaults();
   c["cache_type_v"] = "q8_0";
@@ -52,6 +52,21 @@ TEST(RuntimeSpace, FollowsTheFacts) {
   // A cgroup may allow fewer threads than llama.cpp takes by default; the default stays in range.
   EXPECT_EQ(runtime_space({8, 4, 22, false, {}}).parameters()[0].high, 8);
   EXPECT_EQ(runtime_space({1, 1, 22, false, {}}).defaults()["threads"], 1);
+}
+
+TEST(RuntimeSpace, BatchesReachToTheDefaultOrThePrompt) {
+  RuntimeSpaceFacts facts;
+  for (const auto& [prompt, batch, ubatch] : {std::tuple(128, 2048, 512), {1000, 2048, 1000}, {5000, 5000, 5000}}) {
+    facts.prompt_tokens = prompt;
+    const SearchSpace space = runtime_space(facts);
+    EXPECT_EQ(space.defaults()["batch"], 2048);
+    EXPECT_EQ(space.defaults()["ubatch"], 512);
+    for (const Parameter& p : space.parameters()) {
+      if (p.name != "batch" && p.name != "ubatch") continue;
+      EXPECT_EQ(p.high, p.name == "batch" ? batch : ubatch);
+      EXPECT_THAT(p.description, HasSubstr("From " + std::to_string(prompt) + " on"));
+    }
+  }
 }
 
 TEST(RuntimeSpace, ConstraintsHoldInEverySample) {

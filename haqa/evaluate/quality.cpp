@@ -69,6 +69,20 @@ std::vector<llama_token> tokenize(const llama_vocab* vocab, const std::string& t
   return tokens;
 }
 
+/// The first `bytes` of a file at most, whole characters.
+std::string beginning(const std::filesystem::path& file, size_t bytes) {
+  std::ifstream in(file, std::ios::binary);
+  std::string text(bytes, '\0');
+  if (!in.read(text.data(), static_cast<std::streamsize>(bytes))) {
+    if (in.bad() || !in.eof()) throw Error("{}: cannot be read", file.string());
+    text.resize(static_cast<size_t>(in.gcount()));
+    return text;
+  }
+  while (!text.empty() && (text.back() & 0xC0) == 0x80) text.pop_back();
+  if (!text.empty()) text.pop_back();  // the first byte of the character that was cut, or a whole one
+  return text;
+}
+
 /// A model in use: it yields the logits of the scored positions, one after another.
 class Scorer {
  public:
@@ -77,7 +91,7 @@ class Scorer {
         model_(load_model(options.model)),
         context_(make_context(model_.get(), options)),
         vocab_(llama_model_get_vocab(model_.get())),
-        tokens_(tokenize(vocab_, read_file(options.text))) {
+        tokens_(tokenize(vocab_, beginning(options.text, kBytesOfAToken * tokens_wanted()))) {
     const int whole = static_cast<int>(tokens_.size()) / options.n_ctx;
     if (whole < 1)
       throw Error("{}: only {} tokens, but quality needs at least {}; give a longer calibration text",
@@ -112,6 +126,13 @@ class Scorer {
   }
 
  private:
+  /// More than a token of text ever has: a calibration text may be large, and a few thousand tokens of it are used.
+  static constexpr size_t kBytesOfAToken = 64;
+  size_t tokens_wanted() const {
+    const size_t chunks = std::max(1, options_.max_tokens / scored_per_chunk());
+    return chunks * static_cast<size_t>(options_.n_ctx);
+  }
+
   static const QualityOptions& checked(const QualityOptions& options) {
     if (options.n_ctx < 4) throw Error("quality needs at least 4 tokens of context, not {}", options.n_ctx);
     return options;

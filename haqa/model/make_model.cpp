@@ -122,11 +122,14 @@ class Filler {
   }
 
   void run(const std::function<void(double)>& progress) {
-    std::vector<std::thread> threads;
+    std::vector<std::jthread> threads;
     const unsigned others = std::max(1u, std::thread::hardware_concurrency()) - 1;
-    for (unsigned i = 0; i < others; ++i) threads.emplace_back([this] { work({}); });
+    try {
+      for (unsigned i = 0; i < others; ++i) threads.emplace_back([this] { work({}); });
+    } catch (const std::system_error&) {  // no more are to be had: the others do the work
+    }
     work(progress);  // on this thread, so that the callback needs no lock
-    for (std::thread& thread : threads) thread.join();
+    threads.clear();
     if (failure_) std::rethrow_exception(failure_);
     if (progress) progress(1.0);
   }

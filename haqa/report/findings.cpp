@@ -85,13 +85,16 @@ std::string first_sentence(const Answer& a, const Part& summary) {
 }
 
 std::string no_better_sentence(const Answer& a, const Part& summary, const std::vector<Round>& rounds) {
+  if (const std::string why = summary["verification"]["message"].text(); !why.empty())
+    return fmt::format("Not confirmed: verifying the best round failed, llama.cpp's defaults are kept: {}", why);
   if (!a.speedup)
     return fmt::format("No faster configuration was found in {} round{}: llama.cpp's defaults are kept.", rounds.size(),
                        rounds.size() == 1 ? "" : "s");
   const auto trial = summary["verification"]["trial"].count();
   const std::string which = trial ? fmt::format("the best, of round {},", *trial + 1) : "the best";
-  return fmt::format("Not confirmed: when verified anew, {} was no better than the defaults, which are kept: {}.",
-                     which, speedup_words(*a.speedup, summary["verification"]));
+  const char* was = a.speedup->high < 1 ? "was slower than" : "could not be told from";
+  return fmt::format("Not confirmed: when verified anew, {} {} the defaults, which are kept: {}.", which, was,
+                     speedup_words(*a.speedup, summary["verification"]));
 }
 
 std::string unverified_sentence(const Part& summary, const std::vector<Round>& rounds) {
@@ -291,7 +294,6 @@ Part measured(const Part& summary) {
 Part quality(const Part& summary) {
   const Part verification = summary["verification"];
   if (verification["confirmed"].is(true)) {
-    if (!verification["quality"].is_missing()) return verification["quality"];
     for (const Part& trial : summary["trials"].list())
       if (trial["number"].count() && trial["number"].count() == verification["trial"].count())
         return trial["metrics"]["quality"];
@@ -308,6 +310,14 @@ std::string quality_text(const Part& q) {
   return joined(all);
 }
 
+std::optional<Interval> disturbance(const std::vector<Round>& rounds) {
+  constexpr double kTooMuch = 1.4;  // a quiet machine's five pairs span a few percent
+  if (rounds.empty() || !rounds[0].interval) return {};
+  const Interval noise = *rounds[0].interval;
+  if (noise.high <= kTooMuch * noise.low) return {};
+  return noise;
+}
+
 Answer answer(const Part& summary) {
   const std::vector<Round> rounds = read_rounds(summary);
   Answer a;
@@ -320,6 +330,11 @@ Answer answer(const Part& summary) {
                        : measured(summary)["tokens_per_s"].positive();
   const std::string first = a.verdict == Verdict::nothing ? "This run has no result." : first_sentence(a, summary);
   a.sentences = {first, second_sentence(a, summary, rounds)};
+  if (const auto noise = disturbance(rounds))
+    a.sentences.push_back(
+        fmt::format("The machine was busy with other work: llama.cpp's defaults against themselves came to {}. Measure "
+                    "again on a quiet one before you rely on any figure here.",
+                    text_of(*noise)));
   return a;
 }
 
@@ -387,13 +402,17 @@ Table bit_width_table(const Part& summary) {
   return t.shown();
 }
 
-Table rounds_table(const std::vector<Round>& rounds, const Round* best) {
+Table rounds_table(const Part& summary, const std::vector<Round>& rounds) {
+  const Round* best = best_round(rounds, maximizes(summary));
+  const Part confirmed = summary["verification"]["confirmed"];
+  const std::string best_note = confirmed.is(false) ? "best, not confirmed" : "best";
   Table t{{"round", "changed", "speed-up", "tokens/s", "proposed by", "note"}, "rlrrll", {}};
   for (const Round& r : rounds) {
-    // The defaults are 1 by definition; against themselves they show the noise.
-    const Interval around = r.interval && r.value ? Interval{*r.value, r.interval->low, r.interval->high} : Interval{};
-    const std::string value = !r.value ? "" : r.interval ? text_of(around) : ratio(*r.value);
-    const std::string note = r.failed ? "failed" + (r.reason.empty() ? "" : ": " + r.reason) : &r == best ? "best" : "";
+    // The interval's: the value of the defaults is 1 by definition, and against themselves they show the noise.
+    const std::string value = !r.value ? "" : r.interval ? text_of(*r.interval) : ratio(*r.value);
+    const std::string note = r.failed     ? "failed" + (r.reason.empty() ? "" : ": " + r.reason)
+                             : &r == best ? best_note
+                                          : "";
     t.rows.push_back({std::to_string(r.number), r.changes, value, figure(r.tokens_per_s, ""), r.proposed_by, note});
   }
   return t.shown();

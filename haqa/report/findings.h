@@ -48,13 +48,16 @@ std::string changes(const Part& from, const Part& to);
 
 enum class Verdict { nothing, predicted, unverified, no_better, confirmed };
 
+/// Round 1, the defaults against themselves, where it spans so much that no figure of the run is to be relied upon.
+std::optional<Interval> disturbance(const std::vector<Round>& rounds);
+
 /// What the run came to.
 struct Answer {
   Verdict verdict = Verdict::nothing;
   std::string format;                  ///< "int4 (Q4_0)"
   std::optional<double> tokens_per_s;  ///< of a whole request; predicted, of generation alone, where not measured
   std::optional<Interval> speedup;     ///< the fresh one of the verification
-  std::vector<std::string> sentences;  ///< two
+  std::vector<std::string> sentences;  ///< two, and a third where the machine was disturbed
 };
 Answer answer(const Part& summary);
 std::string_view text_of(Verdict verdict);
@@ -83,7 +86,7 @@ struct Table {
 };
 Table memory_table(const Part& summary);
 Table bit_width_table(const Part& summary);
-Table rounds_table(const std::vector<Round>& rounds, const Round* best);
+Table rounds_table(const Part& summary, const std::vector<Round>& rounds);
 Table failures_table(const std::vector<Round>& rounds);
 Table agent_events_table(const Part& summary);
 using Facts = std::vector<std::pair<std::string, std::string>>;

@@ -79,14 +79,15 @@ std::string bit_width_section(const Part& summary) {
                                      agent["bit_width"].text(), thought.empty() ? "." : ": " + thought));
 }
 
-std::string html_rounds(const std::vector<Round>& rounds, const Round* best) {
+std::string html_rounds(const Part& summary, const std::vector<Round>& rounds) {
+  const Round* best = best_round(rounds, maximizes(summary));
   RowLooks looks;
   for (const Round& r : rounds) {
     looks.classes.push_back(&r == best ? "best" : r.failed ? "failed" : "");
     looks.below.push_back(
         r.thought.empty() ? "" : fmt::format("<details><summary>why</summary>{}</details>", element("p", r.thought)));
   }
-  return html_table(rounds_table(rounds, best), "Rounds", looks);
+  return html_table(rounds_table(summary, rounds), "Rounds", looks);
 }
 
 /// What the plot's script reads: for each round its value, its interval and the best value so far.
@@ -96,7 +97,7 @@ Json plot_data(const std::vector<Round>& rounds, bool maximize) {
   for (const Round& r : rounds) {
     if (r.value && (!best || (maximize ? *r.value > *best : *r.value < *best))) best = r.value;
     data.push_back({{"round", r.number},
-                    {"value", r.value ? Json(*r.value) : Json(nullptr)},
+                    {"value", !r.value ? Json(nullptr) : Json(r.interval ? r.interval->median : *r.value)},
                     {"low", r.value && r.interval ? Json(r.interval->low) : Json(nullptr)},
                     {"high", r.value && r.interval ? Json(r.interval->high) : Json(nullptr)},
                     {"best", best ? Json(*best) : Json(nullptr)},
@@ -186,7 +187,7 @@ std::string page_body(const Part& summary, std::string_view chart_js) {
   body += section("Device", html_facts(device_facts(summary)));
   body += section("Memory", memory_section(summary));
   body += section("Bit widths", bit_width_section(summary));
-  body += section("Rounds", plot(rounds, maximize, chart_js) + html_rounds(rounds, best_round(rounds, maximize)));
+  body += section("Rounds", plot(rounds, maximize, chart_js) + html_rounds(summary, rounds));
   body += section("Failures", html_table(failures_table(rounds), "Failures"));
   body += section("The agent",
                   html_facts(agent_facts(summary)) + html_table(agent_events_table(summary), "The agent's faults"));

@@ -37,6 +37,7 @@ Json trial(int number, double value, double low, double high, const Json& config
 Json summary() {
   Json failed = trial(2, 0, 0, 0, {{"threads", 9}, {"repack", true}});
   failed.update({{"state", "failed"}, {"value", nullptr}, {"reason", "out_of_memory"}, {"message", "used 5 GB"}});
+  Json best = trial(1, 1.25, 1.2, 1.3, {{"threads", 2}, {"repack", true}});
   const Json row = {{"bit_width", "int4"},
                     {"gguf_type", "Q4_0"},
                     {"weights_bytes", 620'000'000},
@@ -45,6 +46,7 @@ Json summary() {
   const Json wide = {{"bit_width", "fp16"}, {"gguf_type", "F16"}, {"total_bytes", 2'345'000'000}, {"fits", false}};
   const Json quality = {
       {"perplexity", 8.1}, {"perplexity_ratio", 1.0312}, {"kl_divergence", 0.0456}, {"same_top", 0.93}};
+  best["metrics"]["quality"] = quality;
   return {
       {"haqa_version", "0.1.0"},
       {"command", "haqa run task.yaml"},
@@ -68,9 +70,7 @@ Json summary() {
       {"decision",
        {{"bit_width", "int4"}, {"gguf_type", "Q4_0"}, {"basis", "measurement"}, {"why", "It was the fastest."}}},
       {"track", {{"name", "runtime"}, {"value_name", "speedup"}, {"direction", "maximize"}}},
-      {"trials",
-       {trial(0, 1, 0.99, 1.01, {{"threads", 1}, {"repack", true}}),
-        trial(1, 1.25, 1.2, 1.3, {{"threads", 2}, {"repack", true}}), failed}},
+      {"trials", {trial(0, 1, 0.99, 1.01, {{"threads", 1}, {"repack", true}}), best, failed}},
       {"agent_events", {{{"round", 2}, {"kind", "out of range"}, {"detail", "threads is 99"}, {"fallback", false}}}},
       {"verification",
        {{"confirmed", true},
@@ -78,8 +78,7 @@ Json summary() {
         {"configuration", {{"threads", 2}}},
         {"speedup", {{"median", 1.234}, {"low", 1.2}, {"high", 1.27}, {"pairs", 10}}},
         {"default", measured(20)},
-        {"winner", measured(24.7)},
-        {"quality", quality}}},
+        {"winner", measured(24.7)}}},
       {"agent", {{"provider", "expert"}, {"calls", 2}}},
       {"bundle", {{"command", "llama-server --model q4.gguf --threads 2"}}}};
 }
@@ -109,6 +108,12 @@ void fail_every_round(Json& s) {
   for (Json& t : s["trials"]) t.update({{"state", "failed"}, {"value", nullptr}, {"reason", "crashed"}});
 }
 
+/// The fresh comparison of a winner that was not confirmed.
+void refute(Json& s, double median, double low, double high) {
+  s["verification"]["confirmed"] = false;
+  s["verification"]["speedup"] = {{"median", median}, {"low", low}, {"high", high}, {"pairs", 10}};
+}
+
 struct EndOfRun {
   const char* name;
   void (*change)(Json&);
@@ -117,9 +122,25 @@ struct EndOfRun {
 const EndOfRun kEnds[] = {
     {"confirmed", [](Json&) {}, {"with the tuned options: 24.7", "Confirmed: this is 1.234"}, {"Not confirmed"}},
     {"not confirmed",
-     [](Json& s) { s["verification"]["confirmed"] = false; },
+     [](Json& s) { refute(s, 1.02, 0.98, 1.05); },
      {"with llama.cpp's defaults: 20.0", "Not confirmed",
-      "of round 2, was no better than the defaults, which are kept"},
+      "of round 2, could not be told from the defaults, which are kept"},
+     {"tuned options", "Confirmed: ", "slower"}},
+    {"disturbed",
+     [](Json& s) {
+       s["trials"][0]["metrics"].update({{"speedup_low", 0.6}, {"speedup_high", 1.5}});
+     },
+     {"busy with other work", "(0.600 to 1.500)"},
+     {}},
+    {"verification failed",
+     [](Json& s) {
+       s["verification"] = {{"confirmed", false}, {"trial", 1}, {"message", "no result after 5 s"}};
+     },
+     {"verifying the best round failed, llama.cpp's defaults are kept: no result after 5 s", "best, not confirmed"},
+     {"tuned options", "busy"}},
+    {"refuted",
+     [](Json& s) { refute(s, 0.95, 0.92, 0.98); },
+     {"with llama.cpp's defaults: 20.0", "of round 2, was slower than the defaults, which are kept"},
      {"tuned options", "Confirmed: "}},
     {"not verified",
      [](Json& s) { s.erase("verification"); },
@@ -356,26 +377,27 @@ void add_round(Json& s, double value, double low, double high, const Json& confi
   s["trials"].push_back(trial(static_cast<int>(s["trials"].size()), value, low, high, configuration));
 }
 
-/// The fresh comparison of a winner that was not confirmed.
-void refute(Json& s, double median, double low, double high) {
-  s["verification"]["confirmed"] = false;
-  s["verification"]["speedup"] = {{"median", median}, {"low", low}, {"high", high}, {"pairs", 10}};
-}
-
 void generate_at(Json& s, double rate) {
   s["verification"]["winner"]["generate_tokens_per_s"] = rate;
 }
 
 const SuggestionCase kSuggestions[] = {
     {"a change that helped", [](Json&) {}, "`threads 2` seems to help", true},
-    {"with its evidence", [](Json&) {}, "1.250 (1.200 to 1.300) after 1.000 (0.990 to 1.010)", true},
+    {"with its evidence", [](Json&) {}, "1.250 (1.200 to 1.300) after 1, the defaults", true},
+    {"noise is not taken for an effect",
+     [](Json& s) {
+       s["trials"][0]["metrics"].update({{"speedup", 0.95}, {"speedup_low", 0.93}, {"speedup_high", 0.97}});
+       s["trials"][1].update({{"value", 0.98}});
+       s["trials"][1]["metrics"].update({{"speedup", 0.98}, {"speedup_low", 0.975}, {"speedup_high", 1.17}});
+     },
+     "seems to", false},
     {"a change that hurt",
      [](Json& s) {
        add_round(s, 0.5, 0.4, 0.6, {{"threads", 1}, {"repack", false}});
      },
      "`repack false` seems to hurt", true},
-    {"intervals that overlap", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 1.005; }, "seems to", false},
-    {"intervals that touch", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 1.01; }, "seems to", false},
+    {"intervals that overlap", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 0.995; }, "seems to", false},
+    {"intervals that touch", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 1.0; }, "seems to", false},
     {"two changes at once", [](Json& s) { s["trials"][1]["configuration"]["repack"] = false; }, "seems to", false},
     {"a failed round", [](Json&) {}, "Round 3 failed (`out of memory`): `used 5 GB`", true},
     {"no failed round", [](Json& s) { s["trials"].erase(2); }, "failed", false},
@@ -413,8 +435,8 @@ const SuggestionCase kSuggestions[] = {
      [](Json& s) { s["memory_plan"]["rows"][0]["total_bytes"] = 900'000'000; }, "would fit", false},
     {"quality lost", [](Json&) {}, "a wider bit width or Q4_K_M", true},
     {"quality lost by int8", [](Json& s) { s["decision"]["bit_width"] = "int8"; }, "Q4_K_M", false},
-    {"quality kept", [](Json& s) { s["verification"]["quality"]["perplexity_ratio"] = 1.019; }, "If answers matter",
-     false},
+    {"quality kept", [](Json& s) { s["trials"][1]["metrics"]["quality"]["perplexity_ratio"] = 1.019; },
+     "If answers matter", false},
     {"the expert", [](Json&) {}, "Try a language model as the agent: `agent.provider: openai`", true},
     {"a language model", [](Json& s) { s["agent"]["provider"] = "gpt-4o"; }, "Try a language model", false},
     {"no rounds", [](Json& s) { s["trials"] = Json::array(); }, "Try a language model", false},

@@ -1,11 +1,9 @@
 #include "haqa/report/run_log.h"
 
-#include <fmt/chrono.h>
-
-#include <chrono>
 #include <sstream>
 
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
@@ -18,17 +16,14 @@ fs::path checked_folder(const fs::path& folder, bool fresh) {
   if (fresh && exists)
     throw Error("{}: holds a run already; go on with it by --resume, or choose another folder with --output",
                 folder.string());
+  if (fresh && fs::exists(folder) && !fs::is_empty(folder))  // a run's files would overwrite others of the same name
+    throw Error("{}: holds other files; name a new or an empty folder with --output", folder.string());
   if (!fresh && !exists) throw Error("{}: holds no run (no {}); name the folder of one", folder.string(), kLog);
   make_folder(folder);
   return folder;
 }
 
 }  // namespace
-
-std::string utc_now() {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
-}
 
 RunLog RunLog::create(const fs::path& folder) {
   return RunLog(folder, true);

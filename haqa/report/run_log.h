@@ -14,7 +14,7 @@ namespace haqa {
 /// later process reads it and goes on: steps that finished are not done again.
 class RunLog {
  public:
-  /// A new run. Throws Error where the folder holds one already or cannot be written.
+  /// A new run. Throws Error where the folder holds anything already or cannot be written.
   static RunLog create(const std::filesystem::path& folder);
   /// Goes on with an interrupted one. Throws Error where there is none, or another process works on it.
   static RunLog resume(const std::filesystem::path& folder);
@@ -45,8 +45,5 @@ class RunLog {
 
 /// Reads a run without writing: for `haqa show`. Throws Error where the folder holds no run.
 Json read_summary(const std::filesystem::path& folder);
-
-/// "2026-11-24T08:19:33Z"
-std::string utc_now();
 
 }  // namespace haqa

@@ -19,11 +19,12 @@ using Suggestions = std::vector<Suggestion>;
 
 constexpr size_t kMostChanges = 5;
 
-/// Two rounds that differ in one parameter alone.
+/// Two rounds that differ in one parameter alone. What the defaults came to is noise, as all is measured against them.
 struct SingleChange {
   std::string change;
   const Round *from = nullptr, *to = nullptr;
-  double effect() const { return std::abs(std::log(to->interval->median / from->interval->median)); }
+  Interval before;
+  double effect() const { return std::abs(std::log(to->interval->median / before.median)); }
 };
 
 /// Those whose intervals lie apart, the strongest first and each change once: with so few rounds anything more would be
@@ -33,9 +34,10 @@ std::vector<SingleChange> single_changes(const std::vector<Round>& rounds) {
   for (const Round& a : rounds)
     for (const Round& b : rounds) {
       if (&a >= &b || !a.value || !b.value || !a.interval || !b.interval) continue;
-      if (a.interval->low <= b.interval->high && b.interval->low <= a.interval->high) continue;
+      const Interval before = &a == &rounds.front() ? Interval{1, 1, 1} : *a.interval;
+      if (before.low <= b.interval->high && b.interval->low <= before.high) continue;
       const std::string change = changes(a.configuration, b.configuration);
-      if (!change.empty() && change.find(',') == std::string::npos) all.push_back({change, &a, &b});
+      if (!change.empty() && change.find(',') == std::string::npos) all.push_back({change, &a, &b, before});
     }
   std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.effect() > b.effect(); });
   std::vector<SingleChange> once;
@@ -47,12 +49,13 @@ std::vector<SingleChange> single_changes(const std::vector<Round>& rounds) {
 
 void add_single_changes(const std::vector<Round>& rounds, Suggestions& all) {
   for (const SingleChange& c : single_changes(rounds)) {
-    const bool helped = c.to->interval->median > c.from->interval->median;
+    const bool helped = c.to->interval->median > c.before.median;
     all.push_back({fmt::format("{} {}: {}.", markdown_code(c.change), helped ? "seems to help" : "seems to hurt",
                                helped ? "keep it, and look around it" : "avoid it"),
                    fmt::format("Round {} differs from round {} in it alone and came to {} after {}; the intervals do "
                                "not overlap.",
-                               c.to->number, c.from->number, text_of(*c.to->interval), text_of(*c.from->interval))});
+                               c.to->number, c.from->number, text_of(*c.to->interval),
+                               c.before.low < c.before.high ? text_of(c.before) : "1, the defaults")});
   }
 }
 
@@ -162,7 +165,7 @@ std::string suggestions(const Json& json) {
   add_single_changes(rounds, all);
   add_noise(summary, rounds, all);
   add_undecided(summary, all);
-  add_roofline(summary, all);
+  if (!disturbance(rounds)) add_roofline(summary, all);
   add_quality(summary, all);
   add_wider(summary, all);
   add_failures(rounds, all);

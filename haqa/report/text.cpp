@@ -9,7 +9,7 @@
 namespace haqa {
 namespace {
 
-constexpr size_t kWidestCell = 60;
+constexpr size_t kWidestCell = 90;
 
 /// Characters of UTF-8, which is what a terminal aligns by.
 size_t width(const std::string& text) {
@@ -56,8 +56,7 @@ std::string text_report(const Json& json) {
   if (!command.empty()) out += "\nRun it, in the bundle's folder\n  " + one_line(command, 1000) + "\n";
   out += section("Memory", memory_table(summary));
   out += section("Bit widths", bit_width_table(summary)) + sentence_of(summary["decision"]["why"]);
-  const Round* best = best_round(rounds, maximizes(summary));
-  out += section("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(rounds, best));
+  out += section("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(summary, rounds));
   out += section("Failures", failures_table(rounds)) + section("The agent's faults", agent_events_table(summary));
   while (!out.empty() && out.back() == '\n') out.pop_back();
   return out;

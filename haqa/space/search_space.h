@@ -47,7 +47,6 @@ class SearchSpace {
   explicit SearchSpace(std::vector<Parameter> parameters, std::vector<Constraint> constraints = {});
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
-  const std::vector<Constraint>& constraints() const { return constraints_; }
   Configuration defaults() const;
 
   /// What is wrong with a proposal, for whoever proposed it: every fault with the allowed values; nullopt if valid.

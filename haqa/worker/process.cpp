@@ -159,11 +159,23 @@ std::optional<int> reap(pid_t pid) {
   return status;
 }
 
-uint64_t resident_bytes(pid_t pid) {
-  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-  uint64_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+struct Memory {
+  uint64_t resident = 0;
+  /// Without the pages of mapped files that are not locked: the kernel takes those back where memory is short. A model
+  /// that llama.cpp has re-laid for the CPU stays mapped beside its copy and would count twice.
+  uint64_t held = 0;
+};
+
+/// Source: proc(5), /proc/pid/status. All 0 for a process that has ended.
+Memory memory_of(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  uint64_t anonymous = 0, file = 0, shared = 0, locked = 0;
+  const std::pair<std::string_view, uint64_t*> wanted[] = {
+      {"RssAnon:", &anonymous}, {"RssFile:", &file}, {"RssShmem:", &shared}, {"VmLck:", &locked}};
+  for (std::string line; std::getline(status, line);)
+    for (const auto& [name, value] : wanted)
+      if (line.starts_with(name)) *value = 1024 * std::strtoull(line.c_str() + name.size(), nullptr, 10);
+  return {anonymous + file + shared, anonymous + shared + std::min(file, locked)};
 }
 
 /// One running child: its pipes, and what has been read of them.
@@ -252,9 +264,10 @@ class Child {
   }
 
   void enforce_limits() {
-    result_.peak_bytes = std::max(result_.peak_bytes, resident_bytes(pid_));
+    const Memory memory = memory_of(pid_);
+    result_.peak_bytes = std::max(result_.peak_bytes, memory.resident);
     if (command_.timeout_s > 0 && elapsed() > command_.timeout_s) stop(ProcessEnd::timed_out);
-    if (command_.memory_bytes > 0 && result_.peak_bytes > command_.memory_bytes) stop(ProcessEnd::out_of_memory);
+    if (command_.memory_bytes > 0 && memory.held > command_.memory_bytes) stop(ProcessEnd::out_of_memory);
   }
 
   void stop(ProcessEnd end) {

@@ -15,8 +15,9 @@ struct Command {
   std::vector<std::string> argv;  ///< argv[0] is searched in PATH unless it holds a slash
   std::vector<std::pair<std::string, std::string>> environment = {};  ///< added to this process's own
   double timeout_s = 0;                                               ///< 0: none
-  uint64_t memory_bytes = 0;  ///< resident memory above which the child is ended; 0: none
-  std::string input = {};     ///< written to its standard input
+  uint64_t memory_bytes =
+      0;  ///< memory above which the child is ended: resident, but for file pages that can be dropped; 0: none
+  std::string input = {};  ///< written to its standard input
 };
 
 enum class ProcessEnd { exited, signalled, timed_out, out_of_memory };

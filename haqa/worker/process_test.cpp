@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "haqa/base/error.h"
+#include "haqa/base/temporary_folder.h"
 
 namespace haqa {
 namespace {
@@ -82,6 +83,20 @@ TEST(Process, EndsAMemoryHog) {
   const ProcessResult r = run_process(c);
   EXPECT_EQ(r.end, ProcessEnd::out_of_memory);
   EXPECT_GE(r.peak_bytes, c.memory_bytes);
+}
+
+// The kernel takes them back where memory is short: a model that llama.cpp has re-laid stays mapped beside its copy.
+TEST(Process, PagesOfAMappedFileAreNotHeld) {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "file") << std::string(200'000'000, 'x');
+  Command c{{"python3", "-c",
+             "import mmap, sys, time; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); "
+             "s = sum(m[i] for i in range(0, len(m), 4096)); time.sleep(0.3); print(s)",
+             folder / "file"}};
+  c.memory_bytes = 100'000'000;
+  const ProcessResult r = run_process(c);
+  EXPECT_TRUE(r.ok()) << r.describe();
+  EXPECT_GE(r.peak_bytes, 200'000'000u) << "and yet they are resident";
 }
 
 TEST(Process, MissingProgramIsAnErrorThatNamesIt) {
