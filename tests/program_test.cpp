@@ -1,7 +1,10 @@
 #include "tests/program.h"
 
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -57,17 +60,30 @@ TEST_F(ProgramTest, MainJobLeavesAVerifiedBundle) {
   EXPECT_THAT(shown.output, HasSubstr(summary["decision"]["gguf_type"].get<std::string>()));
 }
 
-/// Tokens that the bundled server answers with: the launch script is what a user runs.
+std::string free_port() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  bind(fd, reinterpret_cast<sockaddr*>(&address), size);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  close(fd);
+  return std::to_string(ntohs(address.sin_port));
+}
+
 TEST_F(ProgramTest, LaunchScriptServesTheModelFromAMovedFolder) {
   ASSERT_TRUE(run({"run", task("", 1), "--output", path("run"), "--quiet"}).ok());
   fs::rename(folder_ / "run/bundle", folder_ / "moved bundle");
-  BackgroundProcess server({{path("moved bundle/launch.sh"), "--port", "18473"},
+  const std::string port = free_port();
+  BackgroundProcess server({{path("moved bundle/launch.sh"), "--port", port},
                             {{"LLAMA_SERVER", (llama_bin_folder() / "llama-server").string()}}},
                            folder_ / "server.log");
-  const auto healthy = [] {
+  const auto healthy = [&] {
     return run_process({{"/bin/bash", "-c",
-                         "exec 3<>/dev/tcp/127.0.0.1/18473 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' "
-                         ">&3 && grep -q '\"ok\"' <&3"}})
+                         "exec 3<>/dev/tcp/127.0.0.1/" + port +
+                             " && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' "
+                             ">&3 && grep -q '\"ok\"' <&3"}})
         .ok();
   };
   EXPECT_TRUE(wait_until([&] { return healthy() || !server.running(); }));

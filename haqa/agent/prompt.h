@@ -26,7 +26,7 @@ struct HistoryLimits {
   int token_budget = 16000;  ///< of the whole prompt, as estimate_tokens() counts
 };
 
-/// An upper estimate for English and JSON in any tokenizer: three bytes a token.
+/// Three bytes a token: above what English and JSON come to in most tokenizers, but for long rows of digits.
 int estimate_tokens(std::string_view text);
 
 /// Of a whole request, roles and separators included.

@@ -358,8 +358,9 @@ Json Job::quality(const std::string& gguf_type, const std::string& type_k, const
   });
   const double loss = measured["perplexity_ratio"].get<double>() - 1;
   if (task_.max_quality_loss && !(loss <= *task_.max_quality_loss))
-    measured["refused"] = fmt::format("it raises the perplexity by {:.2f} %, more than the {:.2f} % allowed",
-                                      100 * loss, 100 * *task_.max_quality_loss);
+    measured["refused"] =
+        fmt::format("it raises the perplexity by {:.2f} % (± {:.2f} %), more than the {:.2f} % allowed", 100 * loss,
+                    100 * measured["perplexity_ratio_error"].get<double>(), 100 * *task_.max_quality_loss);
   return measured;
 }
 

@@ -15,7 +15,7 @@ struct BitWidthCandidate {
   MemoryRow memory;
   Prediction prediction;
   std::vector<Measurement> measured;  ///< empty where the device is not here, or the format failed
-  std::optional<Json> quality;  ///< measure_quality()'s result; nothing for the reference and for devices not here
+  std::optional<Json> quality;  ///< measure_quality()'s result; nothing where the format failed or does not fit
   std::string refused;          ///< why it is out: memory, quality, failure; empty while it is in
 };
 

@@ -15,6 +15,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/stats.h"
 
 namespace haqa {
 namespace {
@@ -277,20 +278,26 @@ Json measure_quality(const QualityOptions& options, const std::function<void(dou
       scorer.text_hash() != reference.header.text)
     throw Error("{}: another vocabulary or text than the reference's", options.model.string());
 
-  double nll = 0, divergence = 0;
+  double divergence = 0;
   int same_top = 0;
+  std::vector<double> nlls, differences;
   scorer.run(
       [&](int position, std::span<const float> logits, llama_token next) {
         const std::span<const float> expected = reference.row(position);
-        nll += log_normalizer(logits) - logits[static_cast<size_t>(next)];
+        const auto nll = [&](std::span<const float> row) {
+          return log_normalizer(row) - row[static_cast<size_t>(next)];
+        };
+        nlls.push_back(nll(logits));
+        differences.push_back(nlls.back() - nll(expected));
         divergence += kl_divergence(expected, logits);
         same_top += top(expected) == top(logits);
       },
       progress);
-  const double n = scorer.scored();
-  require_numbers((nll + divergence) / n, options);
-  return {{"perplexity", std::exp(nll / n)},
-          {"perplexity_ratio", std::exp(nll / n - reference.header.nll)},
+  const double n = scorer.scored(), nll = mean(nlls), ratio = std::exp(nll - reference.header.nll);
+  require_numbers(nll + divergence / n, options);
+  return {{"perplexity", std::exp(nll)},
+          {"perplexity_ratio", ratio},
+          {"perplexity_ratio_error", ratio * standard_deviation(differences) / std::sqrt(n)},
           {"kl_divergence", divergence / n},
           {"same_top", same_top / n},
           {"tokens", scorer.scored()}};

@@ -82,6 +82,8 @@ TEST_F(QualityTest, AgreesWithLlamaPerplexity) {
   EXPECT_NEAR(100 * quality["same_top"].get<double>(), top, 1.5);
   EXPECT_NEAR(quality["perplexity"].get<double>() / reference["perplexity"].get<double>(),
               quality["perplexity_ratio"].get<double>(), 1e-6);
+  const double error = number_after(divergence, "Mean PPL\\(Q\\)/PPL\\(base\\)\\s*:\\s*[0-9.]+\\s*±");
+  EXPECT_NEAR(quality["perplexity_ratio_error"].get<double>(), error, 0.05 * error);
   EXPECT_GT(kl, 0.01) << "the comparison says something";
 }
 
@@ -91,6 +93,7 @@ TEST_F(QualityTest, AModelLosesNothingAgainstItself) {
   EXPECT_NEAR(same["kl_divergence"].get<double>(), 0, 1e-9);
   EXPECT_NEAR(same["perplexity_ratio"].get<double>(), 1, 1e-9);
   EXPECT_EQ(same["same_top"], 1.0);
+  EXPECT_NEAR(same["perplexity_ratio_error"].get<double>(), 0, 1e-9);
   const Json cached = ask("quality", "f16.gguf", {{"type_k", "q4_0"}, {"type_v", "q4_0"}});
   EXPECT_GT(cached["kl_divergence"].get<double>(), 1e-6) << "a small KV cache costs something";
 }

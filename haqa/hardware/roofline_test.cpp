@@ -28,7 +28,8 @@ TEST(Roofline, AddsReadingAndArithmetic) {
 
 TEST(Roofline, BetterInstructionSetsCostLess) {
   const DecodeWork work = {"Q8_0", 1'000'000'000, 1e9};
-  EXPECT_LT(predict_generation(cpu("avx512_vnni", 160e9), work).compute_s * 0.5,
+  // At one clock, the wider vectors do twice the fp32 operations.
+  EXPECT_LT(predict_generation(cpu("avx512_vnni", 320e9), work).compute_s,
             predict_generation(cpu("avx2", 160e9), work).compute_s);
   EXPECT_LT(predict_generation(cpu("dotprod", 80e9), work).compute_s,
             predict_generation(cpu("neon", 80e9), work).compute_s);
@@ -61,6 +62,7 @@ struct Derived {
 };
 // By hand: fp32 operations a second over 2 (multiply-add) and over the lanes are instructions a second; at 3.2e9 of
 // them, 3.2e9 weights take as many seconds as instructions for a block are counted, over 32.
+// This pins the table's counts, so that none changes unnoticed; how well they predict, every run's report shows.
 TEST(Roofline, EveryInstructionSetByHand) {
   const Derived cases[] = {{"avx512_vnni", 16, 6, 7, 10}, {"avx_vnni", 8, 12, 8, 11}, {"avx2", 8, 12, 9, 13},
                            {"i8mm", 4, 20, 8, 12},        {"dotprod", 4, 20, 9, 13},  {"neon", 4, 24, 16, 20}};

@@ -303,7 +303,10 @@ Part quality(const Part& summary) {
 
 std::string quality_text(const Part& q) {
   std::vector<std::string> all;
-  if (const auto r = q["perplexity_ratio"].positive()) all.push_back("perplexity " + percent_change(*r));
+  if (const auto r = q["perplexity_ratio"].positive()) {
+    const auto error = q["perplexity_ratio_error"].number();
+    all.push_back("perplexity " + percent_change(*r) + (error ? fmt::format(" ± {:.2f} %", 100 * *error) : ""));
+  }
   if (const auto kl = q["kl_divergence"].number()) all.push_back("KL divergence " + figure(*kl));
   if (const auto top = q["same_top"].number(); top && *top >= 0 && *top <= 1)
     all.push_back(fmt::format("same likeliest token {:.1f} %", 100 * *top));

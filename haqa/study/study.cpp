@@ -41,19 +41,20 @@ Trial finished(int number, Proposal proposal, Outcome outcome) {
 void run_study(const Track& track, Sampler& sampler, Objective& objective, std::vector<Trial>& trials,
                const StudyOptions& options) {
   for (const Trial& earlier : trials) sampler.tell(track, earlier);
+  auto last_end = std::chrono::steady_clock::now();
   while (static_cast<int>(trials.size()) < options.rounds) {
     const int number = static_cast<int>(trials.size());
-    const auto asked = std::chrono::steady_clock::now();
     Proposal proposal = number == 0 ? Proposal{track.space.defaults(), "default", "The first round runs the defaults."}
                                     : sampler.ask(track, trials, options.rounds - number);
-    const double propose_s = seconds_since(asked);
     if (options.on_proposal) options.on_proposal(number, proposal);
+    const double propose_s = seconds_since(last_end);
 
     const auto started = std::chrono::steady_clock::now();
     Outcome outcome = checked(objective.evaluate(proposal.configuration));
     Trial trial = finished(number, std::move(proposal), std::move(outcome));
     trial.propose_s = propose_s;
     trial.evaluate_s = seconds_since(started);
+    last_end = std::chrono::steady_clock::now();
 
     if (options.on_trial) options.on_trial(trial);
     sampler.tell(track, trial);

@@ -39,7 +39,8 @@ struct Trial {
   Json metrics = Json::object();
   std::string proposed_by;  ///< "default", "expert", "gpt-4o", "fallback: bayesian", ...
   std::string thought;      ///< why this configuration, in the proposer's words
-  double propose_s = 0, evaluate_s = 0;
+  double propose_s = 0;     ///< from the end of the evaluation before: storing it, asking, checking
+  double evaluate_s = 0;
 };
 
 std::string_view to_string(FailReason reason);
