@@ -33,6 +33,10 @@ function(haqa_library name)
     # Tests find programs and data through these, never through the working directory.
     target_compile_definitions(haqa_${name}_test PRIVATE HAQA_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
       HAQA_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
-    gtest_discover_tests(haqa_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+    set(timeout 300)
+    if(HAQA_SANITIZE)
+      set(timeout 1500)
+    endif()
+    gtest_discover_tests(haqa_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${timeout})
   endif()
 endfunction()

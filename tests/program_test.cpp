@@ -313,6 +313,9 @@ TEST_F(ProgramTest, BadInputIsOneLineThatSaysWhatToDo) {
   write("small.yaml", "model: tiny-f16.gguf\nmemory_limit: 50MB\n");
   write("broken.yaml", "model: [tiny\n");
   write("key.yaml", "model: tiny-f16.gguf\nagent: {provider: openai, base_url: 'http://u:secret@x/v1', model: m}\n");
+  write("words.txt", "too short");
+  write("short.yaml", "model: tiny-f16.gguf\ncalibration: words.txt\n");
+  write("dir.yaml", "model: tiny-f16.gguf\ncalibration: .\n");
   const std::vector<BadInput> cases = {
       {"truncated", {"memory", "@truncated.gguf"}, 1, "truncated.gguf"},
       {"cut in the header", {"memory", "@header.gguf"}, 1, "header.gguf"},
@@ -345,6 +348,20 @@ TEST_F(ProgramTest, BadInputIsOneLineThatSaysWhatToDo) {
        "HAQA_BASE_URL"},
       {"no transcript", {"run", "@task.yaml", "--replay", "@no.jsonl", "--output", "@out"}, 1, "no.jsonl"},
       {"resume elsewhere", {"run", "--resume", "@out", "--output", "@other"}, 2, "--output"},
+      {"empty limit", {"memory", "@tiny-f16.gguf", "--limit", ""}, 2, "--limit"},
+      {"comma in the path", {"bench", "@a,b.gguf"}, 2, "comma"},
+      {"not UTF-8", {"run", "@task.yaml", "--output", "@n\xff"}, 2, "UTF-8"},
+      {"seed", {"deploy", "@tiny-f16.gguf", "--seed", "9999999999", "--output", "@out"}, 2, "--seed"},
+      {"sizes that overflow",
+       {"deploy", "@tiny-f16.gguf", "-p", "2147483647", "-n", "2147483647", "--output", "@out"},
+       2,
+       "prompt-tokens"},
+      {"no folder for the output",
+       {"quantize", "@tiny-f16.gguf", "Q4_0", "-o", "/nosuch/x.gguf"},
+       1,
+       "no folder /nosuch"},
+      {"short calibration", {"run", "@short.yaml", "--output", "@out"}, 1, "give a longer calibration text"},
+      {"calibration is a folder", {"run", "@dir.yaml", "--output", "@out"}, 1, "cannot be read"},
       {"unwritable output", {"run", "@task.yaml", "--output", "/proc/nothing/run"}, 1, "/proc/nothing/run"},
       {"output is a file", {"run", "@task.yaml", "--output", "@text.gguf"}, 1, "text.gguf"},
       {"nothing to resume", {"run", "--resume", "@nothing"}, 1, "holds no run"},

@@ -64,7 +64,9 @@ std::string text_at(const Json& json, std::initializer_list<const char*> keys) {
 }
 
 int64_t count_at(const Json& json, const char* key) {
-  return json.is_object() && json.contains(key) && json[key].is_number_unsigned() ? json[key].get<int64_t>() : 0;
+  constexpr uint64_t kMost = 1'000'000'000'000;  // of a server that makes numbers up; sums must not overflow
+  if (!json.is_object() || !json.contains(key) || !json[key].is_number_unsigned()) return 0;
+  return static_cast<int64_t>(std::min(json[key].get<uint64_t>(), kMost));
 }
 
 const Json& member(const Json& json, const char* key) {

@@ -62,6 +62,11 @@ std::string read_file(const fs::path& file) {
 }
 
 PendingFile::PendingFile(fs::path target) : target_(std::move(target)) {
+  const fs::path folder = target_.parent_path();
+  std::error_code code;
+  if (!folder.empty() && !fs::is_directory(folder, code))
+    throw Error("{}: cannot write: there is no folder {}; make it or choose another", target_.string(),
+                folder.string());
   pending_ = target_;
   pending_ += ".part-" + std::to_string(getpid());
 }

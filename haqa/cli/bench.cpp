@@ -57,16 +57,16 @@ void add_bench(CLI::App& app) {
       "bench", "Time requests with llama.cpp's defaults, several models in turn: medians and paired ratios");
   command->add_option("model", o->models, "GGUF files")->required()->type_name("MODEL");
   command->add_option("-p,--prompt-tokens", o->workload.prompt_tokens, "Tokens in")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_option("-n,--generate-tokens", o->workload.generate_tokens, "Tokens out")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_option("-r,--repetitions", o->repetitions, "Repetitions; fewer than 6 give intervals of less than 95 %")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   command->add_option("--timeout", o->timeout_s, "Seconds a measurement may take")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1.0, 1e6))
       ->capture_default_str();
   command->add_flag("--json", o->json, "Print JSON; see docs/json.md");
   command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");
@@ -74,6 +74,7 @@ void add_bench(CLI::App& app) {
   command->callback([o] {
     std::vector<Setup> setups;
     for (const std::filesystem::path& model : o->models) {
+      require_plain_path(model);
       read_model(model);  // a clear error before anything runs
       setups.push_back({model, {}});
     }

@@ -19,6 +19,9 @@ void add_show(CLI::App& app);
 void add_make_model(CLI::App& app);
 void add_completion(CLI::App& app);
 
+/// For options in which an unset variable of a script must not pass for "not given": CLI11's form of a check.
+std::string not_empty(const std::string& value);
+
 /// How `haqa run` and `haqa deploy` are told where to write and how to speak.
 struct RunFlags {
   std::filesystem::path output;  ///< empty: runs/NAME-TIME

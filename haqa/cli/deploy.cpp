@@ -29,15 +29,15 @@ void add_deploy(CLI::App& app) {
   command->add_option("--bit-widths", o->bit_widths, "Quantize to the best of these first (fp16, int8, int4)")
       ->delimiter(',')
       ->check(CLI::IsMember({"fp16", "int8", "int4"}));
-  command->add_option("-l,--limit", o->limit, "Memory limit such as 12GB (default: the free memory)");
+  command->add_option("-l,--limit", o->limit, "Memory limit such as 12GB (default: the free memory)")->check(not_empty);
   command->add_option("-c,--context", o->task.context, "Tokens of context")
       ->check(CLI::Range(16, 10000000))
       ->capture_default_str();
   command->add_option("-p,--prompt-tokens", o->task.workload.prompt_tokens, "Tokens in")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_option("-n,--generate-tokens", o->task.workload.generate_tokens, "Tokens out")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_option("--rounds", o->task.rounds, "Configurations to try, the defaults included")
       ->check(CLI::Range(1, 100))
@@ -45,7 +45,9 @@ void add_deploy(CLI::App& app) {
   command->add_option("--pairs", o->task.pairs, "Interleaved pairs for each round")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
-  command->add_option("--seed", o->task.seed, "Seed of the sampler")->capture_default_str();
+  command->add_option("--seed", o->task.seed, "Seed of the sampler")
+      ->check(CLI::Range(0, 2147483647))
+      ->capture_default_str();
   add_agent_options(*command, o->task.agent);
   o->flags.add_to(*command);
   command->footer(

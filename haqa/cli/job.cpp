@@ -113,6 +113,7 @@ void Job::plan() {
 }
 
 void Job::weigh_bit_widths() {
+  measure_quality_reference();
   for (BitWidthCandidate& candidate : candidates_)
     if (candidate.refused.empty()) prepare(candidate);
   if (hardware_.here) measure_bit_widths();
@@ -189,7 +190,7 @@ void Job::ask_bit_width() {
 void Job::decide() {
   decision_ = decide_bit_width(candidates_);
   if (!decision_.chosen)
-    throw Error("{} Raise memory_limit or max_quality_loss, or see {}", decision_.why,
+    throw Error("{} Raise memory_limit or max_quality_loss where that is the reason, or see {}", decision_.why,
                 (log_.folder() / "log.jsonl").string());
   for (const BitWidthCandidate& c : candidates_)
     if (c.memory.bit_width == *decision_.chosen) gguf_type_ = c.memory.gguf_type;
@@ -332,19 +333,29 @@ fs::path Job::model_file(const std::string& gguf_type) {
   return file;
 }
 
-Json Job::quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v) {
-  const fs::path reference = log_.folder() / "models/reference.logits";
+Json Job::quality_request(const char* command) const {
   const fs::path text = task_.calibration.empty() ? data_folder() / "calibration.txt" : task_.calibration;
-  Json request = {{"model", task_.model.string()}, {"text", text.string()}, {"reference", reference.string()}};
+  return {{"command", command},
+          {"model", task_.model.string()},
+          {"text", text.string()},
+          {"reference", (log_.folder() / "models/reference.logits").string()}};
+}
+
+/// A fault here, of the calibration text say, is no format's: it ends the run.
+void Job::measure_quality_reference() {
+  const Json request = quality_request("reference");
+  const fs::path reference = request["reference"].get<std::string>();
+  if (fs::exists(reference)) return;
+  make_folder(reference.parent_path());
+  progress_.step(fmt::format("quality: reference {}", model_.main_type()));
+  call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
+  progress_.done();
+}
+
+Json Job::quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v) {
   Json measured = log_.once(fmt::format("quality:{}:{}:{}", gguf_type, type_k, type_v), [&] {
-    if (!fs::exists(reference)) {
-      make_folder(reference.parent_path());
-      progress_.step(fmt::format("quality: reference {}", model_.main_type()));
-      request["command"] = "reference";
-      call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
-      progress_.done();
-    }
-    request["command"] = "quality";
+    measure_quality_reference();
+    Json request = quality_request("quality");
     request["model"] = model_file(gguf_type).string();
     request["type_k"] = type_k;
     request["type_v"] = type_v;

@@ -39,6 +39,8 @@ class Job {
 
   BitWidth source_width() const;
   std::filesystem::path model_file(const std::string& gguf_type);
+  Json quality_request(const char* command) const;
+  void measure_quality_reference();
   Json quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v);
   ChatProvider& provider();
   int answer_tokens() const;

@@ -39,7 +39,7 @@ void add_memory(CLI::App& app) {
       command->add_option("--arch", o->arch, "A known architecture instead of a file, such as llama2-13b")
           ->type_name("NAME")
           ->excludes(model);
-  command->add_option("-l,--limit", o->limit, "Memory limit such as 12GB");
+  command->add_option("-l,--limit", o->limit, "Memory limit such as 12GB")->check(not_empty);
   command->add_option("-c,--context", o->use.n_ctx, "Tokens of context")
       ->check(CLI::Range(1, 100000000))
       ->capture_default_str();

@@ -4,6 +4,7 @@
 #include "haqa/base/text.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/job.h"
+#include "haqa/deploy/benchmark.h"
 #include "haqa/report/report.h"
 
 namespace haqa {
@@ -37,14 +38,22 @@ void run_job(const Task& task, RunLog& log, const std::string& command, const Ru
 
 }  // namespace
 
+std::string not_empty(const std::string& value) {
+  return value.empty() ? "must not be empty" : "";
+}
+
 void RunFlags::add_to(CLI::App& command) {
-  command.add_option("-o,--output", output, "Folder of the run (default: runs/NAME-TIME)")->type_name("DIR");
+  command.add_option("-o,--output", output, "Folder of the run (default: runs/NAME-TIME)")
+      ->type_name("DIR")
+      ->check(not_empty);
   command.add_flag("--json", json, "Print the summary as JSON");
   command.add_flag("-q,--quiet", quiet, "No progress on standard error");
 }
 
 void run_new(const Task& task, const std::string& name, const RunFlags& flags) {
   const fs::path folder = flags.output.empty() ? default_folder(name) : flags.output;
+  require_plain_path(task.model);
+  require_plain_path(folder);
   RunLog log = RunLog::create(folder);
   try {
     write_file(folder / "task.yaml", task_document(task).dump(2) + "\n");
@@ -53,7 +62,7 @@ void run_new(const Task& task, const std::string& name, const RunFlags& flags) {
             flags);
   } catch (const Interrupted&) {
     throw;
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     // Before anything worth keeping was done, nothing is left behind: the folder was new or empty.
     std::error_code ignored;
     if (!log.has_results()) fs::remove_all(folder, ignored);

@@ -70,6 +70,15 @@ Benchmark llama_bench(const Workload& workload, double timeout_s, uint64_t memor
   };
 }
 
+void require_plain_path(const std::filesystem::path& path) {
+  const std::string text = path.string();
+  if (printable(text) != text || text.find(',') != std::string::npos)
+    throw UsageError(
+        "{}: llama.cpp's programs cannot take a path with commas, control characters or broken UTF-8; "
+        "rename it or use a link",
+        one_line(text));
+}
+
 int default_llama_threads() {
   const ProcessResult help = run_process({{llama_bench_program(), "--help"}});
   const size_t option = help.output.find("--threads <n>"), value = help.output.find("(default: ", option);

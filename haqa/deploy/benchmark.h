@@ -36,6 +36,9 @@ using Benchmark = std::function<Measurement(const Setup&)>;
 /// depth), each after llama-bench's warm-up. memory_bytes: see Command::memory_bytes.
 Benchmark llama_bench(const Workload& workload, double timeout_s, uint64_t memory_bytes = 0);
 
+/// Throws UsageError for a path that cannot be handed on: llama-bench splits its model's at commas, and JSON is UTF-8.
+void require_plain_path(const std::filesystem::path& path);
+
 /// The number of threads llama-bench uses when it is not told.
 int default_llama_threads();
 

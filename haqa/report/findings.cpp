@@ -115,7 +115,7 @@ std::string second_sentence(const Answer& a, const Part& summary, const std::vec
       return "The run ended before a bit width was chosen.";
     case Verdict::predicted:
       return summary["hardware"]["here"].is(false)
-                 ? "Nothing was measured, as the device is not here: run HAQA on the device itself to confirm it."
+                 ? "No speed was measured, as the device is not here: run HAQA on the device itself to confirm it."
                  : "The run ended before anything was measured.";
     case Verdict::unverified:
       return unverified_sentence(summary, rounds);
@@ -407,8 +407,9 @@ Table bit_width_table(const Part& summary) {
 
 Table rounds_table(const Part& summary, const std::vector<Round>& rounds) {
   const Round* best = best_round(rounds, maximizes(summary));
-  const Part confirmed = summary["verification"]["confirmed"];
-  const std::string best_note = confirmed.is(false) ? "best, not confirmed" : "best";
+  const Part verification = summary["verification"];
+  const bool doubted = verification["confirmed"].is(false) && best && best->number > 1;
+  const std::string best_note = doubted ? "best, not confirmed" : "best";
   Table t{{"round", "changed", "speed-up", "tokens/s", "proposed by", "note"}, "rlrrll", {}};
   for (const Round& r : rounds) {
     // The interval's: the value of the defaults is 1 by definition, and against themselves they show the noise.

@@ -159,7 +159,7 @@ const EndOfRun kEnds[] = {
        forget_measurements(s);
        s["hardware"]["here"] = false;
      },
-     {"predicted to be the fastest", "17.6 generated tokens/s", "Nothing was measured"},
+     {"predicted to be the fastest", "17.6 generated tokens/s", "No speed was measured"},
      {"onfirmed: ", "tuned options"}},
     {"stopped early", [](Json& s) { forget_measurements(s); }, {"before anything was measured"}, {"onfirmed: "}},
     {"empty", [](Json& s) { s = Json::object(); }, {"This run has no result."}, {"Run "}},

@@ -16,6 +16,8 @@ fs::path checked_folder(const fs::path& folder, bool fresh) {
   if (fresh && exists)
     throw Error("{}: holds a run already; go on with it by --resume, or choose another folder with --output",
                 folder.string());
+  if (fresh && fs::exists(folder) && !fs::is_directory(folder))
+    throw Error("{}: is no folder; name a new one with --output", folder.string());
   if (fresh && fs::exists(folder) && !fs::is_empty(folder))  // a run's files would overwrite others of the same name
     throw Error("{}: holds other files; name a new or an empty folder with --output", folder.string());
   if (!fresh && !exists) throw Error("{}: holds no run (no {}); name the folder of one", folder.string(), kLog);
@@ -92,6 +94,8 @@ Json RunLog::append(Json line) {
 
 Json read_summary(const fs::path& folder) {
   const fs::path file = folder / "summary.json";
+  if (!fs::exists(folder / kLog) && !fs::exists(file))
+    throw Error("{}: holds no run (neither {} nor summary.json); name the folder of one", folder.string(), kLog);
   if (!fs::exists(file))
     throw Error("{}: holds no finished run (no summary.json); finish it with haqa run --resume {}", folder.string(),
                 folder.string());
