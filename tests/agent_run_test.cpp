@@ -1,6 +1,5 @@
 // The main job with a language model's endpoint that misbehaves in the ways real ones do.
 #include <signal.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <deque>
@@ -141,11 +140,7 @@ TEST_F(AgentRunTest, AReplayedRunGoesOnAfterAKill) {
     BackgroundProcess first(
         haqa({"run", path("task.yaml"), "--replay", path("run/transcript.jsonl"), "--output", path("again")}),
         folder_ / "first.log");
-    for (int i = 0; i < 3000 && first.running(); ++i) {
-      const std::string text = std::filesystem::exists(log) ? read_file(log) : "";
-      if (text.find("\"number\":2") != std::string::npos) break;
-      usleep(10000);
-    }
+    ASSERT_TRUE(wait_until([&] { return trials_in(log) >= 3 || !first.running(); }));
     ASSERT_TRUE(first.running()) << read_file(folder_ / "first.log");
     kill(first.pid(), SIGKILL);
   }

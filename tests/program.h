@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "haqa/base/file.h"
@@ -15,6 +18,20 @@
 #include "haqa/worker/process.h"
 
 namespace haqa {
+
+/// Trials in a log that another process is writing.
+inline int trials_in(const std::filesystem::path& log) {
+  std::ifstream in(log);
+  int n = 0;
+  for (std::string line; std::getline(in, line);) n += line.find("\"event\":\"trial\"") != std::string::npos;
+  return n;
+}
+
+/// Whether the condition comes true within a minute.
+inline bool wait_until(const std::function<bool()>& condition) {
+  for (int i = 0; i < 3000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  return condition();
+}
 
 /// A folder of its own for each test, with a tiny model and the means to run haqa in it.
 class ProgramTest : public testing::Test {

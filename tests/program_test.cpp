@@ -23,19 +23,6 @@ int count_lines(const std::string& text) {
   return static_cast<int>(std::count(text.begin(), text.end(), '\n'));
 }
 
-/// Trials in a log that another process is writing.
-int trials_in(const fs::path& log) {
-  std::ifstream in(log);
-  int n = 0;
-  for (std::string line; std::getline(in, line);) n += line.find("\"event\":\"trial\"") != std::string::npos;
-  return n;
-}
-
-bool wait_until(const std::function<bool()>& condition) {
-  for (int i = 0; i < 3000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  return condition();
-}
-
 TEST_F(ProgramTest, MainJobLeavesAVerifiedBundle) {
   const ProcessResult r = run({"run", task("memory_limit: 65MB\n"), "--output", path("run"), "--json"});
   ASSERT_TRUE(r.ok()) << r.errors;

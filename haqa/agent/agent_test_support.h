@@ -9,6 +9,7 @@
 
 namespace haqa {
 
+/// Three parameters of the run-time space, without constraints.
 inline Track track() {
   Track t;
   t.name = "runtime";
@@ -20,6 +21,7 @@ inline Track track() {
   return t;
 }
 
+/// `n` complete trials, each another configuration; the third is the best.
 inline std::vector<Trial> trials_of(int n) {
   std::vector<Trial> trials(static_cast<size_t>(n));
   for (int i = 0; i < n; ++i) {
@@ -32,6 +34,7 @@ inline std::vector<Trial> trials_of(int n) {
   return trials;
 }
 
+/// Those that ship.
 inline Prompts prompts() {
   return Prompts(std::filesystem::path(HAQA_SOURCE_DIR) / "data/prompts");
 }

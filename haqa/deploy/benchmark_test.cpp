@@ -70,6 +70,23 @@ class LlamaBench : public testing::Test {
   const TemporaryFolder temporary_;
   const fs::path folder_ = temporary_.path();
   ~LlamaBench() override { unsetenv("HAQA_LLAMA_BIN"); }
+  /// A way in which llama-bench ends without a result.
+  struct Failure {
+    const char* body;
+    ProcessEnd end;
+    const char* expected;
+  };
+  void expect_failure(const Failure& c, const Benchmark& benchmark) {
+    script(c.body);
+    try {
+      benchmark({"m.gguf", {}});
+      ADD_FAILURE() << c.body;
+    } catch (const WorkerError& e) {
+      EXPECT_EQ(e.end, c.end) << c.body;
+      EXPECT_THAT(e.what(), HasSubstr(c.expected)) << c.body;
+      EXPECT_LT(std::string(e.what()).size(), 400u) << c.body;
+    }
+  }
   /// A llama-bench of our own.
   void script(const std::string& body) {
     std::ofstream(folder_ / "llama-bench") << "#!/bin/sh\n" << body << "\n";
@@ -89,12 +106,7 @@ echo "[{\"samples_ns\": [$ns]}]")");
 }
 
 TEST_F(LlamaBench, EveryFailureIsAWorkerErrorWithItsReason) {
-  struct Case {
-    const char* body;
-    ProcessEnd end;
-    const char* expected;
-  };
-  const Case cases[] = {
+  const Failure cases[] = {
       {"echo 'error: failed to load model' >&2; exit 1", ProcessEnd::exited, "failed to load model"},
       {"kill -SEGV $$", ProcessEnd::signalled, "Segmentation"},
       {"sleep 60", ProcessEnd::timed_out, "no result after"},
@@ -104,25 +116,11 @@ TEST_F(LlamaBench, EveryFailureIsAWorkerErrorWithItsReason) {
       {"echo '[{\"samples_ns\": [\"fast\"]}]'", ProcessEnd::exited, "no result"},
       {"exec python3 -c 'x = bytearray(200000000); import time; time.sleep(60)'", ProcessEnd::out_of_memory, "memory"},
   };
-  for (const Case& c : cases) {
-    script(c.body);
-    try {
-      llama_bench({}, 3, 100'000'000)({"m.gguf", {}});
-      ADD_FAILURE() << c.body;
-    } catch (const WorkerError& e) {
-      EXPECT_EQ(e.end, c.end) << c.body;
-      EXPECT_THAT(e.what(), HasSubstr(c.expected)) << c.body;
-    }
-  }
+  for (const Failure& c : cases) expect_failure(c, llama_bench({}, 3, 100'000'000));
 }
 
 TEST_F(LlamaBench, MoreFailures) {
-  struct Case {
-    const char* body;
-    ProcessEnd end;
-    const char* expected;
-  };
-  const Case cases[] = {
+  const Failure cases[] = {
       {"echo '[{\"samples_ns\": [5]}]'; exit 1", ProcessEnd::exited, "exit status 1"},  // a result does not excuse it
       {"exec 1>&-; sleep 60", ProcessEnd::timed_out, "no result after"},
       {"exec yes", ProcessEnd::timed_out, "no result after"},
@@ -143,17 +141,7 @@ TEST_F(LlamaBench, MoreFailures) {
       {"case \"$*\" in *'-n 0'*) echo '[{\"samples_ns\": [5]}]';; *) exit 7;; esac", ProcessEnd::exited,
        "exit status 7"},
   };
-  for (const Case& c : cases) {
-    script(c.body);
-    try {
-      llama_bench({}, 0.7)({"m.gguf", {}});
-      ADD_FAILURE() << c.body;
-    } catch (const WorkerError& e) {
-      EXPECT_EQ(e.end, c.end) << c.body;
-      EXPECT_THAT(e.what(), HasSubstr(c.expected)) << c.body;
-      EXPECT_LT(std::string(e.what()).size(), 400u);
-    }
-  }
+  for (const Failure& c : cases) expect_failure(c, llama_bench({}, 0.7));
 }
 
 TEST_F(LlamaBench, AMissingOneEndsTheStudy) {

@@ -28,8 +28,8 @@ struct QualityOptions {
 Json measure_reference(const QualityOptions& options, const std::function<void(double)>& progress);
 
 /// The same positions by another model, or the same with another KV cache, against the reference.
-/// Returns {"perplexity","perplexity_ratio": to the reference's,
-/// "perplexity_ratio_error": its standard error, from the differences at each position,"kl_divergence": mean over positions in nats,
+/// Returns {"perplexity","perplexity_ratio": to the reference's,"perplexity_ratio_error": its standard error, from the
+/// differences at each position,"kl_divergence": mean over positions in nats,
 /// "same_top": share of positions with the same likeliest token,"tokens"}.
 Json measure_quality(const QualityOptions& options, const std::function<void(double)>& progress);
 

@@ -16,10 +16,11 @@ fs::path checked_folder(const fs::path& folder, bool fresh) {
   if (fresh && exists)
     throw Error("{}: holds a run already; go on with it by --resume, or choose another folder with --output",
                 folder.string());
-  if (fresh && fs::exists(folder) && !fs::is_directory(folder))
-    throw Error("{}: is no folder; name a new one with --output", folder.string());
-  if (fresh && fs::exists(folder) && !fs::is_empty(folder))  // a run's files would overwrite others of the same name
-    throw Error("{}: holds other files; name a new or an empty folder with --output", folder.string());
+  if (fresh && fs::exists(folder)) {
+    if (!fs::is_directory(folder)) throw Error("{}: is no folder; name a new one with --output", folder.string());
+    if (!fs::is_empty(folder))  // a run's files would overwrite others of the same name
+      throw Error("{}: holds other files; name a new or an empty folder with --output", folder.string());
+  }
   if (!fresh && !exists) throw Error("{}: holds no run (no {}); name the folder of one", folder.string(), kLog);
   make_folder(folder);
   return folder;
