@@ -250,7 +250,7 @@ Json measure_reference(const QualityOptions& options, const std::function<void(d
   std::ofstream out(pending.path(), std::ios::binary);
   out.write(reinterpret_cast<const char*>(&header), sizeof header);
   if (!out.flush())  // before minutes of work, not after them
-    throw Error("{}: cannot be written; see whether its folder exists and has space", options.reference.string());
+    throw Error("{}: cannot be written; free some space or choose another folder", options.reference.string());
   double nll = 0;
   scorer.run(
       [&](int, std::span<const float> logits, llama_token next) {
