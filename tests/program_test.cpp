@@ -269,12 +269,16 @@ TEST_F(ProgramTest, BenchAndQuantizeAndDeployWorkAlone) {
   EXPECT_EQ(rows[0]["ratio_to_first"]["median"], 1.0);
   EXPECT_EQ(rows[1]["type"], "Q4_0");
   EXPECT_GT(rows[1]["generate_tokens_per_s"], 0);
-  const ProcessResult deploy = run({"deploy", path("tiny-Q4_0.gguf"), "--rounds", "2", "--pairs", "1", "-p", "8", "-n",
-                                    "8", "--output", path("deployed"), "--json"});
-  ASSERT_TRUE(deploy.ok()) << deploy.errors;
-  const Json summary = Json::parse(deploy.output);
-  EXPECT_EQ(summary["decision"]["bit_width"], "int4");
-  EXPECT_EQ(summary["bundle"]["model"], "tiny-Q4_0.gguf");
+  ASSERT_TRUE(run({"quantize", path("tiny-f16.gguf"), "Q4_K_M", "--quiet"}).ok());  // whose main type is Q4_K
+  for (const std::string type : {"Q4_0", "Q4_K_M"}) {
+    const ProcessResult deploy = run({"deploy", path("tiny-" + type + ".gguf"), "--rounds", "2", "--pairs", "1", "-p",
+                                      "8", "-n", "8", "--output", path("deployed-" + type), "--json"});
+    ASSERT_TRUE(deploy.ok()) << deploy.errors;
+    const Json summary = Json::parse(deploy.output);
+    EXPECT_EQ(summary["decision"]["bit_width"], "int4");
+    EXPECT_EQ(summary["bundle"]["model"], "tiny-" + type + ".gguf");
+    for (const Json& trial : summary["trials"]) EXPECT_EQ(trial["state"], "complete") << trial;
+  }
 }
 
 struct BadInput {
@@ -356,7 +360,10 @@ TEST_F(ProgramTest, BadInputIsOneLineThatSaysWhatToDo) {
       {"unknown architecture", {"memory", "--arch", "gpt9"}, 2, "llama2-13b"},
       {"unknown type", {"quantize", "@tiny-f16.gguf", "Q9"}, 2, "Q4_0"},
       {"unknown flag", {"run", "--colour"}, 2, "--colour"},
-      {"no command", {}, 2, "subcommand"},
+      {"no command", {}, 2, "a command is missing; choose one of run, deploy"},
+      {"unknown command", {"frobnicate"}, 2, "'frobnicate' is no command; choose one of run, deploy"},
+      {"timeout that is no number", {"bench", "@tiny-f16.gguf", "--timeout", "nan"}, 2, "--timeout"},
+      {"seed below 0", {"make-model", "tiny", "--seed", "-1", "-o", "@made.gguf"}, 2, "--seed"},
       {"not a run", {"show", "@"}, 1, "summary.json"},
       {"no model name", {"deploy", "@tiny-f16.gguf", "--agent", "openai", "--output", "@out"}, 2, "HAQA_MODEL"},
   };

@@ -564,6 +564,7 @@ template <typename Call>
 }
 
 TEST(EndpointDeathTest, StopsOnCtrlC) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // the server is a thread, which a plain fork() would lose
   FakeServer server([](const FakeServer::Request&, const FakeServer::Connection& c) { c.hang(); });
   auto provider = make_endpoint_provider(options_for(server.url()));
   EXPECT_EXIT(exit_0_where_interruptible([&] { provider->complete(request_with()); }), testing::ExitedWithCode(0), "");

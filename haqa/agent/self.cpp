@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <random>
 #include <string_view>
 
@@ -15,6 +14,7 @@
 #include "haqa/agent/endpoint.h"
 #include "haqa/agent/http.h"
 #include "haqa/base/bytes.h"
+#include "haqa/base/descriptor.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
 #include "haqa/worker/process.h"
@@ -27,16 +27,14 @@ using Clock = std::chrono::steady_clock;
 
 /// A loopback port that was free a moment ago.
 int free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const Descriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
-  const bool found = fd >= 0 && bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-                     getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-  const int code = errno;
-  if (fd >= 0) close(fd);
-  if (!found) throw ProviderError(true, fmt::format("no free loopback port for llama-server: {}", std::strerror(code)));
+  if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+      getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    throw ProviderError(true, fmt::format("no free loopback port for llama-server: {}", std::strerror(errno)));
   return ntohs(address.sin_port);
 }
 
@@ -45,20 +43,10 @@ std::string random_key() {
   return fmt::format("{:08x}{:08x}", random(), random());
 }
 
-/// The last line of the log that names a cause, else its last line.
-std::string telling_line(const fs::path& log) {
-  std::ifstream in(log);
-  std::string line, last, cause;
-  while (std::getline(in, line)) {
-    if (line.find_first_not_of(" \t\r.") == std::string::npos) continue;
-    last = line;
-    // llama-server ends with "exiting due to ... error", which says less than the lines before it.
-    const bool blames = line.find("error") != std::string::npos || line.find("failed") != std::string::npos ||
-                        line.find("couldn't") != std::string::npos;
-    if (blames && line.find("exiting due to") == std::string::npos) cause = line;
-  }
-  const std::string& chosen = cause.empty() ? last : cause;
-  return chosen.empty() ? "it wrote nothing" : shortened(chosen, 300);
+/// Why llama-server ended, from its log.
+std::string cause_in(const fs::path& log) {
+  const std::string line = fs::exists(log) ? telling_line(read_file(log), 300) : "";
+  return line.empty() ? "it wrote nothing" : line;
 }
 
 class SelfProvider : public ChatProvider {
@@ -88,7 +76,7 @@ class SelfProvider : public ChatProvider {
 
 ProviderError SelfProvider::ended(std::string_view when) const {
   return {false, fmt::format("llama-server ended while {} {}: {}; its log is {}", when, options_.model.string(),
-                             telling_line(options_.log), options_.log.string())};
+                             cause_in(options_.log), options_.log.string())};
 }
 
 /// Starts llama-server unless it runs already; also after it died or was suspended.
@@ -129,7 +117,7 @@ void SelfProvider::launch() {
       return launch_on(free_port());
     } catch (const ProviderError&) {
       stop();
-      if (tried == 3 || telling_line(options_.log).find("couldn't bind") == std::string::npos) throw;
+      if (tried == 3 || cause_in(options_.log).find("couldn't bind") == std::string::npos) throw;
     }
   }
 }

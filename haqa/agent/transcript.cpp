@@ -27,6 +27,7 @@ Json describe(const std::string& provider, const std::vector<Message>& messages,
 }  // namespace
 
 struct RecordingProvider::File {
+  explicit File(const std::filesystem::path& transcript) : lines(transcript) {}
   LineFile lines;
   std::vector<Message> former;  ///< what the transcript holds already
 
@@ -39,7 +40,7 @@ struct RecordingProvider::File {
 };
 
 RecordingProvider::RecordingProvider(std::unique_ptr<ChatProvider> inner, const std::filesystem::path& transcript)
-    : inner_(std::move(inner)), file_(std::make_unique<File>(LineFile(transcript), std::vector<Message>())) {}
+    : inner_(std::move(inner)), file_(std::make_unique<File>(transcript)) {}
 
 RecordingProvider::~RecordingProvider() = default;
 

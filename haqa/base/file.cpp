@@ -10,7 +10,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <utility>
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
@@ -24,10 +23,8 @@ std::string reason() {
 }
 
 void sync_folder(const fs::path& folder) {
-  const int fd = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;  // some file systems refuse; the rename itself has happened
-  fsync(fd);
-  close(fd);
+  const Descriptor fd(open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd) fsync(fd.get());  // some file systems refuse; the rename itself has happened
 }
 
 void write_all(int fd, std::string_view content, const fs::path& file) {
@@ -77,11 +74,11 @@ PendingFile::~PendingFile() {
 }
 
 void PendingFile::commit() {
-  const int fd = open(pending_.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool synced = fd >= 0 && fsync(fd) == 0;
-  const std::string why = synced ? "" : reason();
-  if (fd >= 0) close(fd);
-  if (!synced) throw Error("{}: cannot write: {}; free some space or choose another folder", target_.string(), why);
+  {
+    const Descriptor fd(open(pending_.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd || fsync(fd.get()) != 0)
+      throw Error("{}: cannot write: {}; free some space or choose another folder", target_.string(), reason());
+  }
   if (rename(pending_.c_str(), target_.c_str()) != 0) throw Error("{}: cannot write: {}", target_.string(), reason());
   committed_ = true;
   sync_folder(target_.parent_path());
@@ -89,56 +86,39 @@ void PendingFile::commit() {
 
 void write_file(const fs::path& file, std::string_view content) {
   PendingFile pending(file);
-  const int fd = open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
-  try {
-    write_all(fd, content, file);
-  } catch (...) {
-    close(fd);
-    throw;
-  }
-  close(fd);
+  Descriptor fd(open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (!fd) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
+  write_all(fd.get(), content, file);
+  fd.reset();
   pending.commit();
 }
 
-LineFile::LineFile(const fs::path& file) : file_(file) {
-  fd_ = open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd_ < 0) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
-  if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    const std::string why = reason();
-    const bool taken = errno == EWOULDBLOCK;
-    close(fd_);
-    if (!taken) throw Error("{}: cannot be locked: {}; choose a folder on another disk", file.string(), why);
+LineFile::LineFile(const fs::path& file)
+    : file_(file), fd_(open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
+  if (!fd_) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
+  if (flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK)
+      throw Error("{}: cannot be locked: {}; choose a folder on another disk", file.string(), reason());
     throw Error("{}: another haqa is writing it; wait for that one or choose another folder", file.string());
   }
-  off_t end = lseek(fd_, 0, SEEK_END);
+  off_t end = lseek(fd_.get(), 0, SEEK_END);
   char last = '\n';
-  while (end > 0 && pread(fd_, &last, 1, end - 1) == 1 && last != '\n') --end;
-  if (ftruncate(fd_, end) != 0) {
-    const std::string why = reason();
-    close(fd_);
-    throw Error("{}: cannot write: {}", file.string(), why);
-  }
+  while (end > 0 && pread(fd_.get(), &last, 1, end - 1) == 1 && last != '\n') --end;
+  if (ftruncate(fd_.get(), end) != 0) throw Error("{}: cannot write: {}", file.string(), reason());
   sync_folder(file.parent_path());
 }
 
-LineFile::~LineFile() {
-  if (fd_ >= 0) close(fd_);
-}
-
-LineFile::LineFile(LineFile&& other) noexcept : file_(std::move(other.file_)), fd_(std::exchange(other.fd_, -1)) {}
-
 void LineFile::append(std::string_view line) {
-  const off_t whole = lseek(fd_, 0, SEEK_END);
+  const off_t whole = lseek(fd_.get(), 0, SEEK_END);
   try {
-    write_all(fd_, std::string(line) + "\n", file_);
+    write_all(fd_.get(), std::string(line) + "\n", file_);
   } catch (...) {
     // A full disk took half of it, which the next line, should there be room again, would be glued to. Where even this
     // fails, the next to open the file cuts it.
-    [[maybe_unused]] const int ignored = ftruncate(fd_, whole);
+    [[maybe_unused]] const int ignored = ftruncate(fd_.get(), whole);
     throw;
   }
-  if (fdatasync(fd_) != 0 && errno != EINVAL && errno != EROFS)
+  if (fdatasync(fd_.get()) != 0 && errno != EINVAL && errno != EROFS)
     throw Error("{}: cannot write: {}; free some space", file_.string(), reason());
 }
 

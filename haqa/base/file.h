@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "haqa/base/descriptor.h"
+
 namespace haqa {
 
 /// The value of an environment variable; empty where it is not set.
@@ -37,14 +39,11 @@ class PendingFile {
 class LineFile {
  public:
   explicit LineFile(const std::filesystem::path& file);
-  ~LineFile();
-  LineFile(LineFile&& other) noexcept;
-  LineFile& operator=(LineFile&&) = delete;
   void append(std::string_view line);
 
  private:
   std::filesystem::path file_;
-  int fd_ = -1;
+  Descriptor fd_;
 };
 
 /// Creates the folder and its parents. Throws Error saying what stands in the way.

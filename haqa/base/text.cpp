@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "haqa/base/json.h"
@@ -73,6 +74,22 @@ std::string one_line(std::string_view text, size_t longest) {
   }
   while (out.ends_with(' ')) out.pop_back();
   return out;
+}
+
+std::string telling_line(std::string_view output, size_t longest) {
+  std::string_view last, telling;
+  for (size_t begin = 0; begin < output.size();) {
+    const size_t end = std::min(output.find('\n', begin), output.size());
+    const std::string_view line = output.substr(begin, end - begin);
+    begin = end + 1;
+    if (line.find_first_not_of(" \t\r.") == std::string_view::npos) continue;  // dots are llama.cpp's progress
+    last = line;
+    // llama-server ends with "exiting due to ... error", which says less than the lines before it.
+    if (line.find("exiting due to") != std::string_view::npos) continue;
+    for (const char* word : {"error", "Error", "ERROR", "failed", "couldn't", "assert", "ASSERT", "abort"})
+      if (line.find(word) != std::string_view::npos) telling = line;
+  }
+  return shortened(telling.empty() ? last : telling, longest);
 }
 
 std::string utc_now() {

@@ -14,6 +14,9 @@ std::string printable(std::string_view text);
 /// printable() on one line, for messages and terminals; longer ones end in "..." after `longest` characters.
 std::string one_line(std::string_view text, size_t longest = 200);
 
+/// The last line of a program's output that says what went wrong, else its last line; empty where it wrote none.
+std::string telling_line(std::string_view output, size_t longest);
+
 /// "2026-11-24T08:19:33Z"
 std::string utc_now();
 

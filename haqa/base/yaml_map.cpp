@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <yaml-cpp/depthguard.h>
 
 #include <algorithm>
 #include <charconv>
@@ -35,6 +36,8 @@ YamlMap YamlMap::load(const std::filesystem::path& file) {
       throw UsageError("{}:{}: is a second document; keep one, without --- in the midst", file.string(),
                        documents[1].Mark().line + 1);
     if (!documents.empty()) node = documents[0];
+  } catch (const YAML::DeepRecursion& e) {
+    throw UsageError("{}:{}: is nested too deeply", file.string(), e.mark.line + 1);
   } catch (const YAML::Exception& e) {
     throw UsageError("{}:{}: not valid YAML: {}", file.string(), e.mark.line + 1, e.msg);
   }

@@ -17,7 +17,7 @@ namespace {
 using testing::HasSubstr;
 
 struct Case {
-  const char* yaml;
+  std::string yaml;
   std::function<void(YamlMap&)> read;
   const char* expected;
 };
@@ -84,6 +84,7 @@ TEST(YamlMap, EveryFaultNamesItsLineAndWhatIsAllowed) {
       {"n: ''\n", [](YamlMap& m) { m.integer("n", 0, 1); }, "must be a whole number"},
       {"t:\n", [](YamlMap& m) { m.text("t"); }, "must be a text"},
       {"# nothing but words\n", [](YamlMap&) {}, "is empty"},
+      {"a: " + std::string(100000, '['), [](YamlMap&) {}, "is nested too deeply"},
       {"just words\n", [](YamlMap&) {}, ":1: must be a mapping"},
       {"a: 1\nb: [1\nc: 2\n", [](YamlMap&) {}, "not valid YAML"},
       {"a: *nothing\n", [](YamlMap&) {}, ":1: not valid YAML"},

@@ -50,7 +50,7 @@ void add_bench(CLI::App& app) {
     Workload workload;
     int repetitions = 10;
     bool json = false, quiet = false;
-    double timeout_s = 600;
+    int timeout_s = 600;
   };
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -66,7 +66,7 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   command->add_option("--timeout", o->timeout_s, "Seconds a measurement may take")
-      ->check(CLI::Range(1.0, 1e6))
+      ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_flag("--json", o->json, "Print JSON; see docs/json.md");
   command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");

@@ -7,16 +7,10 @@
 #include <fstream>
 
 #include "haqa/base/bytes.h"
+#include "haqa/report/findings.h"
 
 namespace haqa {
 namespace {
-
-std::string changes(const Configuration& from, const Configuration& to) {
-  std::vector<std::string> all;
-  for (const auto& [name, value] : to.items())
-    if (from.value(name, Json()) != value) all.push_back(fmt::format("{} {}", name, value.dump()));
-  return all.empty() ? "the defaults" : fmt::format("{}", fmt::join(all, ", "));
-}
 
 /// The profile as the prompt shows it: without what says nothing of speed or memory.
 Json hardware_facts(const HardwareProfile& profile) {
@@ -52,7 +46,8 @@ std::string describe(const MemoryPlan& plan) {
 }
 
 std::string describe(const Trial& t, const Configuration& defaults) {
-  const std::string what = changes(defaults, t.configuration);
+  const std::string changed = changes(Part(defaults), Part(t.configuration));
+  const std::string what = changed.empty() ? "the defaults" : changed;
   if (!t.value)
     return fmt::format("round {}: failed ({}): {} [{}: {}]", t.number + 1, to_string(t.reason), what, t.proposed_by,
                        t.message);
@@ -60,20 +55,6 @@ std::string describe(const Trial& t, const Configuration& defaults) {
                      t.metrics.value("speedup", *t.value), t.metrics.value("speedup_low", *t.value),
                      t.metrics.value("speedup_high", *t.value), t.metrics.value("tokens_per_s", 0.0), what,
                      t.proposed_by);
-}
-
-std::string verdict(const Json& v) {
-  if (v.contains("message"))
-    return fmt::format("failed, llama.cpp's defaults are kept: {}", v["message"].get<std::string>());
-  if (!v.contains("speedup")) return "no round was better than llama.cpp's defaults, which are kept";
-  const Json& s = v["speedup"];
-  const std::string figures =
-      fmt::format("{:.3f}x the defaults' speed ({:.3f} to {:.3f} over {} fresh pairs)", s["median"].get<double>(),
-                  s["low"].get<double>(), s["high"].get<double>(), s["pairs"].get<int>());
-  if (v["confirmed"]) return "confirmed: " + figures;
-  const bool slower = s["high"] < 1;
-  return fmt::format("not confirmed, {} llama.cpp's defaults, which are kept: {}",
-                     slower ? "slower than" : "cannot be told from", figures);
 }
 
 Json to_json(const ModelInfo& m) {
@@ -91,17 +72,6 @@ Json to_json(const ModelInfo& m) {
           {"n_ctx_train", m.n_ctx_train}};
 }
 
-BitWidth width_of_file(const ModelInfo& model) {
-  const std::string type = model.main_type();
-  if (type == "F32" || type == "F16" || type == "BF16") return BitWidth::fp16;
-  if (type == "Q8_0") return BitWidth::int8;
-  if (type == "Q4_0" || type == "Q4_K" || type == "IQ4_NL") return BitWidth::int4;
-  throw Error(
-      "{}: its weights are {}, which HAQA does not tune; give a file in F16, BF16, F32, Q8_0, Q4_0, Q4_K or "
-      "IQ4_NL",
-      model.file.string(), type);
-}
-
 void restrict_plan(MemoryPlan& plan, const ModelInfo& model, std::span<const BitWidth> allowed) {
   const BitWidth source = width_of_file(model);
   const auto is_out = [&](const MemoryRow& row) {
@@ -114,8 +84,7 @@ void restrict_plan(MemoryPlan& plan, const ModelInfo& model, std::span<const Bit
                      model.file.string(), model.main_type(), to_string(source));
   for (MemoryRow& row : plan.rows) {
     if (row.bit_width != source || model.main_type() == "F32") continue;
-    row.gguf_type = model.main_type();
-    row.weights = model.weights_bytes();
+    row = plan_row(model, model.main_type(), plan.use);
     row.fits = !plan.limit || row.total() <= *plan.limit;
   }
 }

@@ -15,13 +15,8 @@ namespace haqa {
 std::string describe(const HardwareProfile& profile);
 std::string describe(const MemoryPlan& plan);
 std::string describe(const Trial& trial, const Configuration& defaults);
-/// The verification in one sentence.
-std::string verdict(const Json& verification);
 
 Json to_json(const ModelInfo& model);
-
-/// The narrowest bit width that holds the file's weights without loss. Throws Error for types HAQA does not handle.
-BitWidth width_of_file(const ModelInfo& model);
 
 /// Leaves the rows that are allowed (all where `allowed` is empty) and not wider than the file; the file's own width
 /// takes the file's own type and size. Throws UsageError where nothing is left.

@@ -1,7 +1,12 @@
 // haqa: the coordinator. It loads neither llama.cpp nor libtorch; what runs models is a worker program of its own.
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <cstdio>
+#include <span>
 
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 #include "haqa/cli/commands.h"
 #include "haqa/worker/process.h"
 
@@ -19,6 +24,19 @@ void add_commands(CLI::App& app) {
   haqa::add_show(app);
   haqa::add_make_model(app);
   haqa::add_completion(app);
+}
+
+/// CLI11 would say no more than "A subcommand is required".
+void require_command(const CLI::App& app, std::span<char*> arguments) {
+  const std::string first = arguments.size() > 1 ? arguments[1] : "";
+  if (first.starts_with('-')) return;
+  std::vector<std::string> all;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    all.push_back(command->get_name());
+  if (std::find(all.begin(), all.end(), first) != all.end()) return;
+  throw haqa::UsageError("{}; choose one of {}",
+                         first.empty() ? "a command is missing" : "'" + haqa::one_line(first) + "' is no command",
+                         fmt::join(all, ", "));
 }
 
 int report(const char* what, ExitCode code) {
@@ -42,6 +60,7 @@ int main(int argc, char** argv) {
   try {
     haqa::install_interrupt_handler();
     add_commands(app);
+    require_command(app, {argv, static_cast<size_t>(argc)});
     app.parse(argc, argv);
     return finish();
   } catch (const CLI::Success& e) {  // --help, --version

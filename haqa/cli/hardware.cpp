@@ -1,61 +1,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "haqa/base/bytes.h"
 #include "haqa/cli/commands.h"
 #include "haqa/hardware/profile.h"
+#include "haqa/report/findings.h"
 
 namespace haqa {
-namespace {
-
-void row(std::string_view name, const std::string& value) {
-  if (!value.empty()) fmt::print("{:<17} {}\n", name, value);
-}
-
-std::string rate(double operations_per_s) {
-  return operations_per_s > 0 ? fmt::format("{:.4g} G/s", operations_per_s / 1e9) : "not native or not known";
-}
-
-std::string caches(const HardwareProfile& p) {
-  std::vector<std::string> all;
-  for (const Cache& c : p.caches) all.push_back(fmt::format("L{} {} x {}", c.level, c.count, format_bytes(c.bytes)));
-  return fmt::format("{}", fmt::join(all, ", "));
-}
-
-std::string bandwidth(const HardwareProfile& p) {
-  std::vector<std::string> all;
-  for (const Bandwidth& b : p.bandwidth) {
-    const std::string threads =
-        b.threads > 0 ? fmt::format(" ({} thread{})", b.threads, b.threads == 1 ? "" : "s") : "";
-    all.push_back(fmt::format("{:.1f} GB/s{}", b.bytes_per_s / 1e9, threads));
-  }
-  return fmt::format("{}", fmt::join(all, ", "));
-}
-
-void print_table(const HardwareProfile& p) {
-  row("name", p.name);
-  row("vendor", p.vendor);
-  row("architecture", p.architecture);
-  row("platform", p.platform);
-  if (p.cores > 0) row("cores", fmt::format("{} ({} threads, {} NUMA node(s))", p.cores, p.threads, p.numa_nodes));
-  row("caches", caches(p));
-  row("instruction sets", fmt::format("{}", fmt::join(p.instruction_sets, " ")));
-  row("matrix units", fmt::format("{}", fmt::join(p.matrix_units, ", ")));
-  row("memory",
-      format_bytes(p.memory_bytes) + (p.free_bytes > 0 ? fmt::format(" ({} free)", format_bytes(p.free_bytes)) : ""));
-  row("read bandwidth", bandwidth(p));
-  row("peak fp32", rate(p.peak.fp32));
-  row("peak fp16", rate(p.peak.fp16));
-  row("peak int8", rate(p.peak.int8));
-  row("peak int4", rate(p.peak.int4));
-  for (const Gpu& gpu : p.gpus)
-    row("GPU", fmt::format("{} ({}, {}, {} units, {})", gpu.name, gpu.api, gpu.capability, gpu.compute_units,
-                           format_bytes(gpu.memory_bytes)));
-  for (const std::string& note : p.notes) row("note", note);
-}
-
-}  // namespace
-
 void add_hardware(CLI::App& app) {
   struct Options {
     std::string device = "this-machine";
@@ -80,7 +30,8 @@ void add_hardware(CLI::App& app) {
     if (o->json) {
       fmt::print("{}\n", to_json(p).dump(2));
     } else {
-      print_table(p);
+      const Json summary = {{"hardware", to_json(p)}};
+      for (const auto& [name, value] : device_facts(Part(summary))) fmt::print("{:<17} {}\n", name, value);
     }
   });
 }

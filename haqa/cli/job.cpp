@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "haqa/agent/expert.h"
 #include "haqa/base/bytes.h"
@@ -11,6 +10,7 @@
 #include "haqa/cli/facts.h"
 #include "haqa/deploy/quantize.h"
 #include "haqa/deploy/runtime_objective.h"
+#include "haqa/report/findings.h"
 #include "haqa/report/report.h"
 
 namespace haqa {
@@ -50,6 +50,12 @@ size_t lines_of(const fs::path& file) {
   return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
 }
 
+Json trials_of(const RunLog& log) {
+  Json all = Json::array();
+  for (const Trial& t : log.trials()) all.push_back(to_json(t));
+  return all;
+}
+
 Json to_json(const std::vector<Measurement>& row) {
   Json list = Json::array();
   for (const Measurement& m : row)
@@ -69,7 +75,6 @@ Job::Job(const Task& task, RunLog& log, Progress& progress) : task_(task), log_(
 Job::~Job() = default;
 
 Json Job::run(const std::string& command) {
-  const auto start = std::chrono::steady_clock::now();
   log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
   model_ = read_model(task_.model);
   if (task_.agent.provider == "openai" || !task_.agent.replay.empty()) provider().check();
@@ -83,9 +88,8 @@ Json Job::run(const std::string& command) {
     verify();
   }
   bundle();
-  seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   summarize_run(command);
-  clean_up();
+  clean_up(log_.folder());
   return read_summary(log_.folder());
 }
 
@@ -253,7 +257,8 @@ void Job::verify() {
     return v;
   });
   if (verification_["confirmed"]) winner_ = best->configuration;
-  progress_.done("verified: " + verdict(verification_));
+  const Json so_far = {{"verification", verification_}, {"trials", trials_of(log_)}};
+  progress_.done("verified: " + verdict_sentence(Part(so_far)));
 }
 
 void Job::bundle() {
@@ -263,8 +268,7 @@ void Job::bundle() {
 }
 
 void Job::summarize_run(const std::string& command) {
-  Json trials = Json::array(), agent_events = Json::array();
-  for (const Trial& t : log_.trials()) trials.push_back(haqa::to_json(t));
+  Json agent_events = Json::array();
   for (const Json& e : log_.events("agent")) agent_events.push_back(e);
   const Json memory = {{"limit_bytes", plan_.limit ? Json(*plan_.limit) : Json(nullptr)},
                        {"context", plan_.use.n_ctx},
@@ -275,7 +279,7 @@ void Job::summarize_run(const std::string& command) {
   Json summary = {{"haqa_version", HAQA_VERSION},
                   {"command", command},
                   {"started", log_.events("start").front()["time"]},
-                  {"seconds", seconds_},
+                  {"seconds", log_.seconds()},
                   {"task", haqa::to_json(task_)},
                   {"hardware", haqa::to_json(hardware_)},
                   {"model", haqa::to_json(model_)},
@@ -288,7 +292,7 @@ void Job::summarize_run(const std::string& command) {
                     {"why", decision_.why},
                     {"predicted", to_string(fastest->memory.bit_width)},
                     {"agent", agent_choice_}}},
-                  {"trials", trials},
+                  {"trials", trials_of(log_)},
                   {"agent_events", agent_events},
                   {"verification", verification_},
                   {"agent", usage_of(log_.folder() / "transcript.jsonl", task_.agent)},
@@ -305,10 +309,9 @@ void Job::summarize_run(const std::string& command) {
   write_file(log_.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-/// What the bundle does not need: files of the formats that lost, logits of the reference.
-void Job::clean_up() {
+void Job::clean_up(const fs::path& folder) {
   std::error_code ignored;
-  fs::remove_all(log_.folder() / "models", ignored);
+  fs::remove_all(folder / "models", ignored);
 }
 
 BitWidth Job::source_width() const {
@@ -341,20 +344,34 @@ Json Job::quality_request(const char* command) const {
           {"reference", (log_.folder() / "models/reference.logits").string()}};
 }
 
-/// A fault here, of the calibration text say, is no format's: it ends the run.
-void Job::measure_quality_reference() {
+/// The given file as the measure of the others: its perplexity, and its logits in a file. A fault here, of the
+/// calibration text say, is no format's: it ends the run.
+Json Job::measure_quality_reference() {
   const Json request = quality_request("reference");
   const fs::path reference = request["reference"].get<std::string>();
-  if (fs::exists(reference)) return;
-  make_folder(reference.parent_path());
-  progress_.step(fmt::format("quality: reference {}", model_.main_type()));
-  call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
-  progress_.done();
+  const auto measure = [&] {
+    make_folder(reference.parent_path());
+    progress_.step(fmt::format("quality: reference {}", model_.main_type()));
+    const Json result =
+        call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
+    progress_.done(fmt::format("quality: reference {}: perplexity {:.4g} over {} tokens", model_.main_type(),
+                               result["perplexity"].get<double>(), result["tokens"].get<int>()));
+    return result;
+  };
+  const Json measured = log_.once("quality_reference", measure);
+  return fs::exists(reference) ? measured : measure();  // someone may have removed it since
 }
 
 Json Job::quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v) {
-  Json measured = log_.once(fmt::format("quality:{}:{}:{}", gguf_type, type_k, type_v), [&] {
-    measure_quality_reference();
+  Json measured = log_.once(fmt::format("quality:{}:{}:{}", gguf_type, type_k, type_v), [&]() -> Json {
+    const Json reference = measure_quality_reference();
+    if (gguf_type == model_.main_type() && type_k == "f16" && type_v == "f16")
+      return {{"perplexity", reference["perplexity"]},
+              {"perplexity_ratio", 1.0},
+              {"perplexity_ratio_error", 0.0},
+              {"kl_divergence", 0.0},
+              {"same_top", 1.0},
+              {"tokens", reference["tokens"]}};
     Json request = quality_request("quality");
     request["model"] = model_file(gguf_type).string();
     request["type_k"] = type_k;
@@ -468,8 +485,7 @@ std::string Job::too_large(const Setup& s) const {
   use.n_batch = s.options.batch;
   use.n_ubatch = s.options.ubatch;
   use.flash_attention = s.options.flash_attention != "off";
-  MemoryRow row = plan_row(model_, type, use);
-  if (type == model_.main_type()) row.weights = model_.weights_bytes();
+  const MemoryRow row = plan_row(model_, type, use);
   if (!plan_.limit || row.total() <= *plan_.limit) return "";
   return fmt::format("it needs {} with {} tokens of context, more than the limit of {}", format_bytes(row.total()),
                      task_.context, format_bytes(*plan_.limit));

@@ -22,6 +22,9 @@ class Job {
   /// Throws Error where no bit width fits or none runs, and what its steps throw.
   Json run(const std::string& command);
 
+  /// Removes from a finished run's folder what the bundle does not need: formats that lost, logits of the reference.
+  static void clean_up(const std::filesystem::path& folder);
+
  private:
   void profile_hardware();
   void plan();
@@ -35,12 +38,11 @@ class Job {
   void verify();
   void bundle();
   void summarize_run(const std::string& command);
-  void clean_up();
 
   BitWidth source_width() const;
   std::filesystem::path model_file(const std::string& gguf_type);
   Json quality_request(const char* command) const;
-  void measure_quality_reference();
+  Json measure_quality_reference();
   Json quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v);
   ChatProvider& provider();
   int answer_tokens() const;
@@ -65,7 +67,6 @@ class Job {
   Json agent_choice_, verification_;
   Configuration winner_;
   Bundle bundle_;
-  double seconds_ = 0;
 };
 
 }  // namespace haqa

@@ -25,7 +25,7 @@ void add_make_model(CLI::App& app) {
   command->add_option("-o,--output", o->output, "File to write (default: SHAPE-f16.gguf)")->type_name("FILE");
   command->add_option("--vocabulary", o->vocabulary, "GGUF to take the tokenizer from (default: LLaMA-2's)")
       ->type_name("FILE");
-  command->add_option("--seed", o->seed, "Seed of the weights")->capture_default_str();
+  command->add_option("--seed", o->seed, "Seed of the weights")->check(CLI::NonNegativeNumber)->capture_default_str();
   command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");
   command->footer("Examples:\n  haqa make-model tiny\n  haqa make-model tinyllama-1.1b -o speed-f16.gguf");
   command->callback([o] {

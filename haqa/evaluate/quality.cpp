@@ -16,6 +16,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/stats.h"
+#include "haqa/model/compute_graph.h"
 
 namespace haqa {
 namespace {
@@ -34,13 +35,6 @@ Model load_model(const std::filesystem::path& file) {
   return model;
 }
 
-ggml_type cache_type(const std::string& name) {
-  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
-                               GGML_TYPE_Q5_0, GGML_TYPE_IQ4_NL, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0})
-    if (name == ggml_type_name(type)) return type;
-  throw Error("\"{}\" is no KV cache type; use f32, f16, bf16, q8_0, q5_1, q5_0, iq4_nl, q4_1 or q4_0", name);
-}
-
 llama_flash_attn_type flash_type(const std::string& name) {
   if (name == "on") return LLAMA_FLASH_ATTN_TYPE_ENABLED;
   if (name == "off") return LLAMA_FLASH_ATTN_TYPE_DISABLED;
@@ -53,8 +47,8 @@ Context make_context(llama_model* model, const QualityOptions& options) {
   params.n_ctx = params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.n_ctx);
   params.n_threads = params.n_threads_batch =
       options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  params.type_k = cache_type(options.type_k);
-  params.type_v = cache_type(options.type_v);
+  params.type_k = kv_cache_type(options.type_k);
+  params.type_v = kv_cache_type(options.type_v);
   params.flash_attn_type = flash_type(options.flash_attention);
   Context context(llama_init_from_model(model, params));
   if (!context) throw Error("{}: llama.cpp cannot make a context with these KV cache types", options.model.string());

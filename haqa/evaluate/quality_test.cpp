@@ -220,7 +220,7 @@ TEST_F(QualityTest, BadOptionsAreSentences) {
     }
   };
   for (const int n_ctx : {-1, 0, 1, 2, 3}) EXPECT_THAT(fault({{"n_ctx", n_ctx}}), HasSubstr("4 tokens of context"));
-  EXPECT_THAT(fault({{"type_k", "q7"}}), HasSubstr("\"q7\" is no KV cache type"));
+  EXPECT_THAT(fault({{"type_k", "q7"}}), HasSubstr("'q7' is no type of llama.cpp's KV cache"));
   EXPECT_THAT(fault({{"n_ctx", "many"}}), HasSubstr("number"));
   EXPECT_THAT(fault({{"text", "/no/such/text"}}), HasSubstr("/no/such/text"));
   EXPECT_THAT(fault({{"reference", "/no/such/folder/reference"}}), HasSubstr("/no/such/folder/reference"));

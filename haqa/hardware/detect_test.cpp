@@ -149,7 +149,8 @@ TEST(Topology, OnlyTheCpusOfThisProcessCount) {
   // A program of its own, for other threads of this one (a driver's) keep their affinity.
   const pid_t child = fork();
   if (child == 0) {
-    sched_setaffinity(0, sizeof one, &one);
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task"))  // a sanitizer's thread too
+      sched_setaffinity(std::stoi(task.path().filename()), sizeof one, &one);
     const Topology topology = read_topology();
     _exit(topology.threads == 1 && topology.cores == 1 && topology.numa_nodes == 1 ? 0 : 1);
   }

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "haqa/base/descriptor.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
@@ -81,21 +82,6 @@ Job job_of(const ModelInfo& m, const TensorInfo& tensor) {
   job.deviation = job.half ? deviation_of(m, tensor) : 0.1f;
   return job;
 }
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(const fs::path& file)
-      : fd_(open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 [[noreturn]] void throw_unwritable(const fs::path& file) {
   throw Error("{}: cannot write: {}; free some space or choose another folder", file.string(), std::strerror(errno));
@@ -293,8 +279,8 @@ void make_model(const ModelShape& shape, const fs::path& vocabulary, uint64_t se
   require_space(file.parent_path(), end, "the model");
   PendingFile pending(file);
   {
-    const FileDescriptor out(pending.path());
-    if (out.get() < 0 || ftruncate(out.get(), static_cast<off_t>(end)) != 0) throw_unwritable(file);
+    const Descriptor out(open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!out || ftruncate(out.get(), static_cast<off_t>(end)) != 0) throw_unwritable(file);
     std::vector<char> meta(header);
     gguf_get_meta_data(gguf.get(), meta.data());
     write_at(out.get(), meta.data(), meta.size(), 0, file);

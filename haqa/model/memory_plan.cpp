@@ -86,10 +86,11 @@ uint64_t compute_bytes(const ModelInfo& model, const MemoryUse& use) {
 }
 
 MemoryRow plan_row(const ModelInfo& model, std::string_view gguf_type, const MemoryUse& use) {
+  const bool own = gguf_type == model.main_type();
   MemoryRow row;
-  row.bit_width = bit_width_of(gguf_type);
+  row.bit_width = own ? width_of_file(model) : bit_width_of(gguf_type);
   row.gguf_type = gguf_type;
-  row.weights = quantized_bytes(model, gguf_type);
+  row.weights = own ? model.weights_bytes() : quantized_bytes(model, gguf_type);
   row.kv_cache = kv_cache_bytes(model, use);
   row.compute = compute_bytes(model, use);
   row.adapter = use.adapter_bytes;

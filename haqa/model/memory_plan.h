@@ -39,6 +39,7 @@ struct MemoryPlan {
 uint64_t kv_cache_bytes(const ModelInfo& model, const MemoryUse& use);
 uint64_t compute_bytes(const ModelInfo& model, const MemoryUse& use);
 
+/// A quantization to `gguf_type`; where the file has that main type already ("Q4_K" of a Q4_K_M), the file as it is.
 MemoryRow plan_row(const ModelInfo& model, std::string_view gguf_type, const MemoryUse& use);
 MemoryPlan plan_memory(const ModelInfo& model, const MemoryUse& use, std::optional<uint64_t> limit);
 

@@ -162,6 +162,23 @@ uint64_t peak_resident_bytes(std::vector<std::string> words) {
   return peak;
 }
 
+TEST(MemoryPlan, AFileOfTheAskedTypeIsPlannedAsItIs) {
+  TemporaryFolder folder;
+  ModelInfo source = architecture("tinyllama-1.1b");
+  const struct {
+    const char *written, *main_type;
+    BitWidth width;
+  } cases[] = {{"Q4_K_M", "Q4_K", BitWidth::int4}, {"Q8_0", "Q8_0", BitWidth::int8}, {"BF16", "BF16", BitWidth::fp16}};
+  for (const auto& c : cases) {
+    write_model(quantized(source, c.written), folder / "model.gguf");
+    const ModelInfo file = read_model(folder / "model.gguf");
+    ASSERT_EQ(file.main_type(), c.main_type);
+    const MemoryRow row = plan_row(file, c.main_type, {});
+    EXPECT_EQ(row.weights, quantized_bytes(source, c.written));
+    EXPECT_EQ(row.bit_width, c.width);
+  }
+}
+
 TEST(MemoryPlan, RealAllocationAndProcess) {
   TemporaryFolder folder;
   const auto file = folder / "tiny.gguf";

@@ -127,6 +127,17 @@ BitWidth bit_width_of(std::string_view gguf_type) {
                    fmt::join(known, ", "));
 }
 
+BitWidth width_of_file(const ModelInfo& model) {
+  const std::string type = model.main_type();
+  if (type == "F32" || type == "F16" || type == "BF16") return BitWidth::fp16;
+  if (type == "Q8_0") return BitWidth::int8;
+  if (type == "Q4_0" || type == "Q4_K" || type == "IQ4_NL") return BitWidth::int4;
+  throw Error(
+      "{}: its weights are {}, which HAQA does not tune; give a file in F16, BF16, F32, Q8_0, Q4_0, Q4_K or "
+      "IQ4_NL",
+      model.file.string(), type);
+}
+
 std::string quantized_type(const ModelInfo& model, const TensorInfo& tensor, std::string_view gguf_type) {
   bit_width_of(gguf_type);  // throws for an unknown one
   if (!may_change(tensor)) return tensor.type;

@@ -21,6 +21,9 @@ std::span<const std::string_view> gguf_types(BitWidth width);
 /// The bit width of a GGUF type. Throws UsageError that lists the types.
 BitWidth bit_width_of(std::string_view gguf_type);
 
+/// The narrowest bit width that holds the file's weights without loss. Throws Error for types HAQA does not handle.
+BitWidth width_of_file(const ModelInfo& model);
+
 /// The type ("Q6_K") that llama.cpp's quantizer gives one tensor when asked for `gguf_type` ("Q4_K_M").
 /// Source: llama_tensor_get_type in llama.cpp's src/llama-quant.cpp.
 std::string quantized_type(const ModelInfo& model, const TensorInfo& tensor, std::string_view gguf_type);

@@ -148,6 +148,8 @@ std::string cores_text(const Part& hardware) {
   if (!cores || *cores == 0) return "";
   std::string text = std::to_string(*cores);
   if (threads && *threads != *cores) text += fmt::format(", {} threads", *threads);
+  if (const auto nodes = hardware["numa_nodes"].count(); nodes && *nodes > 1)
+    text += fmt::format(", {} NUMA nodes", *nodes);
   return text;
 }
 
@@ -341,6 +343,10 @@ Answer answer(const Part& summary) {
   return a;
 }
 
+std::string verdict_sentence(const Part& summary) {
+  return answer(summary).sentences[1];
+}
+
 std::string_view text_of(Verdict verdict) {
   switch (verdict) {
     case Verdict::confirmed:
@@ -443,6 +449,7 @@ Facts device_facts(const Part& summary) {
   const Part h = summary["hardware"];
   Facts facts;
   add_fact(facts, "name", h["name"].text());
+  add_fact(facts, "vendor", h["vendor"].text());
   add_fact(facts, "architecture", h["architecture"].text());
   add_fact(facts, "platform", h["platform"].text());
   add_fact(facts, "model runs on", h["engine"].text());

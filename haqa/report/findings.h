@@ -61,6 +61,9 @@ struct Answer {
 };
 Answer answer(const Part& summary);
 std::string_view text_of(Verdict verdict);
+/// The second of answer()'s sentences: what tuning came to. Needs no more of a summary than its trials and
+/// verification.
+std::string verdict_sentence(const Part& summary);
 
 /// Measurements of what the bundle runs: {"tokens_per_s","generate_tokens_per_s","peak_bytes",...}, where it was
 /// measured.

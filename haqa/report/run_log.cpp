@@ -1,5 +1,6 @@
 #include "haqa/report/run_log.h"
 
+#include <cmath>
 #include <sstream>
 
 #include "haqa/base/error.h"
@@ -11,14 +12,21 @@ namespace {
 namespace fs = std::filesystem;
 constexpr const char* kLog = "log.jsonl";
 
+/// Nothing in it but an empty log: of a process that was killed as it began.
+bool is_unused(const fs::path& folder) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+    if (entry.path().filename() != kLog || !entry.is_regular_file() || entry.file_size() > 0) return false;
+  return true;
+}
+
 fs::path checked_folder(const fs::path& folder, bool fresh) {
-  const bool exists = fs::exists(folder / kLog);
+  const bool exists = fs::exists(folder / kLog) && !is_unused(folder);
   if (fresh && exists)
     throw Error("{}: holds a run already; go on with it by --resume, or choose another folder with --output",
                 folder.string());
   if (fresh && fs::exists(folder)) {
     if (!fs::is_directory(folder)) throw Error("{}: is no folder; name a new one with --output", folder.string());
-    if (!fs::is_empty(folder))  // a run's files would overwrite others of the same name
+    if (!is_unused(folder))  // a run's files would overwrite others of the same name
       throw Error("{}: holds other files; name a new or an empty folder with --output", folder.string());
   }
   if (!fresh && !exists) throw Error("{}: holds no run (no {}); name the folder of one", folder.string(), kLog);
@@ -51,6 +59,7 @@ RunLog::RunLog(fs::path folder, bool fresh) : folder_(checked_folder(folder, fre
 
 void RunLog::replay(const Json& line) {
   const std::string event = line.at("event");
+  earlier_seconds_ = line.value("seconds", earlier_seconds_);
   if (event == "step") {
     steps_[line.at("step").get<std::string>()] = line.at("result");
   } else if (event == "trial") {
@@ -66,6 +75,10 @@ Json RunLog::once(const std::string& step, const std::function<Json()>& work) {
     append({{"event", "step"}, {"step", step}, {"result", steps_[step]}});
   }
   return steps_[step];
+}
+
+double RunLog::seconds() const {
+  return earlier_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - opened_).count();
 }
 
 void RunLog::add_trial(const Trial& trial) {
@@ -87,7 +100,7 @@ std::vector<Json> RunLog::events(const std::string& name) const {
 }
 
 Json RunLog::append(Json line) {
-  Json stamped = {{"time", utc_now()}};
+  Json stamped = {{"time", utc_now()}, {"seconds", std::round(1000 * seconds()) / 1000}};
   stamped.update(line);
   file_.append(to_line(stamped));
   return stamped;

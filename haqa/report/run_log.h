@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -26,18 +27,23 @@ class RunLog {
   /// Whether more than the hardware profile was recorded: something that a user would not want to lose.
   bool has_results() const { return !trials_.empty() || steps_.size() > (steps_.contains("hardware") ? 1u : 0u); }
 
+  /// Of work so far, earlier parts of an interrupted run included.
+  double seconds() const;
+
   void add_trial(const Trial& trial);
-  /// An event that needs no doing again: {"time", "event": name, ...}.
+  /// An event that needs no doing again: {"time", "seconds", "event": name, ...}.
   void add_event(const std::string& name, const Json& fields);
   std::vector<Json> events(const std::string& name) const;
 
  private:
   RunLog(std::filesystem::path folder, bool fresh);
   void replay(const Json& line);  ///< one that is on disk already
-  Json append(Json line);         ///< returns it with its time, as it is on disk
+  Json append(Json line);         ///< returns it with its time and seconds(), as it is on disk
 
   std::filesystem::path folder_;
   LineFile file_;
+  std::chrono::steady_clock::time_point opened_ = std::chrono::steady_clock::now();
+  double earlier_seconds_ = 0;
   Json steps_ = Json::object();
   std::vector<Trial> trials_;
   std::vector<Json> events_;

@@ -96,6 +96,7 @@ TEST_F(RunLogTest, GoesOnAfterKillMinus9) {
 TEST_F(RunLogTest, RefusesASecondProcess) {
   {
     RunLog log = RunLog::create(folder_);
+    log.add_event("start", Json::object());
     const int status = in_child([&] { RunLog::resume(folder_); });
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 3);
     log.add_event("still", Json::object());
@@ -129,10 +130,34 @@ TEST_F(RunLogTest, NamesTheDamagedLine) {
   }
 }
 
+TEST_F(RunLogTest, KilledBeforeItBeganItIsBegunAnew) {
+  RunLog::create(folder_);
+  EXPECT_THROW(RunLog::resume(folder_), Error) << "there is nothing to go on with";
+  EXPECT_NO_THROW(RunLog::create(folder_));
+  std::ofstream(folder_ / "other") << "of the user";
+  EXPECT_THROW(RunLog::create(folder_), Error);
+}
+
+TEST_F(RunLogTest, SecondsAddUpOverItsParts) {
+  double before = 0;
+  {
+    RunLog log = RunLog::create(folder_);
+    usleep(20'000);
+    log.add_event("start", Json::object());
+    before = log.seconds();
+    EXPECT_NEAR(log.events("start")[0]["seconds"], before, 0.01);
+  }
+  usleep(50'000);
+  const double after = RunLog::resume(folder_).seconds();
+  EXPECT_GE(after, 0.02);
+  EXPECT_LT(after, before + 0.03) << "the pause between does not count";
+}
+
 TEST_F(RunLogTest, RefusesWhatWouldDoHarm) {
   EXPECT_THROW(RunLog::resume(folder_), Error);
   {
     RunLog log = RunLog::create(folder_);
+    log.add_event("start", Json::object());
     EXPECT_THROW(RunLog::resume(folder_), Error) << "another process works on it";
   }
   EXPECT_THROW(RunLog::create(folder_), Error) << "holds a run already";

@@ -15,10 +15,9 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
-#include <sstream>
-#include <utility>
 
 #include "haqa/base/bytes.h"
+#include "haqa/base/descriptor.h"
 #include "haqa/base/error.h"
 #include "haqa/base/text.h"
 
@@ -39,35 +38,16 @@ void on_signal(int) {
   if (interrupt_seen.exchange(true)) _exit(130);
 }
 
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  ~Fd() { reset(); }
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    reset(std::exchange(other.fd_, -1));
-    return *this;
-  }
-  void reset(int fd = -1) {
-    if (fd_ >= 0) close(fd_);
-    fd_ = fd;
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 /// Where this process was started without standard files, others get the numbers 0 to 2, which dup2() of the child
 /// overwrites.
-Fd lifted(int fd) {
-  if (fd < 0 || fd > 2) return Fd(fd);
-  const Fd low(fd);
-  return Fd(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+Descriptor lifted(int fd) {
+  if (fd < 0 || fd > 2) return Descriptor(fd);
+  const Descriptor low(fd);
+  return Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 3));
 }
 
 struct Pipe {
-  Fd read, write;
+  Descriptor read, write;
 };
 
 Pipe make_pipe() {
@@ -230,7 +210,7 @@ class Child {
     if (fed_ == command_.input.size() || (n < 0 && errno != EAGAIN && errno != EINTR)) in_.reset();
   }
 
-  void drain(Fd& fd, bool is_output) {
+  void drain(Descriptor& fd, bool is_output) {
     std::array<char, 65536> buffer;
     ssize_t n = 0;
     for (int i = 0; i < kReadsAtOnce; ++i) {
@@ -289,25 +269,11 @@ class Child {
   const std::function<void(std::string_view)>& on_line_;
   Clock::time_point start_;
   pid_t pid_ = -1;
-  Fd in_, out_, err_;
+  Descriptor in_, out_, err_;
   size_t fed_ = 0;
   std::string line_;
   ProcessResult result_;
 };
-
-/// The last line that says what went wrong, else the last line.
-std::string telling_line(const std::string& errors) {
-  std::istringstream lines(errors);
-  std::string line, last, telling;
-  while (std::getline(lines, line)) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    last = line;
-    for (const char* word : {"error", "Error", "ERROR", "failed", "assert", "ASSERT", "abort"})
-      if (line.find(word) != std::string::npos) telling = line;
-  }
-  const std::string& chosen = telling.empty() ? last : telling;
-  return shortened(chosen, 297);
-}
 
 }  // namespace
 
@@ -325,7 +291,7 @@ std::string ProcessResult::describe() const {
     case ProcessEnd::out_of_memory:
       return fmt::format("used {} of memory, above its limit", format_bytes(peak_bytes));
   }
-  const std::string line = telling_line(errors);
+  const std::string line = telling_line(errors, 297);
   return line.empty() ? state : state + ": " + line;
 }
 
@@ -335,9 +301,9 @@ ProcessResult run_process(const Command& command, const std::function<void(std::
 }
 
 BackgroundProcess::BackgroundProcess(const Command& command, const std::filesystem::path& log) {
-  const Fd out = lifted(open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  const Descriptor out = lifted(open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (out.get() < 0) throw Error("{}: cannot write: {}", log.string(), std::strerror(errno));
-  const Fd in = lifted(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const Descriptor in = lifted(open("/dev/null", O_RDONLY | O_CLOEXEC));
   pid_ = spawn(command, in.get(), out.get(), out.get());
 }
 
