@@ -34,7 +34,7 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
   task.agent.provider = "openai";
   task.agent.endpoint.base_url = "http://127.0.0.1:1/v1";
   task.agent.endpoint.model = "x";
-  haqa::Json document = haqa::task_document(task);
+  haqa::Json document = haqa::to_json(task);
   document["model"] = document["calibration"] = document["agent"]["replay"] = "m";
   for (int i = 1; i < *argc; ++i)
     if (const std::filesystem::path corpus = (*argv)[i]; std::filesystem::is_directory(corpus)) {
@@ -48,9 +48,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::filesystem::path file = folder() / "task.yaml", again = folder() / "again.yaml";
   write(file, {reinterpret_cast<const char*>(data), size});
   try {
-    const haqa::Json document = haqa::task_document(haqa::read_task(file));
+    const haqa::Json document = haqa::to_json(haqa::read_task(file));
     write(again, document.dump(2));
-    if (haqa::task_document(haqa::read_task(again)) != document) std::abort();
+    if (haqa::to_json(haqa::read_task(again)) != document) std::abort();
   } catch (const haqa::Error&) {
   }
   return 0;

@@ -51,8 +51,18 @@ class ProgramTest : public testing::Test {
                            {"HAQA_API_KEY", ""},
                            {"OPENAI_BASE_URL", ""},
                            {"OPENAI_API_KEY", ""}};
+    if (!llama_bin_.empty()) command.environment.emplace_back("HAQA_LLAMA_BIN", llama_bin_);
     command.timeout_s = 300;
     return command;
+  }
+  /// From now on a llama-bench that runs `script` first, which may end it.
+  void use_llama_bench(const std::string& script) {
+    const std::filesystem::path folder = folder_ / "llama-bin", program = folder / "llama-bench";
+    std::filesystem::create_directory(folder);
+    std::ofstream(program) << "#!/bin/sh\n"
+                           << script << "\nexec '" << (llama_bin_folder() / "llama-bench").string() << "' \"$@\"\n";
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    llama_bin_ = folder.string();
   }
   ProcessResult run(std::vector<std::string> arguments) const { return run_process(haqa(std::move(arguments))); }
 
@@ -77,6 +87,9 @@ class ProgramTest : public testing::Test {
     }
     return names;
   }
+
+ private:
+  std::string llama_bin_;
 };
 
 }  // namespace haqa

@@ -62,11 +62,12 @@ std::vector<Message> AgentSampler::with_exchange(const Track& track, std::span<c
 
 Message AgentSampler::correction(const Track& track, const ReplyFault& fault) const {
   const std::string example = example_action(track.space);
+  const std::string because = fault.detail.empty() ? "" : ": " + fault.detail;
   switch (fault.kind) {
     case FaultKind::wrong_format:
-      return {"user", prompts_.render("correction_format", {{"detail", fault.detail}, {"example", example}})};
+      return {"user", prompts_.render("correction_format", {{"detail", because}, {"example", example}})};
     case FaultKind::irrelevant:
-      return {"user", prompts_.render("correction_irrelevant", {{"detail", fault.detail}, {"example", example}})};
+      return {"user", prompts_.render("correction_irrelevant", {{"detail", because}, {"example", example}})};
     case FaultKind::duplicate:
       return {"user", prompts_.render("correction_duplicate", {{"detail", fault.detail}})};
     case FaultKind::out_of_range:

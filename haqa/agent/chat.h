@@ -16,7 +16,11 @@ namespace haqa {
 struct Message {
   std::string role;  ///< "system", "user" or "assistant"
   std::string content;
+  bool operator==(const Message&) const = default;
 };
+
+/// Whether the longer conversation begins with the whole shorter one.
+bool extends(std::span<const Message> longer, std::span<const Message> shorter);
 
 /// One question to a provider.
 struct ChatRequest {
@@ -87,7 +91,8 @@ struct SelfOptions {
   std::filesystem::path model;  ///< GGUF
   std::filesystem::path log;    ///< where llama-server's output goes
   int threads = 0;              ///< 0: llama.cpp's default
-  int n_ctx = 8192;
+  int n_ctx = 8192;             ///< tokens of question and answer together
+  int n_ctx_train = 0;          ///< what the model was trained on: beyond it, its positions are stretched by YaRN
   double start_timeout_s = 300;
   EndpointOptions endpoint;  ///< time-outs, tries, temperature; address and model are filled in
 };
@@ -96,7 +101,8 @@ std::unique_ptr<ChatProvider> make_self_provider(const SelfOptions& options);
 /// For people with a chat window: the prompt is printed to stderr and written to folder/prompt-N.md (whole conversation
 /// the first time, then what is new); the answer is read from folder/answer-N.md once that file is there, or from
 /// standard input on a terminal, ended by an empty line after a JSON object or by Ctrl-D.
-std::unique_ptr<ChatProvider> make_manual_provider(const std::filesystem::path& folder);
+/// answered: exchanges that the run has had already; the first file is that of the next one.
+std::unique_ptr<ChatProvider> make_manual_provider(const std::filesystem::path& folder, size_t answered = 0);
 
 /// The replies of a transcript again, in their order, and its errors as ProviderErrors. Throws Error where the file is
 /// none; complete() throws ProviderError when they are used up. skip: exchanges that a run that goes on has had
@@ -105,8 +111,8 @@ std::unique_ptr<ChatProvider> make_replay_provider(const std::filesystem::path& 
 
 /// A provider whose every exchange is appended to a transcript (JSON Lines, one exchange a line: {"time","provider",
 /// "messages": those new since the last exchange, "messages_from": the index at which they start (0: the whole
-/// conversation), "messages_total","reply","prompt_tokens","completion_tokens","latency_s","finish_reason"}, or "error"
-/// and "passing" instead of what follows "messages_total").
+/// conversation), "messages_total", "track": the track's name, "reply", "prompt_tokens", "completion_tokens",
+/// "latency_s", "finish_reason"}, or "error" and "passing" instead of what follows "track").
 class RecordingProvider : public ChatProvider {
  public:
   RecordingProvider(std::unique_ptr<ChatProvider> inner, const std::filesystem::path& transcript);

@@ -11,6 +11,7 @@
 #include "haqa/agent/http.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -91,23 +92,6 @@ bool is_html(const HttpResponse& response) {
   const size_t first = response.body.find_first_not_of(" \t\r\n");
   return lower(response.content_type).starts_with("text/html") ||
          (first != std::string::npos && response.body[first] == '<');
-}
-
-/// One line of at most `longest` bytes, fit for an error.
-std::string excerpt(const std::string& text, size_t longest = 300) {
-  std::string line;
-  for (const unsigned char c : text) {
-    if (line.size() > longest) break;
-    if (c > ' ' && c != 0x7f) {
-      line += static_cast<char>(c);
-    } else if (!line.empty() && line.back() != ' ') {
-      line += ' ';
-    }
-  }
-  if (line.ends_with(' ')) line.pop_back();
-  if (line.size() > longest) line = line.substr(0, longest) + " ...";
-  const std::string quoted = to_line(line);  // repairs UTF-8
-  return parse(quoted).get<std::string>();
 }
 
 /// What the server itself says is wrong: OpenAI's {"error": {"message"}}, Ollama's {"error": "..."}, FastAPI's
@@ -221,7 +205,7 @@ std::string Endpoint::scrub(std::string text) const {
 
 Answer Endpoint::judge(const HttpFailure& failure, const std::string& address) const {
   using Kind = HttpFailure::Kind;
-  const std::string detail = excerpt(scrub(failure.detail));
+  const std::string detail = one_line(scrub(failure.detail), 300);
   switch (failure.kind) {
     case Kind::unreachable:
       return Problem{
@@ -251,12 +235,12 @@ Answer Endpoint::judge(const HttpFailure& failure, const std::string& address) c
 /// Where a redirect leads, without what may be secret there.
 std::string Endpoint::target_of(const HttpResponse& response) const {
   const std::string target = scrub(response.location.substr(0, response.location.find('?')));
-  return target.empty() || target.find('@') != std::string::npos ? "another address" : excerpt(target);
+  return target.empty() || target.find('@') != std::string::npos ? "another address" : one_line(target, 300);
 }
 
 Problem Endpoint::problem_of_status(long status, const HttpResponse& response, const std::string& address) const {
   // Scrubbed before it is shortened: half a key is still too much.
-  const std::string words = excerpt(scrub(words_of(response)));
+  const std::string words = one_line(scrub(words_of(response)), 300);
   const std::string said = fmt::format("HTTP {}{}{}", status, words.empty() ? "" : ": ", words);
   if (status >= 300 && status < 400)
     return {Outlook::lasting, fmt::format("{}: redirects to {}; make that the address if you trust it with the key",
@@ -309,7 +293,7 @@ Answer Endpoint::judge(const HttpResponse& response, const std::string& address)
                                                response.body.size())};
   return Problem{Outlook::lasting, fmt::format("{}: answers with something else than JSON ('{}'); correct the address, "
                                                "which usually ends in /v1",
-                                               address, excerpt(scrub(response.body), 80))};
+                                               address, one_line(scrub(response.body), 80))};
 }
 
 /// Exponential back-off; the jitter keeps several studies that were refused together from coming back together.
@@ -364,10 +348,10 @@ ChatReply Endpoint::reply_of(const Json& body) const {
   if (reply.content.empty()) {
     const std::string why = scrub(text_at(message, {"refusal"}));
     throw ProviderError(
-        true,
-        fmt::format("{}: the answer holds no text{}; {}", address_.shown, why.empty() ? "" : " (" + excerpt(why) + ")",
-                    reply.finish_reason == "length" ? "the model thought until it was cut off: raise max_tokens"
-                                                    : "try again later or take another model"));
+        true, fmt::format("{}: the answer holds no text{}; {}", address_.shown,
+                          why.empty() ? "" : " (" + one_line(why, 300) + ")",
+                          reply.finish_reason == "length" ? "the model thought until it was cut off: raise max_tokens"
+                                                          : "try again later or take another model"));
   }
   // In replies only what is long enough to be a key: "EMPTY", "x" and the like are placeholders for local servers.
   if (options_.key.size() >= 8) reply.content = replaced(std::move(reply.content), options_.key, "***");
@@ -406,7 +390,7 @@ void Endpoint::check() {
   const size_t shown = std::min<size_t>(names.size(), 5);
   throw ProviderError(
       false, fmt::format("{}: has no model '{}'; name one of its models: {}{}", address_.shown, wanted,
-                         excerpt(scrub(fmt::format("{}", fmt::join(names.begin(), names.begin() + shown, ", ")))),
+                         one_line(scrub(fmt::format("{}", fmt::join(names.begin(), names.begin() + shown, ", "))), 300),
                          names.size() > shown ? ", ..." : ""));
 }
 

@@ -201,6 +201,13 @@ std::vector<FaultCase> faults() {
       {"404, web page", always(reply(404, html, "text/html")), "(HTTP 404)", false, 1},
       {"404, Ollama", always(reply(404, R"({"error":"model 'm1' not found"})")), "model 'm1' not found", false, 1},
       {"400", always(error_reply(400, "context is full\nof  words")), "(HTTP 400: context is full of words)", false, 1},
+      // C1's CSI and the turn of the writing's direction, which a terminal would obey.
+      {"control characters",
+       always(reply(400,
+                    "be \xC2\x9B"
+                    "31m \xE2\x80\xAEred",
+                    "text/plain")),
+       "(HTTP 400: be [U+009B]31m [U+202E]red)", false, 1},
       {"422", always(reply(422, R"({"detail":"bad field"})")), "(HTTP 422: bad field)", false, 1},
       {"501", always(reply(501, "")), "refuses the request (HTTP 501)", false, 1},
       {"used up", always(reply(429, R"({"error":{"message":"You exceeded","code":"insufficient_quota"}})")),

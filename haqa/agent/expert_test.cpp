@@ -71,10 +71,7 @@ Track runtime_track() {
        categorical_parameter("cache_type_v", {"f16", "bf16", "q8_0", "q4_0"}, "f16", ""),
        categorical_parameter("load_mode", {"auto", "none", "mmap+mlock"}, "auto", ""),
        boolean_parameter("repack", true, ""), categorical_parameter("gguf_type", {"Q4_0", "IQ4_NL"}, "Q4_0", "")},
-      {{"ubatch <= batch", [](const Configuration& c) { return c["ubatch"] <= c["batch"]; }},
-       {"flash_attention is not off where cache_type_v is q8_0 or q4_0", [](const Configuration& c) {
-          return (c["cache_type_v"] != "q8_0" && c["cache_type_v"] != "q4_0") || c["flash_attention"] != "off";
-        }}});
+      {Expression("ubatch <= batch"), Expression("flash_attention != 'off' or cache_type_v in ['f16', 'bf16']")});
   return t;
 }
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <chrono>
 #include <iostream>
 #include <thread>
@@ -98,27 +97,11 @@ class TypedAnswer {
   std::string text_;
 };
 
-/// One more than the highest N of the prompt-N.md in the folder: a study that goes on must not take an old answer for a
-/// new one. An answer-N.md put there beforehand is read.
-int next_number(const fs::path& folder) {
-  constexpr std::string_view before = "prompt-";
-  int highest = 0;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    int number = 0;
-    if (!name.starts_with(before) || !name.ends_with(".md")) continue;
-    const auto [end, code] = std::from_chars(name.data() + before.size(), name.data() + name.size(), number);
-    if (code == std::errc() && std::string_view(end) == ".md") highest = std::max(highest, number);
-  }
-  return highest + 1;
-}
-
 class ManualProvider : public ChatProvider {
  public:
-  ManualProvider(fs::path folder, int input, std::ostream& notices)
-      : folder_(std::move(folder)), input_(input), notices_(notices) {
+  ManualProvider(fs::path folder, size_t answered, int input, std::ostream& notices)
+      : folder_(std::move(folder)), input_(input), number_(answered + 1), notices_(notices) {
     make_folder(folder_);
-    number_ = next_number(folder_);
   }
   std::string name() const override { return "manual"; }
   ChatReply complete(const ChatRequest& request) override;
@@ -128,19 +111,15 @@ class ManualProvider : public ChatProvider {
   std::string wait_for_answer(const fs::path& file) const;
 
   fs::path folder_;
-  int input_, number_ = 1;
+  int input_;
+  size_t number_;
   std::ostream& notices_;
   std::vector<Message> shown_;  ///< the conversation so far
 };
 
-bool same(const Message& a, const Message& b) {
-  return a.role == b.role && a.content == b.content;
-}
-
 /// What the chat window does not hold yet; everything where the conversation is another one.
 std::string ManualProvider::prompt_text(const std::vector<Message>& messages) const {
-  const bool goes_on =
-      messages.size() > shown_.size() && std::equal(shown_.begin(), shown_.end(), messages.begin(), same);
+  const bool goes_on = messages.size() > shown_.size() && extends(messages, shown_);
   size_t next = goes_on ? shown_.size() : 0;
   if (next > 0 && next + 1 < messages.size() && messages[next].role == "assistant") ++next;  // the window's own answer
   std::string text;
@@ -180,12 +159,13 @@ ChatReply ManualProvider::complete(const ChatRequest& request) {
 
 }  // namespace
 
-std::unique_ptr<ChatProvider> make_manual_provider(const fs::path& folder, int input, std::ostream& notices) {
-  return std::make_unique<ManualProvider>(folder, input, notices);
+std::unique_ptr<ChatProvider> make_manual_provider(const fs::path& folder, size_t answered, int input,
+                                                   std::ostream& notices) {
+  return std::make_unique<ManualProvider>(folder, answered, input, notices);
 }
 
-std::unique_ptr<ChatProvider> make_manual_provider(const fs::path& folder) {
-  return make_manual_provider(folder, isatty(STDIN_FILENO) ? STDIN_FILENO : -1, std::cerr);
+std::unique_ptr<ChatProvider> make_manual_provider(const fs::path& folder, size_t answered) {
+  return make_manual_provider(folder, answered, isatty(STDIN_FILENO) ? STDIN_FILENO : -1, std::cerr);
 }
 
 }  // namespace haqa

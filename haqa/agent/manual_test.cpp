@@ -55,7 +55,7 @@ bool is_waiting(std::future<ChatReply>& reply, milliseconds time) {
 }
 
 TEST_F(ManualTest, WritesThePromptAndReadsTheAnswer) {
-  const auto provider = make_manual_provider(folder_ / "deeper", -1, notices_);
+  const auto provider = make_manual_provider(folder_ / "deeper", 0, -1, notices_);
   EXPECT_EQ(provider->name(), "manual");
   auto reply = in_background([&] {
     return provider->complete(request_with({{"system", "You tune."}, {"user", "Round 1"}}));
@@ -89,7 +89,7 @@ TEST_F(ManualTest, ShowsOnlyWhatIsNew) {
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name);
     fs::remove_all(folder_);
-    const auto provider = make_manual_provider(folder_, -1, notices_);
+    const auto provider = make_manual_provider(folder_, 0, -1, notices_);
     save("answer-1.md", kAnswer);
     save("answer-2.md", "{\"b\": 2}");
     EXPECT_EQ(provider->complete(request_with(first)).content, kAnswer);
@@ -103,13 +103,21 @@ TEST_F(ManualTest, TakesNoAnswerOfAnEarlierRun) {
   for (const char* name :
        {"prompt-1.md", "answer-1.md", "prompt-12.md", "answer-12.md", "prompt-x.md", "prompt-99.txt"})
     save(name, "{\"old\": 1}");
-  const auto provider = make_manual_provider(folder_, -1, notices_);
+  const auto provider = make_manual_provider(folder_, 12, -1, notices_);
   save("answer-13.md", kAnswer);
   EXPECT_EQ(provider->complete(request_with({{"user", "u"}})).content, kAnswer);
 }
 
+// Ctrl-C while it waited for answer-3, which is saved then: the run that goes on reads it.
+TEST_F(ManualTest, TakesAnAnswerSavedWhileItWasStopped) {
+  fs::create_directories(folder_);
+  for (const char* name : {"prompt-1.md", "prompt-2.md", "prompt-3.md"}) save(name, "");
+  save("answer-3.md", kAnswer);
+  EXPECT_EQ(make_manual_provider(folder_, 2, -1, notices_)->complete(request_with({{"user", "u"}})).content, kAnswer);
+}
+
 TEST_F(ManualTest, DoesNotReadTooEarly) {
-  const auto provider = make_manual_provider(folder_, -1, notices_);
+  const auto provider = make_manual_provider(folder_, 0, -1, notices_);
   auto reply = in_background([&] { return provider->complete(request_with({{"user", "u"}})); });
   fs::create_directories(file("answer-1.md"));  // whatever it is, it is no answer
   EXPECT_TRUE(is_waiting(reply, milliseconds(500)));
@@ -124,7 +132,7 @@ TEST_F(ManualTest, DoesNotReadTooEarly) {
 }
 
 TEST_F(ManualTest, LooksTwiceAtACompleteAnswer) {
-  const auto provider = make_manual_provider(folder_, -1, notices_);
+  const auto provider = make_manual_provider(folder_, 0, -1, notices_);
   save("answer-1.md", kAnswer);
   const auto start = Clock::now();
   provider->complete(request_with({{"user", "u"}}));
@@ -132,7 +140,7 @@ TEST_F(ManualTest, LooksTwiceAtACompleteAnswer) {
 }
 
 TEST_F(ManualTest, GivesAnUnfinishedObjectTime) {
-  const auto provider = make_manual_provider(folder_, -1, notices_);
+  const auto provider = make_manual_provider(folder_, 0, -1, notices_);
   auto reply = in_background([&] { return provider->complete(request_with({{"user", "u"}})); });
   EXPECT_TRUE(is_waiting(reply, milliseconds(100)));
   save("answer-1.md", "Action: {\"a\":");
@@ -142,7 +150,7 @@ TEST_F(ManualTest, GivesAnUnfinishedObjectTime) {
 }
 
 TEST_F(ManualTest, HandsOnWhatNeverBecomesAnObject) {
-  const auto provider = make_manual_provider(folder_, -1, notices_);
+  const auto provider = make_manual_provider(folder_, 0, -1, notices_);
   save("answer-1.md", "I would rather not.");
   const auto start = Clock::now();
   EXPECT_EQ(provider->complete(request_with({{"user", "u"}})).content, "I would rather not.");
@@ -151,7 +159,7 @@ TEST_F(ManualTest, HandsOnWhatNeverBecomesAnObject) {
 }
 
 TEST_F(ManualTest, WaitsWhileTheFileIsEmpty) {
-  const auto provider = make_manual_provider(folder_, -1, notices_);
+  const auto provider = make_manual_provider(folder_, 0, -1, notices_);
   save("answer-1.md", "");
   auto reply = in_background([&] { return provider->complete(request_with({{"user", "u"}})); });
   EXPECT_TRUE(is_waiting(reply, milliseconds(1000)));
@@ -195,7 +203,7 @@ TEST_F(ManualTest, ReadsTheTerminal) {
     SCOPED_TRACE(c.name);
     fs::remove_all(folder_);
     Terminal terminal;
-    const auto provider = make_manual_provider(folder_, terminal.ends[0], notices_);
+    const auto provider = make_manual_provider(folder_, 0, terminal.ends[0], notices_);
     auto reply = in_background([&] { return provider->complete(request_with({{"user", "u"}})); });
     std::string all;
     for (const std::string& piece : c.waiting) {
@@ -213,7 +221,7 @@ TEST_F(ManualTest, ReadsTheTerminal) {
 TEST_F(ManualTest, ReadsTheFileWhenTheTerminalIsGone) {
   Terminal terminal;
   terminal.end();
-  const auto provider = make_manual_provider(folder_, terminal.ends[0], notices_);
+  const auto provider = make_manual_provider(folder_, 0, terminal.ends[0], notices_);
   auto reply = in_background([&] { return provider->complete(request_with({{"user", "u"}})); });
   EXPECT_TRUE(is_waiting(reply, milliseconds(300)));
   save("answer-1.md", kAnswer);
@@ -222,7 +230,7 @@ TEST_F(ManualTest, ReadsTheFileWhenTheTerminalIsGone) {
 
 TEST_F(ManualTest, ReadsTheFileWhileSomeoneTypes) {
   Terminal terminal;
-  const auto provider = make_manual_provider(folder_, terminal.ends[0], notices_);
+  const auto provider = make_manual_provider(folder_, 0, terminal.ends[0], notices_);
   terminal.type("half an ans");
   save("answer-1.md", kAnswer);
   EXPECT_EQ(provider->complete(request_with({{"user", "u"}})).content, kAnswer);
@@ -231,7 +239,7 @@ TEST_F(ManualTest, ReadsTheFileWhileSomeoneTypes) {
 TEST_F(ManualTest, SaysWhereTheFolderCannotBe) {
   fs::create_directories(folder_);
   save("taken", "");
-  EXPECT_THROW(make_manual_provider(folder_ / "taken", -1, notices_), Error);
+  EXPECT_THROW(make_manual_provider(folder_ / "taken", 0, -1, notices_), Error);
 }
 
 using ManualDeathTest = ManualTest;
@@ -240,7 +248,7 @@ TEST_F(ManualDeathTest, StopsOnCtrlC) {
   // In a child, since the handler's state is the process's for good.
   const auto run = [&] {
     install_interrupt_handler();
-    const auto provider = make_manual_provider(folder_, -1, notices_);
+    const auto provider = make_manual_provider(folder_, 0, -1, notices_);
     std::thread presser([] {
       usleep(200'000);
       kill(getpid(), SIGINT);

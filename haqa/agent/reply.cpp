@@ -115,11 +115,11 @@ std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const S
   if (found.action.is_null()) {
     const auto mentioned = [&](const std::string& name) { return text.find(name) != std::string_view::npos; };
     const bool on_topic = text.find('{') != std::string_view::npos || names_a_parameter(space, mentioned);
-    if (trimmed(text).empty()) return ReplyFault{FaultKind::wrong_format, ": it is empty"};
+    if (trimmed(text).empty()) return ReplyFault{FaultKind::wrong_format, "it is empty"};
     return ReplyFault{on_topic ? FaultKind::wrong_format : FaultKind::irrelevant, ""};
   }
   if (!holds_a_parameter(space, found.action))
-    return ReplyFault{FaultKind::irrelevant, ": its JSON object holds none of the parameters"};
+    return ReplyFault{FaultKind::irrelevant, "its JSON object holds none of the parameters"};
   // Told to the model: an answer of 5,000 unknown keys would flood its context.
   if (const auto problem = space.problem(found.action))
     return ReplyFault{FaultKind::out_of_range, shortened(*problem, 1500)};

@@ -11,7 +11,7 @@ using testing::HasSubstr;
 SearchSpace space() {
   return SearchSpace({integer_parameter("threads", 1, 8, 4, ""),
                       categorical_parameter("type", {"f16", "q8_0"}, "f16", ""), real_parameter("rate", 0, 1, 0.5, "")},
-                     {{"threads is even", [](const Configuration& c) { return c["threads"].get<int>() % 2 == 0; }}});
+                     {Expression("threads % 2 == 0")});
 }
 
 constexpr const char* kGood = R"({"threads": 2, "type": "q8_0", "rate": 0.25})";
@@ -78,7 +78,7 @@ TEST(ParseReply, NamesEachFault) {
       {R"(Action: {"threads": 2, "type": "f16"})", FaultKind::out_of_range, "\"rate\" is missing"},
       {R"(Action: {"threads": 2, "type": "f16", "rate": 0, "more": 1})", FaultKind::out_of_range,
        "\"more\" is no parameter"},
-      {R"(Action: {"threads": 3, "type": "f16", "rate": 0})", FaultKind::out_of_range, "threads is even"},
+      {R"(Action: {"threads": 3, "type": "f16", "rate": 0})", FaultKind::out_of_range, "threads % 2 == 0"},
       {R"(Action: {"threads": 2, "type": "f16", "rate": NaN})", FaultKind::wrong_format, ""},
       {std::string(200000, '{'), FaultKind::wrong_format, ""},
       {std::string(200000, '['), FaultKind::irrelevant, ""},

@@ -131,6 +131,9 @@ Command SelfProvider::command_line(int port, const std::string& key) const {
   add("--host", "127.0.0.1", "--port", std::to_string(port));
   add("--ctx-size", std::to_string(options_.n_ctx), "--parallel", "1", "--cache-ram", "0");
   if (options_.threads > 0) add("--threads", std::to_string(options_.threads));
+  if (const int trained = options_.n_ctx_train; trained > 0 && options_.n_ctx > trained)
+    add("--rope-scaling", "yarn", "--rope-scale", fmt::format("{:.4g}", 1.0 * options_.n_ctx / trained),
+        "--yarn-orig-ctx", std::to_string(trained));
   if (builtin_templates_.value_or(false)) add("--no-jinja");
   command.environment = {{"LLAMA_API_KEY", key}};  // not in argv, which everyone can read
   return command;

@@ -224,6 +224,12 @@ TEST_F(SelfTest, PassesItsOptions) {
   for (const char* words : {"--host 127.0.0.1 --port ", " --ctx-size 777 ", " --threads 3", "--no-webui", "--offline"})
     EXPECT_THAT(got, HasSubstr(words));
   EXPECT_THAT(got, testing::Not(HasSubstr("key")));
+  EXPECT_THAT(got, testing::Not(HasSubstr("rope")));
+  // Stretched beyond what the model was trained on.
+  options_.n_ctx = 4096;
+  options_.n_ctx_train = 2048;
+  check_error();
+  EXPECT_THAT(read_file(arguments), HasSubstr("--rope-scaling yarn --rope-scale 2 --yarn-orig-ctx 2048"));
 }
 
 }  // namespace

@@ -8,11 +8,6 @@
 namespace haqa {
 namespace {
 
-bool extends(const std::vector<Message>& longer, const std::vector<Message>& shorter) {
-  const auto same = [](const Message& a, const Message& b) { return a.role == b.role && a.content == b.content; };
-  return longer.size() >= shorter.size() && std::equal(shorter.begin(), shorter.end(), longer.begin(), same);
-}
-
 /// "messages_from" is the index in the conversation at which "messages" begin: 0 for a whole one, as in the first
 /// exchange and after a history was summarised.
 Json describe(const std::string& provider, const std::vector<Message>& messages, size_t from) {
@@ -26,14 +21,20 @@ Json describe(const std::string& provider, const std::vector<Message>& messages,
 
 }  // namespace
 
+bool extends(std::span<const Message> longer, std::span<const Message> shorter) {
+  return longer.size() >= shorter.size() && std::equal(shorter.begin(), shorter.end(), longer.begin());
+}
+
 struct RecordingProvider::File {
   explicit File(const std::filesystem::path& transcript) : lines(transcript) {}
   LineFile lines;
   std::vector<Message> former;  ///< what the transcript holds already
 
   /// The fields that every exchange has.
-  Json start_line(const std::string& provider, const std::vector<Message>& messages) {
+  Json start_line(const std::string& provider, const ChatRequest& request) {
+    const std::vector<Message>& messages = request.messages;
     Json line = describe(provider, messages, extends(messages, former) ? former.size() : 0);
+    if (request.track) line["track"] = request.track->name;
     former = messages;
     return line;
   }
@@ -61,13 +62,13 @@ ChatReply RecordingProvider::complete(const ChatRequest& request) {
   try {
     reply = inner_->complete(request);
   } catch (const ProviderError& e) {  // an outcome of the study, part of its record; Ctrl-C is none
-    Json line = file_->start_line(inner_->name(), request.messages);
+    Json line = file_->start_line(inner_->name(), request);
     line["error"] = e.what();
     line["passing"] = e.passing;
     file_->lines.append(to_line(line));
     throw;
   }
-  Json line = file_->start_line(inner_->name(), request.messages);
+  Json line = file_->start_line(inner_->name(), request);
   line["reply"] = reply.content;
   line["prompt_tokens"] = reply.prompt_tokens;
   line["completion_tokens"] = reply.completion_tokens;

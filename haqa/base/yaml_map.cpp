@@ -3,13 +3,17 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/eventhandler.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <sstream>
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
@@ -24,32 +28,91 @@ std::optional<T> parse_number(const std::string& text) {
   return value;
 }
 
+/// Source: YAML 1.2, section 10.3, core schema.
+Json scalar_value(const YAML::Node& node) {
+  const std::string& text = node.Scalar();
+  if (node.Tag() == "!") return text;  // quoted
+  if (text == "true" || text == "True") return true;
+  if (text == "false" || text == "False") return false;
+  if (text == "null" || text == "~" || text.empty()) return nullptr;
+  if (const auto whole = parse_number<int64_t>(text)) return *whole;
+  if (const auto real = parse_number<double>(text); real && std::isfinite(*real)) return *real;
+  return text;
+}
+
+/// The line where a second document begins, which YAML::Load passes over without a word. YAML::LoadAll would be an
+/// endless loop on "{}, x".
+std::optional<int> second_document(const std::string& content) {
+  struct Start : YAML::EventHandler {
+    int line = 0;
+    void OnDocumentStart(const YAML::Mark& mark) override { line = mark.line + 1; }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+  };
+  std::istringstream in(content);
+  YAML::Parser parser(in);
+  Start start;
+  if (!parser.HandleNextDocument(start) || !parser.HandleNextDocument(start)) return std::nullopt;
+  return start.line;
+}
+
+/// left: of the values that may still be made. Aliases of aliases grow without bound, and those of themselves never
+/// end.
+Json to_json(const YAML::Node& node, int& left, int depth = 0) {
+  if (--left < 0 || depth > 100) throw UsageError("line {} holds too much: aliases of aliases?", node.Mark().line + 1);
+  if (node.IsNull()) return nullptr;
+  if (node.IsScalar()) return scalar_value(node);
+  if (node.IsSequence()) {
+    Json list = Json::array();
+    for (const YAML::Node& item : node) list.push_back(to_json(item, left, depth + 1));
+    return list;
+  }
+  Json map = Json::object();
+  for (const auto& entry : node) map[entry.first.Scalar()] = to_json(entry.second, left, depth + 1);
+  return map;
+}
+
+Json to_json(const YAML::Node& node) {
+  int left = 200000;
+  return to_json(node, left);
+}
+
 }  // namespace
 
-YamlMap YamlMap::load(const std::filesystem::path& file) {
+Json yaml_value(const std::string& text) {
+  try {
+    return to_json(YAML::Load(text));
+  } catch (const YAML::Exception& e) {
+    throw UsageError("'{}' is not valid YAML: {}", one_line(text, 60), e.msg);
+  }
+}
+
+YamlMap YamlMap::load(const std::filesystem::path& file, const std::string& example) {
   const std::string content = read_file(file);
   YAML::Node node;
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(content);
-    // YAML::Load reads the first and says nothing of the rest.
-    if (documents.size() > 1)
-      throw UsageError("{}:{}: is a second document; keep one, without --- in the midst", file.string(),
-                       documents[1].Mark().line + 1);
-    if (!documents.empty()) node = documents[0];
+    node = YAML::Load(content);
+    if (const auto line = second_document(content))
+      throw UsageError("{}:{}: is a second document; keep one, without --- in the midst or anything behind its last }}",
+                       file.string(), *line);
   } catch (const YAML::DeepRecursion& e) {
     throw UsageError("{}:{}: is nested too deeply", file.string(), e.mark.line + 1);
   } catch (const YAML::Exception& e) {
     throw UsageError("{}:{}: not valid YAML: {}", file.string(), e.mark.line + 1, e.msg);
   }
-  if (node.IsNull())
-    throw UsageError("{}: is empty; see examples/quickstart.yaml for what belongs there", file.string());
-  if (!node.IsMap())
-    throw UsageError("{}:1: must be a mapping of keys and values; see examples/quickstart.yaml", file.string());
-  return YamlMap(file, node, "");
+  if (node.IsNull()) throw UsageError("{}: is empty; see {} for what belongs there", file.string(), example);
+  if (!node.IsMap()) throw UsageError("{}:1: must be a mapping of keys and values; see {}", file.string(), example);
+  return YamlMap(file, node, "", example);
 }
 
-YamlMap::YamlMap(std::filesystem::path file, YAML::Node node, std::string name)
-    : file_(std::move(file)), node_(std::move(node)), name_(std::move(name)) {
+YamlMap::YamlMap(std::filesystem::path file, YAML::Node node, std::string name, std::string example)
+    : file_(std::move(file)), node_(std::move(node)), example_(std::move(example)), name_(std::move(name)) {
   std::set<std::string> seen;
   for (const auto& entry : node_)
     if (!entry.first.IsScalar() || !seen.insert(entry.first.Scalar()).second)
@@ -82,14 +145,19 @@ std::optional<std::string> YamlMap::scalar(const std::string& key, std::string_v
   return value.Scalar();
 }
 
-std::optional<std::string> YamlMap::text(const std::string& key) {
-  return scalar(key, "a text");
+std::vector<std::string> YamlMap::keys() const {
+  std::vector<std::string> all;
+  for (const auto& entry : node_) all.push_back(entry.first.Scalar());
+  return all;
 }
 
-std::string YamlMap::required_text(const std::string& key) {
-  const auto value = text(key);
-  if (!value) fail(key, "is missing; see examples/quickstart.yaml");
-  return *value;
+std::optional<Json> YamlMap::value(const std::string& key) {
+  const YAML::Node value = find(key);
+  return value.IsDefined() ? std::optional(to_json(value)) : std::nullopt;
+}
+
+std::optional<std::string> YamlMap::text(const std::string& key) {
+  return scalar(key, "a text");
 }
 
 std::optional<std::string> YamlMap::choice(const std::string& key, const std::vector<std::string>& allowed) {
@@ -160,7 +228,7 @@ YamlMap YamlMap::map(const std::string& key) {
   const YAML::Node value = find(key);
   if (value.IsDefined() && !value.IsMap()) fail(key, "must be a mapping of keys and values");
   return YamlMap(file_, value.IsDefined() ? value : YAML::Node(YAML::NodeType::Map),
-                 name_.empty() ? key : name_ + "." + key);
+                 name_.empty() ? key : name_ + "." + key, example_);
 }
 
 void YamlMap::finish() const {

@@ -11,20 +11,12 @@ namespace {
 
 using Rows = std::vector<std::vector<Measurement>>;
 
-/// Speed of each model against the first, pair by pair.
-Estimate against_first(const Rows& rows, size_t i) {
-  std::vector<double> ratios;
-  for (size_t r = 0; r < rows[i].size(); ++r) ratios.push_back(rows[i][r].tokens_per_s / rows[0][r].tokens_per_s);
-  return estimate_median(ratios);
-}
-
 Json to_json(const std::vector<std::filesystem::path>& models, const Rows& rows) {
   Json all = Json::array();
   for (size_t i = 0; i < models.size(); ++i) {
-    const Estimate ratio = against_first(rows, i);
     Json entry = {{"model", models[i].string()}, {"type", read_model(models[i]).main_type()}};
     entry.update(summarize(rows[i]));
-    entry["ratio_to_first"] = {{"median", ratio.median}, {"low", ratio.low}, {"high", ratio.high}};
+    entry["ratio_to_first"] = haqa::to_json(paired_ratio(rows[i], rows[0]));
     all.push_back(std::move(entry));
   }
   return all;

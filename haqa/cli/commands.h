@@ -34,7 +34,4 @@ void run_new(const Task& task, const std::string& name, const RunFlags& flags);
 /// Goes on with one.
 void run_resumed(const std::filesystem::path& folder, const RunFlags& flags);
 
-/// Options for the agent that `deploy` offers and task.yaml has under `agent`.
-void add_agent_options(CLI::App& command, AgentTask& agent);
-
 }  // namespace haqa

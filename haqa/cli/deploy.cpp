@@ -3,7 +3,9 @@
 #include "haqa/cli/facts.h"
 
 namespace haqa {
+namespace {
 
+/// What task.yaml has under `agent`.
 void add_agent_options(CLI::App& command, AgentTask& agent) {
   command
       .add_option("--agent", agent.provider,
@@ -14,6 +16,8 @@ void add_agent_options(CLI::App& command, AgentTask& agent) {
   command.add_option("--base-url", agent.endpoint.base_url, "Endpoint of --agent openai, up to /v1 ($HAQA_BASE_URL)");
   command.add_option("--agent-model", agent.endpoint.model, "Model of --agent openai ($HAQA_MODEL)");
 }
+
+}  // namespace
 
 void add_deploy(CLI::App& app) {
   struct Options {

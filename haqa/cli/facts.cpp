@@ -72,6 +72,12 @@ Json to_json(const ModelInfo& m) {
           {"n_ctx_train", m.n_ctx_train}};
 }
 
+Json memory_json(const MemoryPlan& plan) {
+  return {{"limit_bytes", plan.limit ? Json(*plan.limit) : Json(nullptr)},
+          {"context", plan.use.n_ctx},
+          {"rows", to_json(plan)}};
+}
+
 void restrict_plan(MemoryPlan& plan, const ModelInfo& model, std::span<const BitWidth> allowed) {
   const BitWidth source = width_of_file(model);
   const auto is_out = [&](const MemoryRow& row) {

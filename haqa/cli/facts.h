@@ -17,6 +17,8 @@ std::string describe(const MemoryPlan& plan);
 std::string describe(const Trial& trial, const Configuration& defaults);
 
 Json to_json(const ModelInfo& model);
+/// {"limit_bytes","context","rows"}: as in summary.json.
+Json memory_json(const MemoryPlan& plan);
 
 /// Leaves the rows that are allowed (all where `allowed` is empty) and not wider than the file; the file's own width
 /// takes the file's own type and size. Throws UsageError where nothing is left.

@@ -1,8 +1,10 @@
 #include "haqa/cli/job.h"
 
 #include <fmt/format.h>
+#include <stdlib.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "haqa/agent/expert.h"
 #include "haqa/base/bytes.h"
@@ -50,6 +52,13 @@ size_t lines_of(const fs::path& file) {
   return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
 }
 
+/// What a transcript's first question was about.
+std::string first_track(const fs::path& transcript) {
+  const std::string text = read_file(transcript);
+  const Json line = Json::parse(text.substr(0, text.find('\n')), nullptr, /*allow_exceptions=*/false);
+  return line.is_object() ? line.value("track", "") : "";
+}
+
 Json trials_of(const RunLog& log) {
   Json all = Json::array();
   for (const Trial& t : log.trials()) all.push_back(to_json(t));
@@ -77,9 +86,12 @@ Job::~Job() = default;
 Json Job::run(const std::string& command) {
   log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
   model_ = read_model(task_.model);
-  if (task_.agent.provider == "openai" || !task_.agent.replay.empty()) provider().check();
+  remove_unfinished();
+  const bool has_questions = static_cast<int>(log_.trials().size()) < task_.rounds;
+  if (has_questions && (task_.agent.provider == "openai" || !task_.agent.replay.empty())) provider().check();
   profile_hardware();
   plan();
+  if (has_questions && task_.agent.provider == "self") require_room_for_prompt();
   ask_bit_width();
   weigh_bit_widths();
   decide();
@@ -93,6 +105,14 @@ Json Job::run(const std::string& command) {
   return read_summary(log_.folder());
 }
 
+/// What a killed process was writing. The lock on log.jsonl says that no other is.
+void Job::remove_unfinished() {
+  const fs::path folder = log_.folder() / "models";
+  if (!fs::exists(folder)) return;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+    if (entry.path().filename().string().find(".part-") != std::string::npos) fs::remove(entry.path());
+}
+
 void Job::profile_hardware() {
   progress_.step("hardware: detecting and measuring");
   const Json found = log_.once("hardware", [&] {
@@ -100,6 +120,12 @@ void Job::profile_hardware() {
   });
   hardware_ = profile_from_json(found);
   progress_.done("hardware: " + describe(hardware_));
+  double load = 0;
+  const bool is_busy = hardware_.here && getloadavg(&load, 1) == 1 && load > 0.5 * hardware_.threads;
+  if (!is_busy) return;
+  progress_.note(fmt::format("the machine is busy (load {:.1f} on {} threads): what is timed now will be noise", load,
+                             hardware_.threads));
+  log_.add_event("busy", {{"load", load}, {"threads", hardware_.threads}});
 }
 
 void Job::plan() {
@@ -156,37 +182,59 @@ Json Job::measure_formats() {
   Json rows = Json::object();
   for (;;) {
     std::vector<Setup> setups;
+    std::string names, running;
     for (const BitWidthCandidate& c : candidates_) {
       if (!c.refused.empty() || rows.contains(c.memory.gguf_type)) continue;
       setups.push_back({model_file(c.memory.gguf_type), {}});
       setups.back().options.gguf_type = c.memory.gguf_type;
+      names += " " + c.memory.gguf_type;
     }
     progress_.step(fmt::format("bit widths: {} repetitions of {} formats, in turn", task_.repetitions, setups.size()));
-    std::string running;
-    const Benchmark time = llama_bench(task_.workload, task_.timeout_s, 0);
+    const Benchmark time = llama_bench(task_.workload, task_.timeout_s, bench_limit());
     const Benchmark watched = [&](const Setup& s) {
       running = s.options.gguf_type;
       return time(s);
     };
     try {
-      const auto measured =
-          measure_interleaved(watched, setups, task_.repetitions, [&](double share) { progress_.update(share); });
-      for (size_t i = 0; i < setups.size(); ++i) rows[setups[i].options.gguf_type] = to_json(measured[i]);
+      for (int r = 0; r < task_.repetitions; ++r) {
+        const Json once = log_.once(fmt::format("repetition:{}{}", r, names), [&] {
+          Json all = Json::array();
+          for (const auto& row : measure_interleaved(watched, setups, 1, {}, static_cast<size_t>(r)))
+            all.push_back(to_json(row).front());
+          return all;
+        });
+        for (size_t i = 0; i < setups.size(); ++i) rows[setups[i].options.gguf_type].push_back(once.at(i));
+        progress_.update(static_cast<double>(r + 1) / task_.repetitions);
+      }
       progress_.done();
       return rows;
     } catch (const WorkerError& e) {
       progress_.done(fmt::format("{}: {}", running, e.what()));
+      for (const Setup& s : setups) rows.erase(s.options.gguf_type);
       rows[running] = e.what();
     }
   }
 }
 
+/// llama-bench keeps the logits of all its tokens, llama-server of one: what that takes is not the deployment's.
+uint64_t Job::bench_limit() const {
+  if (!plan_.limit) return 0;
+  MemoryUse bench = plan_.use;
+  bench.n_ctx = task_.workload.prompt_tokens + task_.workload.generate_tokens;
+  bench.n_outputs = 0;
+  const uint64_t needed = compute_bytes(model_, bench), planned = compute_bytes(model_, plan_.use);
+  return *plan_.limit + (needed > planned ? needed - planned : 0);
+}
+
 void Job::ask_bit_width() {
   // The expert's opinion is the prediction itself; `self` has no model to run before one is chosen.
-  const bool has_opinion = task_.agent.provider != "expert" && task_.agent.provider != "self";
-  if (!has_opinion) return;
+  const bool has_opinion = task_.agent.replay.empty()
+                               ? task_.agent.provider != "expert" && task_.agent.provider != "self"
+                               : fs::exists(task_.agent.replay) && first_track(task_.agent.replay) == "bit_width";
+  const auto fits = std::count_if(plan_.rows.begin(), plan_.rows.end(), [](const MemoryRow& r) { return r.fits; });
+  if (!has_opinion || (fits < 2 && task_.agent.replay.empty())) return;
   agent_choice_ = log_.once("agent_bit_width", [&] {
-    const Proposal p = ask(bit_width_track(), 1);
+    const Proposal p = make_agent([] { return 0; }).ask(bit_width_track(), {}, 1);
     return Json{{"bit_width", p.configuration["bit_width"]}, {"thought", p.thought}, {"proposed_by", p.proposed_by}};
   });
 }
@@ -203,9 +251,9 @@ void Job::decide() {
 }
 
 void Job::tune() {
-  track_ = runtime_track();
+  track_ = runtime_track(gguf_type_);
   RuntimeObjective::Tools tools;
-  tools.benchmark = llama_bench(task_.workload, task_.timeout_s, plan_.limit.value_or(0));
+  tools.benchmark = llama_bench(task_.workload, task_.timeout_s, bench_limit());
   tools.model = [&](const std::string& type) { return model_file(type.empty() ? gguf_type_ : type); };
   tools.quality = [&](const Setup& s) {
     return quality(s.options.gguf_type.empty() ? gguf_type_ : s.options.gguf_type, s.options.cache_type_k,
@@ -214,11 +262,7 @@ void Job::tune() {
   tools.too_large = [&](const Setup& s) { return too_large(s); };
   tools.progress = [&](double share) { progress_.update(share); };
   RuntimeObjective objective(tools, track_.space.defaults(), task_.pairs);
-  AgentSampler agent(provider(), prompts(), agent_options(), [&](const AgentEvent& e) {
-    log_.add_event(
-        "agent",
-        {{"round", log_.trials().size() + 1}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
-  });
+  AgentSampler agent = make_agent([&] { return log_.trials().size() + 1; });
   LoggedSampler sampler(agent, log_);
   std::vector<Trial> trials = log_.trials();
   StudyOptions options;
@@ -247,7 +291,7 @@ void Job::verify() {
     if (best->configuration == defaults) return v;
     try {
       const Comparison c =
-          compare(llama_bench(task_.workload, task_.timeout_s, plan_.limit.value_or(0)), setup(defaults),
+          compare(llama_bench(task_.workload, task_.timeout_s, bench_limit()), setup(defaults),
                   setup(best->configuration), task_.confirm_pairs, [&](double share) { progress_.update(share); });
       v.update(haqa::to_json(c));
       v["confirmed"] = c.speedup.low > 1;
@@ -270,9 +314,6 @@ void Job::bundle() {
 void Job::summarize_run(const std::string& command) {
   Json agent_events = Json::array();
   for (const Json& e : log_.events("agent")) agent_events.push_back(e);
-  const Json memory = {{"limit_bytes", plan_.limit ? Json(*plan_.limit) : Json(nullptr)},
-                       {"context", plan_.use.n_ctx},
-                       {"rows", haqa::to_json(plan_)}};
   const auto fastest = std::max_element(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) {
     return a.prediction.tokens_per_s < b.prediction.tokens_per_s;
   });
@@ -283,7 +324,7 @@ void Job::summarize_run(const std::string& command) {
                   {"task", haqa::to_json(task_)},
                   {"hardware", haqa::to_json(hardware_)},
                   {"model", haqa::to_json(model_)},
-                  {"memory_plan", memory},
+                  {"memory_plan", memory_json(plan_)},
                   {"bit_widths", haqa::to_json(candidates_)},
                   {"decision",
                    {{"bit_width", to_string(*decision_.chosen)},
@@ -303,7 +344,8 @@ void Job::summarize_run(const std::string& command) {
                     {"command", bundle_.command}}}};
   if (!track_.name.empty())
     summary["track"] = {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}};
-  write_file(log_.folder() / "report.html", html_report(summary, read_file(HAQA_CHART_JS)));
+  const std::string chart_js = fs::exists(HAQA_CHART_JS) ? read_file(HAQA_CHART_JS) : "";  // without it, no plot
+  write_file(log_.folder() / "report.html", html_report(summary, chart_js));
   write_file(log_.folder() / "suggestions.md", suggestions(summary));
   // Last, as it is what tells that the run is complete.
   write_file(log_.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -323,8 +365,7 @@ fs::path Job::model_file(const std::string& gguf_type) {
   const fs::path folder = log_.folder() / "models";
   const fs::path file = folder / fmt::format("{}-{}.gguf", model_stem(task_.model), gguf_type);
   if (fs::exists(file)) return file;
-  MemoryUse use = plan_.use;
-  const uint64_t needed = plan_row(model_, gguf_type, use).total();
+  const uint64_t needed = plan_row(model_, gguf_type, plan_.use).total();
   if (plan_.limit && needed > *plan_.limit)
     throw WorkerError(ProcessEnd::out_of_memory, fmt::format("{} needs {}, more than the limit of {}", gguf_type,
                                                              format_bytes(needed), format_bytes(*plan_.limit)));
@@ -336,26 +377,34 @@ fs::path Job::model_file(const std::string& gguf_type) {
   return file;
 }
 
+fs::path Job::reference_file() const {
+  return log_.folder() / "models/reference.logits";
+}
+
 Json Job::quality_request(const char* command) const {
   const fs::path text = task_.calibration.empty() ? data_folder() / "calibration.txt" : task_.calibration;
   return {{"command", command},
           {"model", task_.model.string()},
           {"text", text.string()},
-          {"reference", (log_.folder() / "models/reference.logits").string()}};
+          {"threads", hardware_.here ? hardware_.threads : 0},
+          {"reference", reference_file().string()}};
 }
 
 /// The given file as the measure of the others: its perplexity, and its logits in a file. A fault here, of the
 /// calibration text say, is no format's: it ends the run.
 Json Job::measure_quality_reference() {
-  const Json request = quality_request("reference");
-  const fs::path reference = request["reference"].get<std::string>();
+  Json request = quality_request("reference");
+  const fs::path reference = reference_file();
   const auto measure = [&] {
     make_folder(reference.parent_path());
+    PendingFile pending(reference);  // ours, as a worker that is killed cleans nothing up
+    request["reference"] = pending.path().string();
     progress_.step(fmt::format("quality: reference {}", model_.main_type()));
     const Json result =
         call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
     progress_.done(fmt::format("quality: reference {}: perplexity {:.4g} over {} tokens", model_.main_type(),
                                result["perplexity"].get<double>(), result["tokens"].get<int>()));
+    pending.commit();
     return result;
   };
   const Json measured = log_.once("quality_reference", measure);
@@ -406,9 +455,10 @@ ChatProvider& Job::provider() {
     options.endpoint = task_.agent.endpoint;
     options.endpoint.max_tokens = answer_tokens();
     options.n_ctx = agent_options().history.token_budget + answer_tokens();
+    options.n_ctx_train = model_.n_ctx_train;
     inner = make_self_provider(options);
   } else if (task_.agent.provider == "manual") {
-    inner = make_manual_provider(log_.folder());
+    inner = make_manual_provider(log_.folder(), lines_of(log_.folder() / "transcript.jsonl"));
   } else {
     inner = make_expert(data_folder() / "priors/runtime.json", task_.seed);
   }
@@ -416,34 +466,61 @@ ChatProvider& Job::provider() {
   return *provider_;
 }
 
-Proposal Job::ask(const Track& track, int rounds_left) {
-  return AgentSampler(provider(), prompts(), agent_options()).ask(track, {}, rounds_left);
+AgentSampler Job::make_agent(std::function<size_t()> round) {
+  return AgentSampler(provider(), prompts(), agent_options(), [this, round = std::move(round)](const AgentEvent& e) {
+    log_.add_event("agent", {{"round", round()}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
+  });
 }
 
-/// A model that answers for itself holds no more than it was trained on, question and answer together.
+/// Tokens of question and answer that a model can hold that answers for itself. What YaRN makes of a short context is
+/// good for twice what the model was trained on; positions that GPT-2 learnt cannot be stretched.
+int Job::self_context() const {
+  constexpr int kStretched = 4096;
+  const bool rotary = model_.architecture != "gpt2";
+  return rotary ? std::max(model_.n_ctx_train, std::min(kStretched, 2 * model_.n_ctx_train)) : model_.n_ctx_train;
+}
+
 int Job::answer_tokens() const {
+  constexpr int kShort = 640;  // a thought and a configuration
   const int wanted = task_.agent.endpoint.max_tokens;
-  return task_.agent.provider == "self" ? std::min(wanted, model_.n_ctx_train / 4) : wanted;
+  return task_.agent.provider == "self" && self_context() <= 8192 ? std::min(wanted, kShort) : wanted;
 }
 
 AgentOptions Job::agent_options() const {
   AgentOptions options{task_.agent.history, 2, task_.seed};
   int& budget = options.history.token_budget;
-  if (task_.agent.provider == "self") budget = std::min(budget, model_.n_ctx_train - answer_tokens());
+  if (task_.agent.provider == "self") budget = std::min(budget, self_context() - answer_tokens());
   return options;
 }
 
-Track Job::runtime_track() {
+/// Before hours of work, not after them.
+void Job::require_room_for_prompt() {
+  constexpr int kResultTokens = 900;  // what the first result adds: two configurations, the metrics
+  const Track track = runtime_track(plan_.rows.front().gguf_type);
+  const HistoryLimits any = {1, std::numeric_limits<int>::max()};
+  const int needed =
+      total_tokens(build_conversation(prompts(), track, {}, task_.rounds, any)) + kResultTokens + answer_tokens();
+  if (needed > self_context())
+    throw Error(
+        "{}: was trained on {} tokens, and the agent's prompt and answer need about {}; take another "
+        "agent.provider",
+        task_.model.string(), model_.n_ctx_train, needed);
+}
+
+Track Job::runtime_track(const std::string& chosen) {
   RuntimeSpaceFacts facts;
   facts.default_threads = static_cast<int>(log_.once("default_threads", [] { return Json(default_llama_threads()); }));
   facts.max_threads = hardware_.threads;
   facts.n_layer = model_.n_layer;
   facts.prompt_tokens = task_.workload.prompt_tokens;
   facts.has_gpu = log_.once("llama_uses_gpu", [] { return Json(llama_uses_gpu()); });
-  facts.gguf_types = {gguf_type_};
-  if (gguf_type_ != model_.main_type() || source_width() == BitWidth::fp16)
-    for (const std::string_view type : gguf_types(*decision_.chosen))
-      if (type != gguf_type_) facts.gguf_types.emplace_back(type);
+  facts.n_embd_head_k = model_.n_embd_head_k;
+  facts.n_embd_head_v = model_.n_embd_head_v;
+  const BitWidth width = plan_row(model_, chosen, plan_.use).bit_width;
+  facts.gguf_types = {chosen};
+  if (chosen != model_.main_type() || source_width() == BitWidth::fp16)
+    for (const std::string_view type : gguf_types(width))
+      if (type != chosen) facts.gguf_types.emplace_back(type);
   Track track;
   track.name = "runtime";
   track.space = runtime_space(facts);
@@ -454,7 +531,7 @@ Track Job::runtime_track() {
                         100 * *task_.max_quality_loss)
           : "";
   std::map<std::string, std::string> slots = prompt_facts(task_, hardware_, model_, plan_);
-  slots["bit_width"] = fmt::format("{} ({})", to_string(*decision_.chosen), gguf_type_);
+  slots["bit_width"] = fmt::format("{} ({})", to_string(width), chosen);
   slots["context"] = std::to_string(task_.context);
   slots["quality"] = quality_rule;
   track.brief = prompts().render("deployment", slots);

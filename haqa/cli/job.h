@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "haqa/agent/agent_sampler.h"
@@ -26,12 +27,14 @@ class Job {
   static void clean_up(const std::filesystem::path& folder);
 
  private:
+  void remove_unfinished();
   void profile_hardware();
   void plan();
   void weigh_bit_widths();
   void prepare(BitWidthCandidate& candidate);
   void measure_bit_widths();
   Json measure_formats();
+  uint64_t bench_limit() const;
   void ask_bit_width();
   void decide();
   void tune();
@@ -41,14 +44,18 @@ class Job {
 
   BitWidth source_width() const;
   std::filesystem::path model_file(const std::string& gguf_type);
+  std::filesystem::path reference_file() const;
   Json quality_request(const char* command) const;
   Json measure_quality_reference();
   Json quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v);
   ChatProvider& provider();
+  int self_context() const;
   int answer_tokens() const;
+  void require_room_for_prompt();
   AgentOptions agent_options() const;
-  Proposal ask(const Track& track, int rounds_left);
-  Track runtime_track();
+  /// round: told with each fault of the agent; 0 for the bit width.
+  AgentSampler make_agent(std::function<size_t()> round);
+  Track runtime_track(const std::string& gguf_type);
   Track bit_width_track() const;
   std::string too_large(const Setup& setup) const;
   Setup setup(const Configuration& configuration);

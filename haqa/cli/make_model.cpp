@@ -6,6 +6,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/progress.h"
 #include "haqa/cli/commands.h"
+#include "haqa/worker/process.h"
 
 namespace haqa {
 
@@ -35,8 +36,10 @@ void add_make_model(CLI::App& app) {
       throw Error("{}: is there already; remove it or name another file with --output", file.string());
     Progress progress(o->quiet);
     progress.step("generating " + file.string());
-    make_model(shape, o->vocabulary.empty() ? default_vocabulary() : o->vocabulary, o->seed, file,
-               [&](double share) { progress.update(share); });
+    make_model(shape, o->vocabulary.empty() ? default_vocabulary() : o->vocabulary, o->seed, file, [&](double share) {
+      check_interrupted();
+      progress.update(share);
+    });
     progress.done();
     fmt::print("{}: {}\n", file.string(), format_bytes(std::filesystem::file_size(file)));
   });

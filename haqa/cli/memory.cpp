@@ -4,23 +4,16 @@
 #include "haqa/cli/commands.h"
 #include "haqa/cli/facts.h"
 #include "haqa/model/memory_plan.h"
+#include "haqa/report/report.h"
 
 namespace haqa {
 namespace {
 
 void print_table(const ModelInfo& model, const MemoryPlan& plan) {
-  fmt::print("{}: {:.4g} billion parameters, {} layers; {} tokens of context, cache {}/{}\n\n", model.name,
+  const Json memory = memory_json(plan);
+  fmt::print("{}: {:.4g} billion parameters, {} layers; {} tokens of context, cache {}/{}\n{}", model.name,
              static_cast<double>(model.parameters()) / 1e9, model.n_layer, plan.use.n_ctx, plan.use.type_k,
-             plan.use.type_v);
-  fmt::print("{:<10} {:<10} {:>10} {:>10} {:>10} {:>10} {:>10}  {}\n", "bit width", "GGUF type", "weights", "KV cache",
-             "compute", "overhead", "total", plan.limit ? "limit " + format_bytes(*plan.limit) : "");
-  for (const MemoryRow& r : plan.rows)
-    fmt::print("{:<10} {:<10} {:>10} {:>10} {:>10} {:>10} {:>10}  {}\n", to_string(r.bit_width), r.gguf_type,
-               format_bytes(r.weights), format_bytes(r.kv_cache), format_bytes(r.compute), format_bytes(r.overhead),
-               format_bytes(r.total()),
-               !plan.limit ? ""
-               : r.fits    ? "fits"
-                           : "does not fit");
+             plan.use.type_v, text_memory({{"memory_plan", memory}}));
 }
 
 }  // namespace

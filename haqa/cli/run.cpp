@@ -56,7 +56,7 @@ void run_new(const Task& task, const std::string& name, const RunFlags& flags) {
   require_plain_path(folder);
   RunLog log = RunLog::create(folder);
   try {
-    write_file(folder / "task.yaml", task_document(task).dump(2) + "\n");
+    write_file(folder / "task.yaml", to_json(task).dump(2) + "\n");
     run_job(task, log,
             task.file.empty() ? "haqa run " + (folder / "task.yaml").string() : "haqa run " + task.file.string(),
             flags);

@@ -18,7 +18,9 @@ void add_show(CLI::App& app) {
   command->footer("Example:\n  haqa show runs/quickstart-20261124T081933");
   command->callback([o] {
     const Json summary = read_summary(o->run);
-    fmt::print("{}\n", o->json ? summary.dump(2) : text_report(summary));
+    fmt::print("{}\n", o->json ? summary.dump(2, ' ', false, Json::error_handler_t::replace) : text_report(summary));
+    if (summary.value("unfinished", false) && !o->json)
+      fmt::print("\nNot finished: haqa run --resume {} goes on.\n", o->run.string());
   });
 }
 

@@ -99,7 +99,7 @@ Task read_task(const std::filesystem::path& file) {
   return task;
 }
 
-Json task_document(const Task& t) {
+Json to_json(const Task& t) {
   Json document = {
       {"model", std::filesystem::absolute(t.model).string()},
       {"device", t.device},
@@ -116,33 +116,6 @@ Json task_document(const Task& t) {
   for (const BitWidth width : t.bit_widths) document["bit_widths"].push_back(to_string(width));
   document["agent"] = agent_document(t.agent);
   return document;
-}
-
-Json to_json(const Task& t) {
-  Json widths = Json::array();
-  for (const BitWidth width : t.bit_widths) widths.push_back(to_string(width));
-  return {{"file", t.file.string()},
-          {"model", t.model.string()},
-          {"device", t.device},
-          {"memory_limit_bytes", t.memory_limit ? Json(*t.memory_limit) : Json(nullptr)},
-          {"context", t.context},
-          {"bit_widths", widths},
-          {"prompt_tokens", t.workload.prompt_tokens},
-          {"generate_tokens", t.workload.generate_tokens},
-          {"repetitions", t.repetitions},
-          {"max_quality_loss", t.max_quality_loss ? Json(*t.max_quality_loss) : Json(nullptr)},
-          {"calibration", t.calibration.string()},
-          {"rounds", t.rounds},
-          {"pairs", t.pairs},
-          {"confirm_pairs", t.confirm_pairs},
-          {"timeout_s", t.timeout_s},
-          {"seed", t.seed},
-          {"agent",
-           {{"provider", t.agent.provider},
-            {"base_url", t.agent.endpoint.base_url},
-            {"model", t.agent.endpoint.model},
-            {"history", t.agent.history.rounds},
-            {"token_budget", t.agent.history.token_budget}}}};
 }
 
 }  // namespace haqa

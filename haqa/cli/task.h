@@ -33,7 +33,7 @@ struct Task {
   int repetitions = 10;                    ///< of the bit widths' comparison
   std::optional<double> max_quality_loss;  ///< largest accepted relative rise of the perplexity
   std::filesystem::path calibration;       ///< text; empty: the one that ships
-  int rounds = 10, pairs = 5, confirm_pairs = 20;
+  int rounds = 10, pairs = 6, confirm_pairs = 20;
   double timeout_s = 600;  ///< of one llama-bench call
   uint64_t seed = 1;
   AgentTask agent;
@@ -43,9 +43,6 @@ struct Task {
 Task read_task(const std::filesystem::path& file);
 
 /// The task in the form of a task file (JSON is YAML), with absolute paths: read_task() gives the same task again.
-Json task_document(const Task& task);
-
-/// For summary.json.
 Json to_json(const Task& task);
 
 }  // namespace haqa

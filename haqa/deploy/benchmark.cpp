@@ -96,13 +96,13 @@ bool llama_uses_gpu() {
 }
 
 std::vector<std::vector<Measurement>> measure_interleaved(const Benchmark& benchmark, const std::vector<Setup>& setups,
-                                                          int repetitions,
-                                                          const std::function<void(double)>& progress) {
+                                                          int repetitions, const std::function<void(double)>& progress,
+                                                          size_t first) {
   std::vector<std::vector<Measurement>> rows(setups.size());
   const size_t n = setups.size();
   for (size_t round = 0; round < static_cast<size_t>(repetitions); ++round) {
     for (size_t i = 0; i < n; ++i) {
-      const size_t which = (i + round) % n;
+      const size_t which = (i + first + round) % n;
       rows[which].push_back(benchmark(setups[which]));
       if (progress) progress(static_cast<double>(round * n + i + 1) / static_cast<double>(n * repetitions));
     }
@@ -110,21 +110,28 @@ std::vector<std::vector<Measurement>> measure_interleaved(const Benchmark& bench
   return rows;
 }
 
+Estimate paired_ratio(std::span<const Measurement> a, std::span<const Measurement> b) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) ratios.push_back(a[i].tokens_per_s / b[i].tokens_per_s);
+  return estimate_median(ratios);
+}
+
+Json to_json(const Estimate& ratio) {
+  return {{"median", ratio.median}, {"low", ratio.low}, {"high", ratio.high}, {"pairs", ratio.samples}};
+}
+
 Comparison compare(const Benchmark& benchmark, const Setup& a, const Setup& b, int pairs,
                    const std::function<void(double)>& progress) {
   Comparison c;
-  std::vector<double> ratios;
   for (int pair = 0; pair < pairs; ++pair) {
     const bool a_first = pair % 2 == 0;
     if (a_first) c.a.push_back(benchmark(a));
     c.b.push_back(benchmark(b));
     if (!a_first) c.a.push_back(benchmark(a));
-    ratios.push_back(c.b.back().tokens_per_s / c.a.back().tokens_per_s);
+    c.speedup = paired_ratio(c.b, c.a);
     if (progress) progress(static_cast<double>(pair + 1) / pairs);
-    const bool hopeless = std::all_of(ratios.begin(), ratios.end(), [](double r) { return r < kClearlySlower; });
-    if (pair == 1 && hopeless) break;
+    if (pair == 1 && c.speedup.high < kClearlySlower) break;
   }
-  c.speedup = estimate_median(ratios);
   return c;
 }
 
@@ -140,11 +147,7 @@ Json summarize(const std::vector<Measurement>& rows) {
 }
 
 Json to_json(const Comparison& c) {
-  return {
-      {"speedup",
-       {{"median", c.speedup.median}, {"low", c.speedup.low}, {"high", c.speedup.high}, {"pairs", c.speedup.samples}}},
-      {"default", summarize(c.a)},
-      {"winner", summarize(c.b)}};
+  return {{"speedup", to_json(c.speedup)}, {"default", summarize(c.a)}, {"winner", summarize(c.b)}};
 }
 
 }  // namespace haqa

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "haqa/base/json.h"
@@ -46,10 +47,18 @@ int default_llama_threads();
 bool llama_uses_gpu();
 
 /// Set-ups measured in turn, the order turning too, so that drift of the machine hits them alike.
-/// Returns one row of `repetitions` measurements for each set-up. progress: share done.
+/// Returns one row of `repetitions` measurements for each set-up. first: how many there were before, for the order's
+/// turn. progress: share done.
 std::vector<std::vector<Measurement>> measure_interleaved(const Benchmark& benchmark, const std::vector<Setup>& setups,
                                                           int repetitions,
-                                                          const std::function<void(double)>& progress = {});
+                                                          const std::function<void(double)>& progress = {},
+                                                          size_t first = 0);
+
+/// Tokens/s of `a` by those of `b`, measurement by measurement: they were made in turn. The longer one's rest is left.
+Estimate paired_ratio(std::span<const Measurement> a, std::span<const Measurement> b);
+
+/// {"median","low","high","pairs"}
+Json to_json(const Estimate& ratio);
 
 /// How much faster b is than a: tokens/s of each pair divided.
 struct Comparison {

@@ -19,14 +19,6 @@ double measured_rate(const BitWidthCandidate& c) {
   return median(rates);
 }
 
-/// Tokens/s of `a` by those of `b`, repetition by repetition: they were measured in turn.
-Estimate paired_ratio(const BitWidthCandidate& a, const BitWidthCandidate& b) {
-  std::vector<double> ratios;
-  for (size_t i = 0; i < std::min(a.measured.size(), b.measured.size()); ++i)
-    ratios.push_back(a.measured[i].tokens_per_s / b.measured[i].tokens_per_s);
-  return estimate_median(ratios);
-}
-
 std::string refusals(const std::vector<BitWidthCandidate>& candidates) {
   std::string text;
   for (const BitWidthCandidate& c : candidates)
@@ -53,7 +45,7 @@ BitWidthDecision decide_by_measurement(const Candidates& in) {
   const BitWidthCandidate& fastest = **std::max_element(in.begin(), in.end(), slower);
   for (const BitWidthCandidate* wider : in) {  // widest first
     if (wider == &fastest) break;
-    const Estimate ratio = paired_ratio(*wider, fastest);
+    const Estimate ratio = paired_ratio(wider->measured, fastest.measured);
     if (ratio.high < 1) continue;
     return {wider->memory.bit_width, "measurement",
             fmt::format("{} at {:.4g} tokens/s cannot be told from the fastest, {} (ratio {:.3f}, {:.3f} to {:.3f}), "
@@ -99,6 +91,9 @@ BitWidthDecision decide_bit_width(const std::vector<BitWidthCandidate>& candidat
 
 Json to_json(const std::vector<BitWidthCandidate>& candidates) {
   Json rows = Json::array();
+  std::span<const Measurement> widest;  // of those that were measured; they stand first
+  for (const BitWidthCandidate& c : candidates)
+    if (widest.empty()) widest = c.measured;
   for (const BitWidthCandidate& c : candidates)
     rows.push_back({{"bit_width", to_string(c.memory.bit_width)},
                     {"gguf_type", c.memory.gguf_type},
@@ -107,6 +102,7 @@ Json to_json(const std::vector<BitWidthCandidate>& candidates) {
                     {"predicted_tokens_per_s", c.prediction.tokens_per_s},
                     {"why", c.prediction.why},
                     {"measured", c.measured.empty() ? Json(nullptr) : summarize(c.measured)},
+                    {"ratio_to_widest", c.measured.empty() ? Json(nullptr) : to_json(paired_ratio(c.measured, widest))},
                     {"quality", c.quality.value_or(Json(nullptr))},
                     {"refused", c.refused}});
   return rows;

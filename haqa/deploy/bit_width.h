@@ -15,8 +15,8 @@ struct BitWidthCandidate {
   MemoryRow memory;
   Prediction prediction;
   std::vector<Measurement> measured;  ///< empty where the device is not here, or the format failed
-  std::optional<Json> quality;  ///< measure_quality()'s result; nothing where the format failed or does not fit
-  std::string refused;          ///< why it is out: memory, quality, failure; empty while it is in
+  std::optional<Json> quality;        ///< measure_quality()'s result; nothing where the format failed or does not fit
+  std::string refused;                ///< why it is out: memory, quality, failure; empty while it is in
 };
 
 struct BitWidthDecision {
@@ -35,8 +35,9 @@ std::vector<BitWidthCandidate> predict_bit_widths(const HardwareProfile& profile
 /// loses less quality.
 BitWidthDecision decide_bit_width(const std::vector<BitWidthCandidate>& candidates);
 
-/// [{"bit_width","gguf_type","total_bytes","fits","predicted_tokens_per_s","why","measured": summarize(),"quality",
-///   "refused"}]
+/// [{"bit_width","gguf_type","total_bytes","fits","predicted_tokens_per_s","why","measured":
+/// summarize(),"ratio_to_widest":
+///   paired_ratio(),"quality","refused"}]
 Json to_json(const std::vector<BitWidthCandidate>& candidates);
 
 }  // namespace haqa

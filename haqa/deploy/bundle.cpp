@@ -57,7 +57,7 @@ std::string launch_script(const std::string& model_name, const RuntimeOptions& o
   return fmt::format(R"sh(#!/bin/sh
 # Serves the model with the options that HAQA found best (llama.cpp's own where none is named): http://127.0.0.1:8080. Further arguments are passed on.
 # Needs llama.cpp's llama-server in PATH, or LLAMA_SERVER=/path/to/llama-server.
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+here=$(dirname -- "$(readlink -f -- "$0")")
 {}exec "${{LLAMA_SERVER:-llama-server}}" --model "$here"/{} {} "$@"
 )sh",
                      exports, quoted(model_name), arguments(options, context));

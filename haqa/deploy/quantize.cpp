@@ -10,12 +10,14 @@ void quantize_model(const ModelInfo& model, std::string_view gguf_type, const st
   if (std::filesystem::exists(output)) return;
   const std::string purpose = "the " + std::string(gguf_type) + " file";
   require_space(output.parent_path(), quantized_bytes(model, gguf_type) + (1u << 24), purpose);
+  PendingFile pending(output);  // ours, as a worker that is killed cleans nothing up
   const Json request = {{"command", "quantize"},
                         {"model", model.file.string()},
-                        {"output", output.string()},
+                        {"output", pending.path().string()},
                         {"type", gguf_type},
                         {"allow_requantize", allow_requantize}};
   call_worker("haqa-infer", request, {}, progress);
+  pending.commit();
 }
 
 }  // namespace haqa

@@ -1,5 +1,6 @@
 #include "haqa/deploy/runtime_objective.h"
 
+#include "haqa/base/error.h"
 #include "haqa/worker/worker.h"
 
 namespace haqa {
@@ -45,6 +46,24 @@ Setup RuntimeObjective::setup(const Configuration& configuration) const {
   return {tools_.model(options.gguf_type), options};
 }
 
+/// A failure of the defaults is not that of the configuration beside them.
+Measurement RuntimeObjective::time(const Setup& setup, const Setup& stock) const {
+  if (setup.model != stock.model || setup.options != stock.options) return tools_.benchmark(setup);
+  try {
+    return tools_.benchmark(stock);
+  } catch (const WorkerError&) {
+  }
+  try {
+    return tools_.benchmark(stock);
+  } catch (const WorkerError& e) {
+    throw Error(
+        "llama.cpp's defaults, which every round is timed against, failed twice: {}; see whether the machine has "
+        "memory "
+        "and time to spare, then go on with haqa run --resume",
+        e.what());
+  }
+}
+
 Outcome RuntimeObjective::measure(const Configuration& configuration) {
   const Setup stock = setup(defaults_), tried = setup(configuration);
   if (tools_.too_large)
@@ -56,7 +75,7 @@ Outcome RuntimeObjective::measure(const Configuration& configuration) {
     outcome.metrics["quality"] = quality;
     return outcome;
   }
-  const Comparison c = compare(tools_.benchmark, stock, tried, pairs_, tools_.progress);
+  const Comparison c = compare([&](const Setup& s) { return time(s, stock); }, stock, tried, pairs_, tools_.progress);
   Outcome outcome;
   // The defaults against themselves tell the noise; their ratio is 1 by definition, whatever came out.
   outcome.value = configuration == defaults_ ? 1.0 : c.speedup.median;

@@ -23,9 +23,11 @@ class RuntimeObjective : public Objective {
     std::function<void(double share)> progress;
   };
   RuntimeObjective(Tools tools, Configuration defaults, int pairs);
+  /// Throws Error where the defaults themselves do not run, twice: then no round can be measured.
   Outcome evaluate(const Configuration& configuration) override;
 
  private:
+  Measurement time(const Setup& setup, const Setup& stock) const;
   Outcome measure(const Configuration& configuration);
   Setup setup(const Configuration& configuration) const;
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "haqa/base/error.h"
 #include "haqa/worker/worker.h"
 
 namespace haqa {
@@ -58,6 +59,30 @@ TEST(RuntimeObjective, DefaultsAreOneEvenInNoise) {
   EXPECT_NE(o.metrics["speedup"], 1.0);
 }
 
+// A round must not be blamed for what happens to the defaults beside it.
+TEST(RuntimeObjective, TheDefaultsFailureIsNoRounds) {
+  int failures = 0;
+  Fixture f;
+  f.bench = [&](const haqa::Setup& s) -> Measurement {
+    if (s.options.threads != 4 && failures-- > 0) throw WorkerError(ProcessEnd::timed_out, "hung");
+    return {.tokens_per_s = s.options.threads == 4 ? 15.0 : 10.0};
+  };
+  auto objective = f.objective();
+  failures = 1;
+  EXPECT_DOUBLE_EQ(objective.evaluate(f.with("threads", 4)).value.value(), 1.5) << "once is tried again";
+  for (const Configuration& c : {f.with("threads", 4), f.space.defaults()}) {
+    failures = 2;
+    try {
+      objective.evaluate(c);
+      ADD_FAILURE();
+    } catch (const WorkerError&) {
+      ADD_FAILURE() << "that would be the round's";
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr("failed twice: hung"));
+    }
+  }
+}
+
 TEST(RuntimeObjective, FailuresAreOutcomes) {
   const std::pair<ProcessEnd, FailReason> cases[] = {{ProcessEnd::out_of_memory, FailReason::out_of_memory},
                                                      {ProcessEnd::timed_out, FailReason::timed_out},
@@ -65,9 +90,12 @@ TEST(RuntimeObjective, FailuresAreOutcomes) {
                                                      {ProcessEnd::exited, FailReason::crashed}};
   for (const auto& [end, reason] : cases) {
     Fixture f;
-    f.bench = [end = end](const haqa::Setup&) -> Measurement { throw WorkerError(end, "what happened"); };
+    f.bench = [end = end](const haqa::Setup& s) -> Measurement {
+      if (s.options.threads == 4) throw WorkerError(end, "what happened");
+      return {.tokens_per_s = 10};
+    };
     auto objective = f.objective();
-    const Outcome o = objective.evaluate(f.space.defaults());
+    const Outcome o = objective.evaluate(f.with("threads", 4));
     EXPECT_EQ(o.value, std::nullopt);
     EXPECT_EQ(o.reason, reason);
     EXPECT_EQ(o.message, "what happened");
@@ -80,7 +108,10 @@ TEST(RuntimeObjective, FailuresAreOutcomes) {
 
 TEST(RuntimeObjective, RubbishIsAWrongResult) {
   Fixture f;
-  f.bench = [](const haqa::Setup&) -> Measurement { throw WrongResult("llama-bench wrote no result"); };
+  f.bench = [](const haqa::Setup& s) -> Measurement {
+    if (s.options.threads == 4) throw WrongResult("llama-bench wrote no result");
+    return {.tokens_per_s = 10};
+  };
   auto objective = f.objective();
   const Outcome o = objective.evaluate(f.with("threads", 4));
   EXPECT_EQ(o.value, std::nullopt);
@@ -125,7 +156,7 @@ TEST(RuntimeObjective, FilesAndQualityMayFailToo) {
     };
     tools.quality = [&](const haqa::Setup&) -> Json { throw WorkerError(ProcessEnd::out_of_memory, "too large"); };
     Fixture f;
-    RuntimeObjective objective(tools, f.space.defaults(), 3);
+    RuntimeObjective objective(tools, f.with("threads", 4), 3);
     const Outcome o = objective.evaluate(f.with("gguf_type", "IQ4_NL"));
     EXPECT_EQ(o.reason, FailReason::out_of_memory);
     EXPECT_EQ(o.message, "too large");

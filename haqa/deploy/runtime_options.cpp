@@ -1,8 +1,11 @@
 #include "haqa/deploy/runtime_options.h"
 
 #include <fmt/format.h>
+#include <ggml.h>
 
 #include <algorithm>
+
+#include "haqa/model/compute_graph.h"
 
 namespace haqa {
 namespace {
@@ -25,6 +28,15 @@ Parameter batch_parameter(const RuntimeSpaceFacts& facts, const char* name, int 
       fmt::format("{} From {} on, the tokens of the prompt, all values do the same.", what, facts.prompt_tokens), true);
 }
 
+Parameter cache_parameter(const char* name, int head_width) {
+  std::vector<Json> types;
+  for (const char* type : {"f16", "bf16", "q8_0", "q4_0"})
+    if (head_width % ggml_blck_size(kv_cache_type(type)) == 0) types.emplace_back(type);
+  return categorical_parameter(name, types, "f16",
+                               "Type of the cached keys or values: smaller ones save bandwidth in long contexts and "
+                               "lose some quality.");
+}
+
 const char* poll_level(const std::string& polling) {
   return polling == "active" ? "100" : "0";
 }
@@ -44,10 +56,8 @@ SearchSpace runtime_space(const RuntimeSpaceFacts& facts) {
                               "Physical micro-batch in tokens of prompt processing; smaller fits the cache better."));
   p.push_back(categorical_parameter("flash_attention", {"auto", "on", "off"}, "auto",
                                     "Attention without the full score matrix."));
-  for (const char* name : {"cache_type_k", "cache_type_v"})
-    p.push_back(categorical_parameter(name, {"f16", "bf16", "q8_0", "q4_0"}, "f16",
-                                      "Type of the cached keys or values: smaller ones save bandwidth in long contexts "
-                                      "and lose some quality."));
+  p.push_back(cache_parameter("cache_type_k", facts.n_embd_head_k));
+  p.push_back(cache_parameter("cache_type_v", facts.n_embd_head_v));
   p.push_back(categorical_parameter("load_mode", {"auto", "none", "mmap+mlock"}, "auto",
                                     "How the file is loaded: mapped, read into own memory, or mapped and locked."));
   p.push_back(
@@ -57,12 +67,8 @@ SearchSpace runtime_space(const RuntimeSpaceFacts& facts) {
   if (facts.gguf_types.size() > 1)
     p.push_back(categorical_parameter("gguf_type", {facts.gguf_types.begin(), facts.gguf_types.end()},
                                       facts.gguf_types.front(), "How llama.cpp stores the weights of this bit width."));
-  return SearchSpace(std::move(p),
-                     {{"ubatch <= batch", [](const Configuration& c) { return c["ubatch"] <= c["batch"]; }},
-                      {"flash_attention is not off where cache_type_v is q8_0 or q4_0", [](const Configuration& c) {
-                         const bool quantized = c["cache_type_v"] == "q8_0" || c["cache_type_v"] == "q4_0";
-                         return !quantized || c["flash_attention"] != "off";
-                       }}});
+  return SearchSpace(std::move(p), {Expression("ubatch <= batch"),
+                                    Expression("flash_attention != 'off' or cache_type_v in ['f16', 'bf16']")});
 }
 
 RuntimeOptions runtime_options(const Configuration& c) {

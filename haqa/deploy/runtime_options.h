@@ -30,9 +30,10 @@ struct RuntimeSpaceFacts {
   int default_threads = 1;  ///< as llama.cpp chooses on this machine: see default_llama_threads()
   int max_threads = 1;
   int n_layer = 0;
-  bool has_gpu = false;                 ///< see llama_uses_gpu()
-  std::vector<std::string> gguf_types;  ///< choices within the bit width, the default first
-  int prompt_tokens = 128;              ///< of the request that is timed: larger batches than it are all alike
+  bool has_gpu = false;                        ///< see llama_uses_gpu()
+  std::vector<std::string> gguf_types;         ///< choices within the bit width, the default first
+  int prompt_tokens = 128;                     ///< of the request that is timed: larger batches than it are all alike
+  int n_embd_head_k = 64, n_embd_head_v = 64;  ///< cache types whose blocks do not divide a head are left out
 };
 
 /// The options worth tuning on a device. Its defaults are llama.cpp's.

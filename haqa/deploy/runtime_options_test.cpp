@@ -6,6 +6,7 @@
 #include <regex>
 
 #include "haqa/base/file.h"
+#include "haqa/model/memory_plan.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -28,7 +29,7 @@ TEST(RuntimeSpace, DefaultsAreLlamaCppsOwn) {
   c = space.defaults();
   c["cache_type_v"] = "q8_0";
   c["flash_attention"] = "off";
-  EXPECT_THAT(*space.problem(c), HasSubstr("flash_attention is not off"));
+  EXPECT_THAT(*space.problem(c), HasSubstr("flash_attention != 'off'"));
 }
 
 TEST(RuntimeSpace, FollowsTheFacts) {
@@ -52,6 +53,30 @@ TEST(RuntimeSpace, FollowsTheFacts) {
   // A cgroup may allow fewer threads than llama.cpp takes by default; the default stays in range.
   EXPECT_EQ(runtime_space({8, 4, 22, false, {}}).parameters()[0].high, 8);
   EXPECT_EQ(runtime_space({1, 1, 22, false, {}}).defaults()["threads"], 1);
+}
+
+// openllama-3B's heads are 100 wide, which no block of 32 divides: llama.cpp refuses, and so would the memory plan.
+TEST(RuntimeSpace, NarrowHeadsHaveNoQuantizedCache) {
+  RuntimeSpaceFacts facts;
+  facts.n_embd_head_k = 100;
+  facts.n_embd_head_v = 64;
+  const SearchSpace space = runtime_space(facts);
+  for (const Parameter& p : space.parameters()) {
+    if (p.name == "cache_type_k") {
+      EXPECT_THAT(p.choices, testing::ElementsAre("f16", "bf16"));
+    } else if (p.name == "cache_type_v") {
+      EXPECT_THAT(p.choices, testing::ElementsAre("f16", "bf16", "q8_0", "q4_0"));
+    }
+  }
+  ModelInfo model = architecture("openllama-3b");
+  std::mt19937_64 random(1);
+  facts.n_embd_head_k = model.n_embd_head_k;
+  facts.n_embd_head_v = model.n_embd_head_v;
+  const SearchSpace own = runtime_space(facts);
+  for (int i = 0; i < 200; ++i) {
+    const RuntimeOptions o = runtime_options(own.sample(random));
+    EXPECT_NO_THROW(kv_cache_bytes(model, {.type_k = o.cache_type_k, .type_v = o.cache_type_v}));
+  }
 }
 
 TEST(RuntimeSpace, BatchesReachToTheDefaultOrThePrompt) {

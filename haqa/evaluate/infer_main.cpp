@@ -5,7 +5,6 @@
 #include <map>
 
 #include "haqa/base/error.h"
-#include "haqa/base/file.h"
 #include "haqa/evaluate/quality.h"
 #include "haqa/worker/worker.h"
 
@@ -57,11 +56,12 @@ Json quantize(const Json& request, const ReportProgress& progress) {
   params.allow_requantize = request.value("allow_requantize", false);
   ReportProgress report = progress;
   llama_log_set(report_tensor, &report);
-  PendingFile pending(output);
-  if (llama_model_quantize(model.c_str(), pending.path().c_str(), &params) != 0)
+  if (llama_model_quantize(model.c_str(), output.c_str(), &params) != 0) {
+    std::error_code ignored;
+    std::filesystem::remove(output, ignored);
     throw Error("{}: llama.cpp could not quantize it to {}; see whether the disk is full and the file complete", model,
                 request.at("type").get<std::string>());
-  pending.commit();
+  }
   return {{"bytes", std::filesystem::file_size(output)}};
 }
 

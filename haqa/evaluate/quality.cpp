@@ -240,11 +240,10 @@ Json measure_reference(const QualityOptions& options, const std::function<void(d
   header.text = scorer.text_hash();
   require_space(options.reference.parent_path(), 4ull * header.n_vocab * header.scored, "the reference of quality");
 
-  PendingFile pending(options.reference);
-  std::ofstream out(pending.path(), std::ios::binary);
+  std::ofstream out(options.reference, std::ios::binary);
   out.write(reinterpret_cast<const char*>(&header), sizeof header);
   if (!out.flush())  // before minutes of work, not after them
-    throw Error("{}: cannot be written; free some space or choose another folder", options.reference.string());
+    throw Error("{}: cannot be written; see whether its folder exists and has space", options.reference.string());
   double nll = 0;
   scorer.run(
       [&](int, std::span<const float> logits, llama_token next) {
@@ -258,7 +257,6 @@ Json measure_reference(const QualityOptions& options, const std::function<void(d
   out.write(reinterpret_cast<const char*>(&header), sizeof header);
   out.close();
   if (!out) throw Error("{}: cannot be written; free some space", options.reference.string());
-  pending.commit();
   return {{"perplexity", std::exp(header.nll)}, {"tokens", header.scored}, {"chunks", scorer.chunks()}};
 }
 

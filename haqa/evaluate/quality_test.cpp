@@ -242,7 +242,7 @@ TEST_F(QualityTest, AFolderThatIsMissingIsSeenBeforeTheWork) {
     call_worker("haqa-infer", request, {}, [&](double) { ++calls; });
     ADD_FAILURE();
   } catch (const WorkerError& e) {
-    EXPECT_THAT(e.what(), HasSubstr("there is no folder"));
+    EXPECT_THAT(e.what(), HasSubstr("see whether its folder exists"));
   }
   EXPECT_EQ(calls, 0);
 }

@@ -44,7 +44,8 @@ void check_cache_types(const ModelInfo& model, const MemoryUse& use) {
 GraphSize graph_size(const ModelInfo& model, const MemoryUse& use) {
   const int64_t n_batch = std::min<int64_t>(context_tokens(model, use), use.n_batch);
   const int64_t n_tokens = use.n_ubatch == 0 ? n_batch : std::min<int64_t>(n_batch, use.n_ubatch);
-  return {.n_tokens = n_tokens, .n_outputs = n_tokens, .n_kv = cache_cells(model, use)};
+  const int64_t n_outputs = use.n_outputs <= 0 ? n_tokens : std::min<int64_t>(n_tokens, use.n_outputs);
+  return {.n_tokens = n_tokens, .n_outputs = n_outputs, .n_kv = cache_cells(model, use)};
 }
 
 /// What a llama.cpp process holds besides. Measured as the peak resident memory of llama-bench 0.5.0 (--load-mode none,

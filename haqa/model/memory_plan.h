@@ -15,6 +15,9 @@ struct MemoryUse {
   int n_ctx = 512;                             ///< tokens of context
   std::string type_k = "f16", type_v = "f16";  ///< llama.cpp's names of KV cache types
   int n_batch = 2048, n_ubatch = 512;
+  /// Tokens of a micro-batch whose logits are kept: 1 as in llama-server with one slot; 0: all, as libllama does unless
+  /// told otherwise, and llama-bench with it.
+  int n_outputs = 1;
   bool flash_attention = true;
   uint64_t adapter_bytes = 0;  ///< a LoRA adapter loaded beside the weights
 };

@@ -43,6 +43,7 @@ llama_memory_breakdown_data reference(const std::filesystem::path& file, const M
   params.n_ctx = static_cast<uint32_t>(use.n_ctx);
   params.n_batch = static_cast<uint32_t>(use.n_batch);
   params.n_ubatch = static_cast<uint32_t>(use.n_ubatch);
+  params.n_outputs_max = static_cast<uint32_t>(use.n_outputs);
   params.flash_attn_type = use.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
   params.type_k = use.type_k == "f16" ? GGML_TYPE_F16 : use.type_k == "q8_0" ? GGML_TYPE_Q8_0 : GGML_TYPE_Q4_0;
   params.type_v = use.type_v == "f16" ? GGML_TYPE_F16 : use.type_v == "q8_0" ? GGML_TYPE_Q8_0 : GGML_TYPE_Q4_0;

@@ -30,6 +30,7 @@ Round read_round(const Part& trial, int index, const Part& defaults) {
   r.message = trial["message"].text();
   if (!r.failed) r.value = trial["value"].number();
   r.interval = interval_of(metrics["speedup"], metrics["speedup_low"], metrics["speedup_high"]);
+  r.pairs = metrics["pairs"].count().value_or(0);
   r.tokens_per_s = metrics["tokens_per_s"].positive();
   r.changes = index == 0 ? "the defaults" : changes(defaults, r.configuration);
   if (r.changes.empty()) r.changes = "nothing";
@@ -315,12 +316,13 @@ std::string quality_text(const Part& q) {
   return joined(all);
 }
 
-std::optional<Interval> disturbance(const std::vector<Round>& rounds) {
-  constexpr double kTooMuch = 1.4;  // a quiet machine's five pairs span a few percent
-  if (rounds.empty() || !rounds[0].interval) return {};
-  const Interval noise = *rounds[0].interval;
-  if (noise.high <= kTooMuch * noise.low) return {};
-  return noise;
+std::optional<Interval> disturbance(const Part& summary, const std::vector<Round>& rounds) {
+  constexpr double kTooMuch = 1.4;  // a quiet machine's pairs span a few percent
+  const Part speedup = summary["verification"]["speedup"];
+  const auto first = rounds.empty() ? std::nullopt : rounds[0].interval;
+  for (const auto& spread : {first, interval_of(speedup["median"], speedup["low"], speedup["high"])})
+    if (spread && spread->high > kTooMuch * spread->low) return spread;
+  return {};
 }
 
 Answer answer(const Part& summary) {
@@ -335,11 +337,11 @@ Answer answer(const Part& summary) {
                        : measured(summary)["tokens_per_s"].positive();
   const std::string first = a.verdict == Verdict::nothing ? "This run has no result." : first_sentence(a, summary);
   a.sentences = {first, second_sentence(a, summary, rounds)};
-  if (const auto noise = disturbance(rounds))
-    a.sentences.push_back(
-        fmt::format("The machine was busy with other work: llama.cpp's defaults against themselves came to {}. Measure "
-                    "again on a quiet one before you rely on any figure here.",
-                    text_of(*noise)));
+  if (const auto noise = disturbance(summary, rounds))
+    a.sentences.push_back(fmt::format(
+        "The machine was busy with other work: pairs of the same two configurations came to {}. Measure again "
+        "on a quiet one before you rely on any figure here.",
+        text_of(*noise)));
   return a;
 }
 
@@ -392,18 +394,21 @@ Table memory_table(const Part& summary) {
 }
 
 Table bit_width_table(const Part& summary) {
-  Table t{{"bit width", "predicted tg/s", "measured tg/s", "measured pp/s", "tokens/s of a request", "peak memory",
-           "perplexity", "KL divergence", "same top token", "verdict"},
-          "lrrrrrrrrl",
+  Table t{{"bit width", "predicted tg/s", "measured tg/s", "measured pp/s", "tokens/s of a request",
+           "against the widest", "peak memory", "perplexity", "KL divergence", "same top token", "verdict"},
+          "lrrrrrrrrrl",
           {}};
   for (const Part& row : summary["bit_widths"].list()) {
     const Part m = row["measured"], q = row["quality"];
     const auto perplexity = q["perplexity_ratio"].positive(), same = q["same_top"].number();
+    const Part r = row["ratio_to_widest"];
+    const auto against = interval_of(r["median"], r["low"], r["high"]);
     t.rows.push_back({format_name(row), figure(row["predicted_tokens_per_s"].positive(), ""),
                       figure(m["generate_tokens_per_s"].positive(), ""),
                       figure(m["prompt_tokens_per_s"].positive(), ""), figure(m["tokens_per_s"].positive(), ""),
-                      amount(m["peak_bytes"].bytes()), perplexity ? percent_change(*perplexity) : "",
-                      figure(q["kl_divergence"].number(), ""), same ? fmt::format("{:.1f} %", 100 * *same) : "",
+                      against ? text_of(*against) : "", amount(m["peak_bytes"].bytes()),
+                      perplexity ? percent_change(*perplexity) : "", figure(q["kl_divergence"].number(), ""),
+                      same ? fmt::format("{:.1f} %", 100 * *same) : "",
                       is_chosen(summary, row)         ? "chosen"
                       : row["refused"].text().empty() ? ""
                                                       : "out"});
@@ -438,7 +443,8 @@ Table failures_table(const std::vector<Round>& rounds) {
 Table agent_events_table(const Part& summary) {
   Table t{{"round", "fault", "detail", "consequence"}, "rlll", {}};
   for (const Part& e : summary["agent_events"].list())
-    t.rows.push_back({count_text(e["round"]), spaced(e["kind"].text()), e["detail"].text(),
+    t.rows.push_back({e["round"].count() == 0 ? "bit width" : count_text(e["round"]), spaced(e["kind"].text()),
+                      e["detail"].text(),
                       e["fallback"].is(true)    ? "the surrogate proposed instead"
                       : e["fallback"].is(false) ? "asked again"
                                                 : ""});

@@ -10,7 +10,7 @@ namespace haqa {
 
 /// What the page, the terminal and the suggestions have in common: figures in words and tables, nothing escaped yet.
 
-/// Three significant digits without an exponent up to a million: "0.123", "14.2", "1234".
+/// Three significant digits or more, without an exponent from 0.0001 to a million: "0.123", "14.2", "1234".
 std::string figure(double value);
 std::string ratio(double value);  ///< "1.234"
 /// "14.2 tokens/s" and the like; empty where there is no value.
@@ -33,6 +33,7 @@ struct Round {
   std::string reason, message;  ///< of a failure
   std::optional<double> value;
   std::optional<Interval> interval;  ///< of the speed-up over the defaults, measured in turn with them
+  int pairs = 0;                     ///< that it comes from; fewer than 6 give no interval of 95 %
   std::optional<double> tokens_per_s;
   std::string changes;  ///< against round 1, the defaults
   std::string proposed_by, thought;
@@ -48,8 +49,9 @@ std::string changes(const Part& from, const Part& to);
 
 enum class Verdict { nothing, predicted, unverified, no_better, confirmed };
 
-/// Round 1, the defaults against themselves, where it spans so much that no figure of the run is to be relied upon.
-std::optional<Interval> disturbance(const std::vector<Round>& rounds);
+/// Round 1, the defaults against themselves, or the verification, where it spans so much that no figure of the run is
+/// to be relied upon.
+std::optional<Interval> disturbance(const Part& summary, const std::vector<Round>& rounds);
 
 /// What the run came to.
 struct Answer {

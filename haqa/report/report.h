@@ -19,5 +19,7 @@ std::string suggestions(const Json& summary);
 
 /// The same findings as compact tables for a terminal, without colour.
 std::string text_report(const Json& summary);
+/// Its table of the memory plan alone.
+std::string text_memory(const Json& summary);
 
 }  // namespace haqa

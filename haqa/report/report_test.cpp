@@ -22,15 +22,17 @@ Json measured(double rate) {
 }
 
 Json trial(int number, double value, double low, double high, const Json& configuration) {
-  return {{"number", number},
-          {"configuration", configuration},
-          {"state", "complete"},
-          {"value", value},
-          {"metrics", {{"tokens_per_s", 20 * value}, {"speedup", value}, {"speedup_low", low}, {"speedup_high", high}}},
-          {"proposed_by", number == 0 ? "default" : "expert"},
-          {"thought", "because of round " + std::to_string(number)},
-          {"propose_s", 0.001},
-          {"evaluate_s", 1}};
+  return {
+      {"number", number},
+      {"configuration", configuration},
+      {"state", "complete"},
+      {"value", value},
+      {"metrics",
+       {{"tokens_per_s", 20 * value}, {"speedup", value}, {"speedup_low", low}, {"speedup_high", high}, {"pairs", 10}}},
+      {"proposed_by", number == 0 ? "default" : "expert"},
+      {"thought", "because of round " + std::to_string(number)},
+      {"propose_s", 0.001},
+      {"evaluate_s", 1}};
 }
 
 /// A run that found something: round 2 is confirmed as 1.234 times as fast.
@@ -383,12 +385,11 @@ void generate_at(Json& s, double rate) {
 
 const SuggestionCase kSuggestions[] = {
     {"a change that helped", [](Json&) {}, "`threads 2` seems to help", true},
-    {"with its evidence", [](Json&) {}, "1.250 (1.200 to 1.300) after 1, the defaults", true},
+    {"with its evidence", [](Json&) {}, "1.234 (1.200 to 1.270) after 1, the defaults", true},
     {"noise is not taken for an effect",
      [](Json& s) {
        s["trials"][0]["metrics"].update({{"speedup", 0.95}, {"speedup_low", 0.93}, {"speedup_high", 0.97}});
-       s["trials"][1].update({{"value", 0.98}});
-       s["trials"][1]["metrics"].update({{"speedup", 0.98}, {"speedup_low", 0.975}, {"speedup_high", 1.17}});
+       refute(s, 0.98, 0.975, 1.17);
      },
      "seems to", false},
     {"a change that hurt",
@@ -396,8 +397,23 @@ const SuggestionCase kSuggestions[] = {
        add_round(s, 0.5, 0.4, 0.6, {{"threads", 1}, {"repack", false}});
      },
      "`repack false` seems to hurt", true},
-    {"intervals that overlap", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 0.995; }, "seems to", false},
-    {"intervals that touch", [](Json& s) { s["trials"][1]["metrics"]["speedup_low"] = 1.0; }, "seems to", false},
+    {"intervals that overlap", [](Json& s) { s["verification"]["speedup"]["low"] = 0.995; }, "seems to", false},
+    {"intervals that touch", [](Json& s) { s["verification"]["speedup"]["low"] = 1.0; }, "seems to", false},
+    {"the luckiest round, refuted anew", [](Json& s) { refute(s, 0.984, 0.955, 1.019); }, "seems to", false},
+    {"no comparison with it either",
+     [](Json& s) {
+       refute(s, 0.984, 0.955, 1.019);
+       add_round(s, 0.972, 0.96, 0.98, {{"threads", 2}, {"repack", false}});
+     },
+     "`repack false`", false},
+    {"too few pairs",
+     [](Json& s) {
+       s["verification"].erase("speedup");
+       for (Json& t : s["trials"]) t["metrics"]["pairs"] = 5;
+     },
+     "seems to", false},
+    {"too few pairs are said", [](Json& s) { s["trials"][0]["metrics"]["pairs"] = 5; },
+     "Measure at least 6 pairs in each round", true},
     {"two changes at once", [](Json& s) { s["trials"][1]["configuration"]["repack"] = false; }, "seems to", false},
     {"a failed round", [](Json&) {}, "Round 3 failed (`out of memory`): `used 5 GB`", true},
     {"no failed round", [](Json& s) { s["trials"].erase(2); }, "failed", false},
@@ -463,7 +479,7 @@ TEST(Suggestions, NameEachChangeOnceTheStrongestFirst) {
   add_round(s, 0.2, 0.19, 0.21, {{"threads", 1}, {"repack", false}});
   const std::string text = suggestions(s), change = "`threads 2` seems to help";
   EXPECT_EQ(text.find(change), text.rfind(change));
-  EXPECT_THAT(text, HasSubstr("1.250 (1.200 to 1.300) after"));
+  EXPECT_THAT(text, HasSubstr("1.234 (1.200 to 1.270) after"));
   EXPECT_LT(text.find("`repack false` seems to hurt"), text.find(change));
 }
 

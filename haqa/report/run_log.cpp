@@ -108,12 +108,21 @@ Json RunLog::append(Json line) {
 
 Json read_summary(const fs::path& folder) {
   const fs::path file = folder / "summary.json";
-  if (!fs::exists(folder / kLog) && !fs::exists(file))
+  if (fs::exists(file)) return read_json(file);
+  if (!fs::exists(folder / kLog))
     throw Error("{}: holds no run (neither {} nor summary.json); name the folder of one", folder.string(), kLog);
-  if (!fs::exists(file))
-    throw Error("{}: holds no finished run (no summary.json); finish it with haqa run --resume {}", folder.string(),
-                folder.string());
-  return read_json(file);
+  Json summary = {{"unfinished", true}, {"trials", Json::array()}, {"agent_events", Json::array()}};
+  std::istringstream lines(read_file(folder / kLog));
+  for (std::string text; std::getline(lines, text);) {
+    const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!line.is_object()) continue;  // another process may be writing it
+    const std::string event = line.value("event", "");
+    if (event == "start") summary["task"] = line.value("task", Json());
+    if (event == "trial") summary["trials"].push_back(line.value("trial", Json()));
+    if (event == "agent") summary["agent_events"].push_back(line);
+    if (event == "step" && line.value("step", "") == "hardware") summary["hardware"] = line.value("result", Json());
+  }
+  return summary;
 }
 
 }  // namespace haqa

@@ -49,7 +49,9 @@ class RunLog {
   std::vector<Json> events_;
 };
 
-/// Reads a run without writing: for `haqa show`. Throws Error where the folder holds no run.
+/// Reads a run without writing, one that another process works on too: summary.json, or while there is none, what the
+/// log holds so far ("unfinished", "task", "hardware", "trials", "agent_events"). Throws Error where the folder holds
+/// no run.
 Json read_summary(const std::filesystem::path& folder);
 
 }  // namespace haqa

@@ -153,6 +153,25 @@ TEST_F(RunLogTest, SecondsAddUpOverItsParts) {
   EXPECT_LT(after, before + 0.03) << "the pause between does not count";
 }
 
+TEST_F(RunLogTest, AnUnfinishedRunIsReadAsFarAsItCame) {
+  RunLog log = RunLog::create(folder_);
+  log.add_event("start", {{"task", {{"prompt_tokens", 128}}}});
+  log.once("hardware", [] { return Json{{"name", "cpu"}}; });
+  log.once("other", [] { return Json(1); });
+  Trial t;
+  t.configuration = {{"threads", 2}};
+  t.value = 1;
+  log.add_trial(t);
+  log.add_event("agent", {{"kind", "duplicate"}});
+  std::ofstream(folder_ / "log.jsonl", std::ios::app) << "{\"event\":\"tri";
+  const Json summary = read_summary(folder_);
+  EXPECT_TRUE(summary["unfinished"]);
+  EXPECT_EQ(summary["task"]["prompt_tokens"], 128);
+  EXPECT_EQ(summary["hardware"]["name"], "cpu");
+  EXPECT_EQ(summary["trials"].size(), 1u);
+  EXPECT_EQ(summary["agent_events"][0]["kind"], "duplicate");
+}
+
 TEST_F(RunLogTest, RefusesWhatWouldDoHarm) {
   EXPECT_THROW(RunLog::resume(folder_), Error);
   {
@@ -168,7 +187,7 @@ TEST_F(RunLogTest, RefusesWhatWouldDoHarm) {
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr("log.jsonl:2"));
   }
-  EXPECT_THROW(read_summary(folder_), Error);
+  EXPECT_THROW(read_summary(temporary_ / "nothing"), Error);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ struct Suggestion {
 using Suggestions = std::vector<Suggestion>;
 
 constexpr size_t kMostChanges = 5;
+constexpr int kEnoughPairs = 6;  // for an interval of 95 %
 
 /// Two rounds that differ in one parameter alone. What the defaults came to is noise, as all is measured against them.
 struct SingleChange {
@@ -27,13 +28,27 @@ struct SingleChange {
   double effect() const { return std::abs(std::log(to->interval->median / before.median)); }
 };
 
+/// What was measured anew is no longer the luckiest of ten.
+std::vector<Round> with_verification(const Part& summary, std::vector<Round> rounds) {
+  const auto speedup = answer(summary).speedup;
+  const auto trial = summary["verification"]["trial"].count();
+  for (Round& r : rounds)
+    if (speedup && trial && r.number == *trial + 1) {
+      r.interval = speedup;
+      r.value = speedup->median;
+      r.pairs = summary["verification"]["speedup"]["pairs"].count().value_or(0);
+    }
+  return rounds;
+}
+
 /// Those whose intervals lie apart, the strongest first and each change once: with so few rounds anything more would be
 /// guesswork, and in a long run the same change is met again and again.
 std::vector<SingleChange> single_changes(const std::vector<Round>& rounds) {
   std::vector<SingleChange> all;
+  const auto is_evidence = [](const Round& r) { return r.value && r.interval && r.pairs >= kEnoughPairs; };
   for (const Round& a : rounds)
     for (const Round& b : rounds) {
-      if (&a >= &b || !a.value || !b.value || !a.interval || !b.interval) continue;
+      if (&a >= &b || !is_evidence(a) || !is_evidence(b)) continue;
       const Interval before = &a == &rounds.front() ? Interval{1, 1, 1} : *a.interval;
       if (before.low <= b.interval->high && b.interval->low <= before.high) continue;
       const std::string change = changes(a.configuration, b.configuration);
@@ -61,6 +76,12 @@ void add_single_changes(const std::vector<Round>& rounds, Suggestions& all) {
 
 void add_noise(const Part& summary, const std::vector<Round>& rounds, Suggestions& all) {
   if (rounds.empty() || !rounds[0].interval) return;
+  if (rounds[0].pairs < kEnoughPairs) {
+    all.push_back({fmt::format("Measure at least {} pairs in each round (`tuning.pairs`).", kEnoughPairs),
+                   fmt::format("With {} the rounds have no interval of 95 %: what one of them gained may be noise.",
+                               rounds[0].pairs)});
+    return;
+  }
   const Interval noise = *rounds[0].interval;
   const Round* best = best_round(rounds, maximizes(summary));
   const double gain = best && best->value ? *best->value - 1 : 0, spread = noise.high - noise.low;
@@ -159,13 +180,13 @@ void add_absent(const Part& summary, Suggestions& all) {
 
 std::string suggestions(const Json& json) {
   const Part summary(json);
-  const std::vector<Round> rounds = read_rounds(summary);
+  const std::vector<Round> rounds = with_verification(summary, read_rounds(summary));
   Suggestions all;
   add_absent(summary, all);
   add_single_changes(rounds, all);
   add_noise(summary, rounds, all);
   add_undecided(summary, all);
-  if (!disturbance(rounds)) add_roofline(summary, all);
+  if (!disturbance(summary, rounds)) add_roofline(summary, all);
   add_quality(summary, all);
   add_wider(summary, all);
   add_failures(rounds, all);

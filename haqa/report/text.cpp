@@ -47,6 +47,10 @@ std::string sentence_of(const Part& text) {
 
 }  // namespace
 
+std::string text_memory(const Json& summary) {
+  return section("Memory", memory_table(Part(summary)));
+}
+
 std::string text_report(const Json& json) {
   const Part summary(json);
   const std::vector<Round> rounds = read_rounds(summary);
@@ -54,7 +58,7 @@ std::string text_report(const Json& json) {
   for (const std::string& sentence : answer(summary).sentences) out += one_line(sentence, 400) + "\n";
   const std::string command = summary["bundle"]["command"].text();
   if (!command.empty()) out += "\nRun it, in the bundle's folder\n  " + one_line(command, 1000) + "\n";
-  out += section("Memory", memory_table(summary));
+  out += text_memory(json);
   out += section("Bit widths", bit_width_table(summary)) + sentence_of(summary["decision"]["why"]);
   out += section("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(summary, rounds));
   out += section("Failures", failures_table(rounds)) + section("The agent's faults", agent_events_table(summary));

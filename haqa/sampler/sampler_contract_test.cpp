@@ -25,7 +25,7 @@ std::vector<Track> tracks() {
       SearchSpace({real_parameter("r", -5, 5, 0, ""), real_parameter("log", 1e-6, 1, 1e-3, "", true),
                    integer_parameter("n", 1, 4096, 512, "", true), integer_parameter("m", 1, 4096, 256, "", true),
                    categorical_parameter("c", {"a", "b", 3, nullptr}, "a", ""), boolean_parameter("b", false, "")},
-                  {{"m <= n", [](const Configuration& c) { return c["m"] <= c["n"]; }}});
+                  {Expression("m <= n")});
   all[1].name = "one real";
   all[1].space = SearchSpace({real_parameter("r", 0, 1, 0.5, "")});
   all[1].direction = Direction::minimize;
@@ -36,7 +36,7 @@ std::vector<Track> tracks() {
   all[3].space = SearchSpace({integer_parameter("n", 3, 3, 3, ""), integer_parameter("m", -50, 50, 0, "")});
   all[4].name = "much forbidden";
   all[4].space = SearchSpace({integer_parameter("n", 1, 40, 20, ""), integer_parameter("m", 1, 40, 20, "")},
-                             {{"n = m", [](const Configuration& c) { return c["n"] == c["m"]; }}});
+                             {Expression("n == m")});
   return all;
 }
 

@@ -13,9 +13,27 @@
 namespace haqa {
 namespace {
 
-/// NaN and infinity fail, as they are in no range.
+bool is_numeric(const Parameter& p) {
+  return p.type == ParameterType::real || p.type == ParameterType::integer;
+}
+
+/// Choices such as 16, 32, 64: a number between them means something.
+bool is_ordinal(const Parameter& p) {
+  return p.type == ParameterType::categorical &&
+         std::all_of(p.choices.begin(), p.choices.end(), [](const Json& c) { return c.is_number(); });
+}
+
+/// Within the bounds and on the step. NaN and infinity fail, as they are in no range.
 bool in_range(const Parameter& p, double value) {
-  return value >= p.low && value <= p.high;
+  if (!(value >= p.low && value <= p.high)) return false;
+  const double steps = p.step > 0 ? (value - p.low) / p.step : 0;
+  return std::abs(steps - std::round(steps)) < 1e-9 * std::max(1.0, std::abs(steps));
+}
+
+double on_step(const Parameter& p, double value) {
+  if (p.step <= 0) return value;
+  const double last = std::floor((p.high - p.low) / p.step * (1 + 1e-12));
+  return p.low + p.step * std::clamp(std::round((value - p.low) / p.step), 0.0, last);
 }
 
 bool is_whole(const Json& value) {
@@ -28,12 +46,13 @@ bool is_choice(const Parameter& p, const Json& value) {
 }
 
 std::string allowed(const Parameter& p) {
+  const std::string steps = p.step > 0 ? fmt::format(" in steps of {}", p.step) : "";
   switch (p.type) {
     case ParameterType::real:
       // In full: a bound rounded to six digits may lie outside, and whoever proposes it gets the same sentence again.
-      return fmt::format("a number from {} to {}", p.low, p.high);
+      return fmt::format("a number from {} to {}{}", p.low, p.high, steps);
     case ParameterType::integer:
-      return fmt::format("a whole number from {:.0f} to {:.0f}", p.low, p.high);
+      return fmt::format("a whole number from {:.0f} to {:.0f}{}", p.low, p.high, steps);
     case ParameterType::boolean:
       return "true or false";
     case ParameterType::categorical:
@@ -69,7 +88,7 @@ double to_unit(const Parameter& p, double value) {
 Json from_unit(const Parameter& p, double unit) {
   unit = std::clamp(unit, 0.0, 1.0);
   double value = p.log ? p.low * std::pow(p.high / p.low, unit) : p.low + unit * (p.high - p.low);
-  value = std::clamp(p.type == ParameterType::integer ? std::round(value) : value, p.low, p.high);
+  value = std::clamp(on_step(p, p.type == ParameterType::integer ? std::round(value) : value), p.low, p.high);
   return p.type == ParameterType::integer ? Json(static_cast<int64_t>(value)) : Json(value);
 }
 
@@ -81,29 +100,98 @@ Json sample_value(const Parameter& p, std::mt19937_64& random) {
   if (p.type == ParameterType::boolean) return uniform(random) < 0.5;
   if (p.type == ParameterType::categorical)
     return p.choices[std::uniform_int_distribution<size_t>(0, p.choices.size() - 1)(random)];
-  if (p.type == ParameterType::integer && !p.log)  // every integer as likely, the outermost too
-    return std::uniform_int_distribution<int64_t>(static_cast<int64_t>(p.low), static_cast<int64_t>(p.high))(random);
+  if (p.type == ParameterType::integer && p.log)  // rounded from half a step beyond either end, as Optuna does
+    return static_cast<int64_t>(std::clamp(
+        std::round((p.low - 0.5) * std::pow((p.high + 0.5) / (p.low - 0.5), uniform(random))), p.low, p.high));
+  if (p.type == ParameterType::integer || p.step > 0) {  // every value as likely, the outermost too
+    const double step = p.step > 0 ? p.step : 1;
+    const auto last = static_cast<int64_t>(std::floor((p.high - p.low) / step * (1 + 1e-12)));
+    const double value = p.low + step * static_cast<double>(std::uniform_int_distribution<int64_t>(0, last)(random));
+    return p.type == ParameterType::integer ? Json(static_cast<int64_t>(value)) : Json(std::min(value, p.high));
+  }
   return from_unit(p, uniform(random));
 }
 
-/// A step to the next values of an integer, a tenth of the range for a real; anything for the rest.
+/// The choices of an ordinal parameter from the least.
+std::vector<Json> ordered(const Parameter& p) {
+  std::vector<Json> choices = p.choices;
+  std::sort(choices.begin(), choices.end());
+  return choices;
+}
+
+double rank_of(const Parameter& p, const Json& value) {
+  const std::vector<Json> choices = ordered(p);
+  const auto at = std::find(choices.begin(), choices.end(), value) - choices.begin();
+  return choices.size() < 2 ? 0 : static_cast<double>(at) / static_cast<double>(choices.size() - 1);
+}
+
+/// Mostly the next choice, up or down.
+Json step_rank(const Parameter& p, const Json& from, double step) {
+  const std::vector<Json> choices = ordered(p);
+  const double last = static_cast<double>(choices.size() - 1), at = rank_of(p, from) * last;
+  const double moved = std::round(at + step * last);
+  return choices[static_cast<size_t>(std::clamp(moved == at ? at + (step < 0 ? -1 : 1) : moved, 0.0, last))];
+}
+
+/// A step to the next values of an integer or an ordered choice, a tenth of the range for a real; anything for the
+/// rest.
 Json step_value(const Parameter& p, const Json& from, std::mt19937_64& random) {
   if (p.type == ParameterType::boolean) return !from.get<bool>();
-  if (p.type == ParameterType::categorical) return sample_value(p, random);
+  if (p.type == ParameterType::categorical && !is_ordinal(p)) return sample_value(p, random);
   const double step = std::normal_distribution<double>(0, 0.1)(random);
+  if (p.type == ParameterType::categorical) return step_rank(p, from, step);
   const Json moved = from_unit(p, to_unit(p, from.get<double>()) + step);
-  if (p.type == ParameterType::real || moved != from) return moved;
-  const double next = from.get<double>() + (step < 0 ? -1 : 1);
-  return in_range(p, next) ? Json(static_cast<int64_t>(next)) : from;
+  const bool any_real = p.type == ParameterType::real && p.step <= 0;
+  if (any_real || moved != from) return moved;
+  const double next = from.get<double>() + (step < 0 ? -1 : 1) * (p.step > 0 ? p.step : 1);
+  if (!in_range(p, next)) return from;
+  return p.type == ParameterType::integer ? Json(static_cast<int64_t>(next)) : Json(on_step(p, next));
+}
+
+/// A valid value in the parameter's type, 4 for 4.0.
+Json clean_value(const Parameter& p, const Json& value) {
+  switch (p.type) {
+    case ParameterType::integer:
+      return static_cast<int64_t>(std::llround(value.get<double>()));
+    case ParameterType::real:  // -0.0 becomes 0.0, or one value would have two hashes; 0.30000000000000004 becomes 0.3
+      return std::clamp(on_step(p, value.get<double>()), p.low, p.high) + 0.0;
+    case ParameterType::categorical: {
+      const auto choice = std::find(p.choices.begin(), p.choices.end(), value);
+      return choice == p.choices.end() ? value : *choice;
+    }
+    case ParameterType::boolean:
+      break;
+  }
+  return value;
+}
+
+Json clipped_value(const Parameter& p, const Json& value) {
+  const bool number = value.is_number() && std::isfinite(value.get<double>());
+  if (is_numeric(p) && number) {
+    const double x = std::clamp(value.get<double>(), p.low, p.high);
+    return clean_value(p, on_step(p, p.type == ParameterType::integer ? std::round(x) : x));
+  }
+  return valid(p, value) ? clean_value(p, value) : p.default_value;
 }
 
 void check_parameter(const Parameter& p) {
-  const bool numeric = p.type == ParameterType::real || p.type == ParameterType::integer;
+  const bool numeric = is_numeric(p);
+  if (p.name.empty()) throw std::invalid_argument("a parameter has no name");
   if (numeric && !(p.low <= p.high)) throw std::invalid_argument(p.name + ": low is above high");
   if (numeric && p.log && !(p.low > 0)) throw std::invalid_argument(p.name + ": a logarithmic range starts above 0");
   if (numeric && !std::isfinite(p.log ? p.high / p.low : p.high - p.low))  // nothing can be drawn from it
     throw std::invalid_argument(p.name + ": the range is too wide");
-  if (p.type == ParameterType::categorical && p.choices.empty()) throw std::invalid_argument(p.name + ": no choices");
+  if (!(p.step >= 0)) throw std::invalid_argument(p.name + ": the step is below 0");
+  if (p.log && p.step > 0) throw std::invalid_argument(p.name + ": a logarithmic range has no step");
+  const bool whole = p.low == std::round(p.low) && p.high == std::round(p.high) && p.step == std::round(p.step);
+  if (p.type == ParameterType::integer && !whole)
+    throw std::invalid_argument(p.name + ": the bounds and the step of a whole number are whole");
+  if (p.type != ParameterType::categorical) return;
+  if (p.choices.empty()) throw std::invalid_argument(p.name + ": no choices");
+  for (size_t i = 0; i < p.choices.size(); ++i)
+    if (std::find(p.choices.begin(), p.choices.begin() + static_cast<std::ptrdiff_t>(i), p.choices[i]) !=
+        p.choices.begin() + static_cast<std::ptrdiff_t>(i))
+      throw std::invalid_argument(fmt::format("{}: the choice {} stands there twice", p.name, shown(p.choices[i])));
 }
 
 }  // namespace
@@ -128,31 +216,52 @@ Parameter boolean_parameter(std::string name, bool default_value, std::string de
   return {std::move(name), ParameterType::boolean, 0, 0, false, {}, default_value, std::move(description)};
 }
 
-SearchSpace::SearchSpace(std::vector<Parameter> parameters, std::vector<Constraint> constraints)
+SearchSpace::SearchSpace(std::vector<Parameter> parameters, std::vector<Expression> constraints)
     : parameters_(std::move(parameters)), constraints_(std::move(constraints)) {
-  std::set<std::string> names;
-  for (const Parameter& p : parameters_) {
-    check_parameter(p);
-    if (!names.insert(p.name).second) throw std::invalid_argument(p.name + ": named twice");
-  }
+  for (const Parameter& p : parameters_) check_parameter(p);
+  check_names();
   if (const auto fault = problem(defaults())) throw std::invalid_argument("the defaults are not valid: " + *fault);
 }
 
-Configuration SearchSpace::defaults() const {
+void SearchSpace::check_names() const {
+  std::set<std::string> names;
+  const auto require = [&](const Expression& rule, const std::string& of) {
+    for (const std::string& name : rule.names())
+      if (!names.contains(name))
+        throw std::invalid_argument(fmt::format("{} '{}' names {}, which is no parameter{}", of, rule.text(), name,
+                                                of == "the constraint" ? "" : " before it"));
+  };
+  for (const Parameter& p : parameters_) {
+    if (p.when) require(*p.when, p.name + ": its condition");
+    if (!names.insert(p.name).second) throw std::invalid_argument(p.name + ": named twice");
+  }
+  for (const Expression& c : constraints_) require(c, "the constraint");
+}
+
+/// In order, as a condition sees the values before it.
+Configuration SearchSpace::assembled(const std::function<Json(const Parameter&)>& value) const {
   Configuration all = Json::object();
-  for (const Parameter& p : parameters_) all[p.name] = p.default_value;
+  for (const Parameter& p : parameters_)
+    if (!p.when || p.when->holds(all)) all[p.name] = value(p);
   return all;
 }
 
-std::optional<std::string> SearchSpace::problem(const Configuration& proposal) const {
-  if (!proposal.is_object()) return "the configuration must be one JSON object";
+Configuration SearchSpace::defaults() const {
+  return assembled([](const Parameter& p) { return p.default_value; });
+}
+
+std::vector<std::string> SearchSpace::faults_of_values(const Configuration& proposal) const {
   std::vector<std::string> faults;
+  Configuration clean = Json::object();
   for (const Parameter& p : parameters_) {
+    if (p.when && !p.when->holds(clean)) continue;
     const auto value = proposal.find(p.name);
     if (value == proposal.end()) {
       faults.push_back(fmt::format("\"{}\" is missing; it must be {}", p.name, allowed(p)));
     } else if (!valid(p, *value)) {
       faults.push_back(fmt::format("\"{}\" is {}; it must be {}", p.name, shown(*value), allowed(p)));
+    } else {
+      clean[p.name] = clean_value(p, *value);
     }
   }
   for (const auto& [name, value] : proposal.items()) {
@@ -160,31 +269,27 @@ std::optional<std::string> SearchSpace::problem(const Configuration& proposal) c
     if (std::none_of(parameters_.begin(), parameters_.end(), same))
       faults.push_back(fmt::format("{} is no parameter", shown(Json(name))));
   }
+  return faults;
+}
+
+std::optional<std::string> SearchSpace::problem(const Configuration& proposal) const {
+  if (!proposal.is_object()) return "the configuration must be one JSON object";
+  std::vector<std::string> faults = faults_of_values(proposal);
   if (faults.empty()) {
     const Configuration clean = normalized(proposal);
-    for (const Constraint& c : constraints_)
-      if (!c.holds(clean)) faults.push_back("it must hold that " + c.text);
+    for (const Expression& c : constraints_)
+      if (c.applies(clean) && !c.holds(clean)) faults.push_back("it must hold that " + c.text());
   }
   if (faults.empty()) return std::nullopt;
   return fmt::format("{}", fmt::join(faults, "; "));
 }
 
 Configuration SearchSpace::normalized(const Configuration& proposal) const {
-  Configuration clean = Json::object();
-  for (const Parameter& p : parameters_) {
-    const Json& value = proposal.at(p.name);
-    if (p.type == ParameterType::integer) {
-      clean[p.name] = static_cast<int64_t>(std::llround(value.get<double>()));
-    } else if (p.type == ParameterType::real) {
-      clean[p.name] = value.get<double>() + 0.0;  // -0.0 becomes 0.0, or one value would have two hashes
-    } else if (p.type == ParameterType::categorical) {
-      const auto choice = std::find(p.choices.begin(), p.choices.end(), value);
-      clean[p.name] = choice == p.choices.end() ? value : *choice;  // the choice 4 for 4.0
-    } else {
-      clean[p.name] = value;
-    }
-  }
-  return clean;
+  return assembled([&](const Parameter& p) { return clean_value(p, proposal.at(p.name)); });
+}
+
+Configuration SearchSpace::clipped(const Configuration& proposal) const {
+  return assembled([&](const Parameter& p) { return clipped_value(p, proposal.value(p.name, Json())); });
 }
 
 std::string SearchSpace::hash(const Configuration& configuration) const {
@@ -196,8 +301,11 @@ std::string SearchSpace::hash(const Configuration& configuration) const {
 std::vector<double> SearchSpace::encode(const Configuration& configuration) const {
   std::vector<double> point;
   for (const Parameter& p : parameters_) {
-    const Json& value = configuration.at(p.name);
-    if (p.type == ParameterType::categorical) {
+    const auto found = configuration.find(p.name);
+    const Json& value = found == configuration.end() ? p.default_value : *found;
+    if (is_ordinal(p)) {
+      point.push_back(rank_of(p, value));
+    } else if (p.type == ParameterType::categorical) {
       for (const Json& choice : p.choices) point.push_back(choice == value ? std::sqrt(0.5) : 0.0);
     } else if (p.type == ParameterType::boolean) {
       point.push_back(value.get<bool>() ? 1.0 : 0.0);
@@ -210,21 +318,26 @@ std::vector<double> SearchSpace::encode(const Configuration& configuration) cons
 
 Configuration SearchSpace::sample(std::mt19937_64& random) const {
   for (int attempt = 0; attempt < 10000; ++attempt) {
-    Configuration all = Json::object();
-    for (const Parameter& p : parameters_) all[p.name] = sample_value(p, random);
+    Configuration all = assembled([&](const Parameter& p) { return sample_value(p, random); });
     if (!problem(all)) return all;
   }
   return defaults();  // constraints that reject 10,000 draws leave little else
 }
 
 Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random) const {
-  if (parameters_.empty()) return configuration;
+  std::vector<const Parameter*> active;
+  for (const Parameter& p : parameters_)
+    if (configuration.contains(p.name)) active.push_back(&p);
+  if (active.empty()) return configuration;
   for (int attempt = 0; attempt < 1000; ++attempt) {
-    Configuration moved = configuration;
+    Configuration changed = configuration;
     for (int changes = std::uniform_int_distribution<int>(1, 3)(random); changes > 0; --changes) {
-      const Parameter& p = parameters_[std::uniform_int_distribution<size_t>(0, parameters_.size() - 1)(random)];
-      moved[p.name] = step_value(p, moved[p.name], random);
+      const Parameter& p = *active[std::uniform_int_distribution<size_t>(0, active.size() - 1)(random)];
+      changed[p.name] = step_value(p, changed[p.name], random);
     }
+    // A change may make other parameters active, which then get any value.
+    Configuration moved = assembled(
+        [&](const Parameter& p) { return changed.contains(p.name) ? changed[p.name] : sample_value(p, random); });
     if (moved != configuration && !problem(moved)) return moved;
   }
   return configuration;
@@ -234,7 +347,7 @@ Json SearchSpace::schema() const {
   Json properties = Json::object(), required = Json::array();
   for (const Parameter& p : parameters_) {
     Json& entry = properties[p.name];
-    entry["description"] = p.description;
+    entry["description"] = p.unit.empty() ? p.description : fmt::format("{} Unit: {}.", p.description, p.unit);
     if (p.type == ParameterType::categorical) {
       entry["enum"] = p.choices;
     } else if (p.type == ParameterType::boolean) {
@@ -248,7 +361,7 @@ Json SearchSpace::schema() const {
       entry["minimum"] = p.low;
       entry["maximum"] = p.high;
     }
-    required.push_back(p.name);
+    if (!p.when) required.push_back(p.name);
   }
   return {{"type", "object"}, {"properties", properties}, {"required", required}, {"additionalProperties", false}};
 }
@@ -265,9 +378,12 @@ std::string SearchSpace::describe() const {
       const char* type = p.type == ParameterType::integer ? "UniformInteger" : "UniformFloat";
       text += fmt::format("Type: {}, Range: [{}, {}], ", type, p.low, p.high);
     }
-    text += fmt::format("Default: {}{}.\n", p.default_value.dump(), p.log ? ", Log scale" : "");
+    if (p.step > 0) text += fmt::format("Step: {}, ", p.step);
+    if (!p.unit.empty()) text += fmt::format("Unit: {}, ", p.unit);
+    text += fmt::format("Default: {}{}", p.default_value.dump(), p.log ? ", Log scale" : "");
+    text += p.when ? fmt::format(", only where {}.\n", p.when->text()) : ".\n";
   }
-  for (const Constraint& c : constraints_) text += fmt::format("It must hold that {}.\n", c.text);
+  for (const Expression& c : constraints_) text += fmt::format("It must hold that {}.\n", c.text());
   return text;
 }
 

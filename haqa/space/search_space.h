@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "haqa/base/json.h"
+#include "haqa/space/expression.h"
 
 namespace haqa {
 
-/// One value for each parameter of a search space: a JSON object in the space's order.
+/// One value for each active parameter of a search space: a JSON object in the space's order.
 using Configuration = Json;
 
 enum class ParameterType { real, integer, categorical, boolean };
@@ -21,9 +22,12 @@ struct Parameter {
   ParameterType type = ParameterType::real;
   double low = 0, high = 0;   ///< inclusive bounds of real and integer
   bool log = false;           ///< spread evenly in the logarithm; low > 0
-  std::vector<Json> choices;  ///< of categorical
+  std::vector<Json> choices;  ///< of categorical; where all are numbers, their order counts
   Json default_value;
-  std::string description;  ///< meaning and unit; the prompt shows it
+  std::string description;         ///< meaning; the prompt shows it
+  double step = 0;                 ///< values are low, low + step, ...; 0: all, for integers all whole ones
+  std::string unit;                ///< "tokens"; empty where there is none
+  std::optional<Expression> when;  ///< over earlier parameters: where it is false, this one has no value
 };
 
 Parameter real_parameter(std::string name, double low, double high, double default_value, std::string description,
@@ -34,32 +38,35 @@ Parameter categorical_parameter(std::string name, std::vector<Json> choices, Jso
                                 std::string description);
 Parameter boolean_parameter(std::string name, bool default_value, std::string description);
 
-/// A rule between parameters, on complete and individually valid configurations.
-struct Constraint {
-  std::string text;  ///< "ubatch <= batch", shown to the agent
-  std::function<bool(const Configuration&)> holds;
-};
-
 class SearchSpace {
  public:
   SearchSpace() = default;
-  /// Throws std::invalid_argument where bounds are reversed, names repeat, or the defaults themselves are not valid.
-  explicit SearchSpace(std::vector<Parameter> parameters, std::vector<Constraint> constraints = {});
+  /// A constraint holds where one of its parameters is not active. Throws std::invalid_argument where bounds are
+  /// reversed, names repeat, a condition or constraint names what is not there, or the defaults are not valid.
+  explicit SearchSpace(std::vector<Parameter> parameters, std::vector<Expression> constraints = {});
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  const std::vector<Expression>& constraints() const { return constraints_; }
   Configuration defaults() const;
 
-  /// What is wrong with a proposal, for whoever proposed it: every fault with the allowed values; nullopt if valid.
+  /// What is wrong with a proposal, for whoever proposed it: every fault with the allowed values; nullopt if valid. A
+  /// value for a parameter that is not active is no fault.
   std::optional<std::string> problem(const Configuration& proposal) const;
 
-  /// The proposal in the space's order and types (4.0 becomes 4 for an integer). Call on valid proposals only.
+  /// The proposal in the space's order and types (4.0 becomes 4 for an integer), without what is not active. Call on
+  /// valid proposals only.
   Configuration normalized(const Configuration& proposal) const;
+
+  /// The nearest that can be made of a proposal from elsewhere, another space's trial say: numbers brought into their
+  /// range and onto their step, the default for what is missing or no choice. Its constraints may still fail.
+  Configuration clipped(const Configuration& proposal) const;
 
   /// Equal exactly for configurations that mean the same: 16 hexadecimal digits.
   std::string hash(const Configuration& configuration) const;
 
   /// A point of the unit cube for surrogates: numbers scaled (by logarithm where the parameter says so), booleans 0 or
-  /// 1, one coordinate for each choice (0 or 1/sqrt 2, so that two choices are one apart).
+  /// 1, choices that are numbers by their rank, one coordinate for each other choice (0 or 1/sqrt 2, so that two are
+  /// one apart); the default's for a parameter that is not active.
   std::vector<double> encode(const Configuration& configuration) const;
 
   /// Uniform over the valid configurations (by rejection).
@@ -75,8 +82,12 @@ class SearchSpace {
   std::string describe() const;
 
  private:
+  void check_names() const;
+  std::vector<std::string> faults_of_values(const Configuration& proposal) const;
+  Configuration assembled(const std::function<Json(const Parameter&)>& value) const;
+
   std::vector<Parameter> parameters_;
-  std::vector<Constraint> constraints_;
+  std::vector<Expression> constraints_;
 };
 
 }  // namespace haqa

@@ -25,7 +25,7 @@ SearchSpace sample_space() {
                       integer_parameter("micro", 1, 256, 64, "Samples at once."),
                       categorical_parameter("type", {"f16", "q8_0", 4}, "f16", "Cache type."),
                       boolean_parameter("flash", true, "Flash attention.")},
-                     {{"micro <= batch", [](const Configuration& c) { return c["micro"] <= c["batch"]; }}});
+                     {Expression("micro <= batch")});
 }
 
 TEST(SearchSpace, DefaultsAreValidAndInOrder) {
@@ -238,14 +238,12 @@ SearchSpace random_space(std::mt19937_64& random, bool constrained) {
     }
   }
   if (!constrained) return SearchSpace(all);
-  const SearchSpace free(all);
-  const size_t p = static_cast<size_t>(pick(0, static_cast<int>(all.size()) - 1));
-  const std::string name = all[p].name;
   // The default always passes; about half of the rest does.
-  const Json kept = all[p].default_value;
-  return SearchSpace(all, {{"half of it", [=](const Configuration& c) {
-                              return c.at(name) == kept || std::hash<Json>()(c.at(name)) % 2 == 0;
-                            }}});
+  const Parameter& p = all[static_cast<size_t>(pick(0, static_cast<int>(all.size()) - 1))];
+  if (p.type == ParameterType::categorical || p.type == ParameterType::boolean) return SearchSpace(all);
+  const double middle = 0.5 * (p.low + p.high);
+  const bool low = p.default_value.get<double>() <= middle;
+  return SearchSpace(all, {Expression(fmt::format("{} {} {}", p.name, low ? "<=" : ">=", middle))});
 }
 
 TEST(SearchSpace, SamplesAndNeighboursOfAnySpaceAreValid) {
@@ -327,20 +325,16 @@ TEST(SearchSpace, SamplesUniformly) {
 }
 
 TEST(SearchSpace, ConstraintsThatAllowTheDefaultsAloneGiveThem) {
-  const SearchSpace space({real_parameter("r", 0, 1, 0.5, "")},
-                          {{"r = 0.5", [](const Configuration& c) { return c["r"] == 0.5; }}});
+  const SearchSpace space({real_parameter("r", 0, 1, 0.5, "")}, {Expression("r == 0.5")});
   std::mt19937_64 random(1);
   EXPECT_EQ(space.sample(random), space.defaults());
   EXPECT_EQ(space.neighbour(space.defaults(), random), space.defaults());
 }
 
 TEST(SearchSpace, ConstraintsSeeTheCleanConfiguration) {
-  const SearchSpace space({integer_parameter("n", 1, 8, 4, "")}, {{"n is even", [](const Configuration& c) {
-                                                                     EXPECT_TRUE(c["n"].is_number_integer()) << c;
-                                                                     return c["n"].get<int>() % 2 == 0;
-                                                                   }}});
+  const SearchSpace space({integer_parameter("n", 1, 8, 4, "")}, {Expression("n % 2 == 0")});
   EXPECT_EQ(space.problem({{"n", 2.0}}), std::nullopt);
-  EXPECT_EQ(space.problem({{"n", 3}}), "it must hold that n is even");
+  EXPECT_EQ(space.problem({{"n", 3}}), "it must hold that n % 2 == 0");
   EXPECT_EQ(space.problem({{"n", 9}}), "\"n\" is 9; it must be a whole number from 1 to 8") << "not asked of the wrong";
 }
 
@@ -456,8 +450,117 @@ TEST(SearchSpace, RefusesNonsense) {
       EXPECT_STREQ(e.what(), expected);
     }
   }
-  const std::vector<Constraint> never = {{"no", [](const Configuration&) { return false; }}};
-  EXPECT_THROW(SearchSpace({boolean_parameter("a", true, "")}, never), std::invalid_argument);
+  EXPECT_THROW(SearchSpace({boolean_parameter("a", true, "")}, {Expression("not a")}), std::invalid_argument);
+}
+
+Parameter only_where(Parameter p, const char* condition) {
+  p.when = Expression(condition);
+  return p;
+}
+
+Parameter in_steps(Parameter p, double step) {
+  p.step = step;
+  return p;
+}
+
+/// A chain of conditions: nesterov has a value only where momentum has one above 0.
+SearchSpace conditional_space() {
+  return SearchSpace(
+      {categorical_parameter("optimizer", {"sgd", "adamw"}, "adamw", ""),
+       only_where(real_parameter("momentum", 0, 1, 0.5, ""), "optimizer == 'sgd'"),
+       only_where(boolean_parameter("nesterov", true, ""), "momentum > 0"), integer_parameter("steps", 1, 9, 5, "")},
+      {Expression("momentum * steps <= 6")});
+}
+
+TEST(SearchSpace, WhatIsNotActiveHasNoValue) {
+  const SearchSpace space = conditional_space();
+  EXPECT_EQ(space.defaults().dump(), R"({"optimizer":"adamw","steps":5})");
+  const Configuration plain = {{"optimizer", "adamw"}, {"steps", 5}},
+                      told_too_much = {{"optimizer", "adamw"}, {"momentum", 7}, {"nesterov", false}, {"steps", 5}};
+  EXPECT_EQ(space.problem(told_too_much), std::nullopt) << "what does not count is not judged";
+  EXPECT_EQ(space.normalized(told_too_much), plain);
+  EXPECT_EQ(space.hash(told_too_much), space.hash(plain));
+  EXPECT_EQ(space.problem({{"optimizer", "sgd"}, {"steps", 5}}),
+            "\"momentum\" is missing; it must be a number from 0 to 1");
+  EXPECT_EQ(space.problem({{"optimizer", "sgd"}, {"momentum", 0}, {"steps", 5}}), std::nullopt);
+  EXPECT_EQ(space.problem({{"optimizer", "sgd"}, {"momentum", 0.1}, {"steps", 5}}),
+            "\"nesterov\" is missing; it must be true or false");
+  EXPECT_EQ(space.problem({{"optimizer", "sgd"}, {"momentum", 0.9}, {"nesterov", true}, {"steps", 9}}),
+            "it must hold that momentum * steps <= 6");
+  EXPECT_EQ(space.schema()["required"].dump(), R"(["optimizer","steps"])");
+  EXPECT_EQ(space.encode(plain).size(),
+            space.encode(space.normalized({{"optimizer", "sgd"}, {"momentum", 0.1}, {"nesterov", true}, {"steps", 5}}))
+                .size());
+  EXPECT_EQ(space.encode(plain)[2], 0.5) << "the default's place";
+}
+
+TEST(SearchSpace, ConditionalSamplesAndNeighboursAreValid) {
+  const SearchSpace space = conditional_space();
+  std::mt19937_64 random(4);
+  std::set<size_t> sizes;
+  for (int i = 0; i < 2000; ++i) {
+    const Configuration c = space.sample(random), n = space.neighbour(c, random);
+    ASSERT_EQ(space.problem(c), std::nullopt) << c;
+    ASSERT_EQ(space.problem(n), std::nullopt) << n;
+    ASSERT_EQ(space.normalized(n).dump(), n.dump());
+    sizes.insert(c.size());
+  }
+  EXPECT_THAT(sizes, testing::ElementsAre(2, 4)) << "a momentum of exactly 0 is never drawn";
+}
+
+TEST(SearchSpace, StepsAreKept) {
+  const SearchSpace space({in_steps(integer_parameter("n", 8, 60, 16, ""), 8),
+                           in_steps(real_parameter("r", 0, 1, 0.3, ""), 0.1),
+                           in_steps(integer_parameter("odd", 1, 9, 3, ""), 2)});
+  EXPECT_EQ(space.problem({{"n", 17}, {"r", 0.35}, {"odd", 4}}),
+            "\"n\" is 17; it must be a whole number from 8 to 60 in steps of 8; "
+            "\"r\" is 0.35; it must be a number from 0 to 1 in steps of 0.1; "
+            "\"odd\" is 4; it must be a whole number from 1 to 9 in steps of 2");
+  EXPECT_EQ(space.problem({{"n", 60}, {"r", 1}, {"odd", 9}}),
+            "\"n\" is 60; it must be a whole number from 8 to 60 in steps of 8");
+  // 0.1 + 0.2 is three steps of a tenth, and the same configuration as 0.3.
+  EXPECT_EQ(space.hash({{"n", 56}, {"r", 0.1 + 0.2}, {"odd", 9}}), space.hash({{"n", 56}, {"r", 0.3}, {"odd", 9}}));
+  std::mt19937_64 random(4);
+  std::map<int, int> counts;
+  std::set<double> reals;
+  for (int i = 0; i < 7000; ++i) {
+    const Configuration c = space.sample(random);
+    ASSERT_EQ(space.problem(c), std::nullopt) << c;
+    ASSERT_EQ(space.problem(space.neighbour(c, random)), std::nullopt) << c;
+    ++counts[c["n"]];
+    reals.insert(c["r"].get<double>());
+  }
+  EXPECT_EQ(counts.size(), 7u);
+  for (const auto& [n, count] : counts) EXPECT_NEAR(count, 1000, 120) << n;
+  EXPECT_EQ(reals.size(), 11u);
+}
+
+TEST(SearchSpace, NumericChoicesKeepTheirOrder) {
+  const SearchSpace space({categorical_parameter("tile", {8, 64, 16, 32, 128}, 16, "")});
+  const auto place = [&](int tile) { return space.encode({{"tile", tile}}); };
+  EXPECT_EQ(place(8), std::vector<double>{0});
+  EXPECT_EQ(place(16), std::vector<double>{0.25});
+  EXPECT_EQ(place(128), std::vector<double>{1});
+  std::mt19937_64 random(1);
+  std::map<int, int> moves;
+  for (int i = 0; i < 500; ++i) ++moves[space.neighbour({{"tile", 32}}, random)["tile"]];
+  EXPECT_GT(moves[16] + moves[64], 300);
+  EXPECT_EQ(moves[32], 0);
+}
+
+TEST(SearchSpace, ClipsWhatComesFromElsewhere) {
+  const SearchSpace space({real_parameter("r", 0.1, 1, 0.5, ""), in_steps(integer_parameter("n", 8, 60, 16, ""), 8),
+                           categorical_parameter("c", {"a", "b"}, "b", ""), boolean_parameter("f", true, ""),
+                           only_where(integer_parameter("k", 1, 3, 2, ""), "f")});
+  const std::pair<Configuration, const char*> cases[] = {
+      {{{"r", 7}, {"n", 59}, {"c", "z"}, {"f", 0}, {"k", 9}, {"x", 1}}, R"({"r":1.0,"n":56,"c":"b","f":true,"k":3})"},
+      {{{"r", -1}, {"n", 13.2}, {"c", "a"}, {"f", false}, {"k", 1}}, R"({"r":0.1,"n":16,"c":"a","f":false})"},
+      {{{"r", "1"}}, R"({"r":0.5,"n":16,"c":"b","f":true,"k":2})"},
+  };
+  for (const auto& [from, expected] : cases) {
+    EXPECT_EQ(space.clipped(from).dump(), expected);
+    EXPECT_EQ(space.problem(space.clipped(from)), std::nullopt);
+  }
 }
 
 }  // namespace

@@ -247,7 +247,9 @@ class Child {
     const Memory memory = memory_of(pid_);
     result_.peak_bytes = std::max(result_.peak_bytes, memory.resident);
     if (command_.timeout_s > 0 && elapsed() > command_.timeout_s) stop(ProcessEnd::timed_out);
-    if (command_.memory_bytes > 0 && memory.held > command_.memory_bytes) stop(ProcessEnd::out_of_memory);
+    if (command_.memory_bytes == 0 || memory.held <= command_.memory_bytes) return;
+    result_.held_bytes = memory.held;
+    stop(ProcessEnd::out_of_memory);
   }
 
   void stop(ProcessEnd end) {
@@ -289,7 +291,7 @@ std::string ProcessResult::describe() const {
     case ProcessEnd::timed_out:
       return fmt::format("no result after {}", format_seconds(seconds));
     case ProcessEnd::out_of_memory:
-      return fmt::format("used {} of memory, above its limit", format_bytes(peak_bytes));
+      return fmt::format("held {} of memory, above its limit", format_bytes(held_bytes));
   }
   const std::string line = telling_line(errors, 297);
   return line.empty() ? state : state + ": " + line;

@@ -26,6 +26,7 @@ struct ProcessResult {
   ProcessEnd end = ProcessEnd::exited;
   int code = 0;                ///< exit status, or the signal's number
   std::string output, errors;  ///< the first 256 MiB of standard output, the last 64 KiB of standard error
+  uint64_t held_bytes = 0;     ///< what was above the limit, where that ended it
   uint64_t peak_bytes = 0;     ///< largest resident memory seen, shared file pages included
   double seconds = 0;
 

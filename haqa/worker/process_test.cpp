@@ -191,7 +191,7 @@ TEST(Process, DescribesEveryEnd) {
   r.seconds = 3;
   EXPECT_THAT(r.describe(), HasSubstr("no result after 3"));
   r.end = ProcessEnd::out_of_memory;
-  r.peak_bytes = 2'000'000'000;
+  r.held_bytes = 2'000'000'000;
   EXPECT_THAT(r.describe(), HasSubstr("2.00 GB"));
 }
 

@@ -1,0 +1,378 @@
+#include "haqa/space/expression.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <functional>
+#include <optional>
+
+#include "haqa/base/error.h"
+#include "haqa/base/text.h"
+
+namespace haqa {
+
+struct Expression::Node {
+  enum class Kind { literal, name, operation, list };
+  Kind kind = Kind::literal;
+  std::string word;  ///< the name, or the operator: "+", "and", "in", "min", ...
+  Json value;        ///< of a literal
+  std::vector<Node> children;
+};
+
+namespace {
+
+using Node = Expression::Node;
+using Kind = Node::Kind;
+
+// Beyond what people write; more would end in the machine's stack.
+constexpr int kDeepest = 200;
+constexpr size_t kLongest = 4000;
+
+/// Splits the text into words: numbers, quoted texts, names, operators.
+class Words {
+ public:
+  explicit Words(std::string_view text) : text_(text) { next(); }
+
+  const std::string& word() const { return word_; }
+  bool at_end() const { return word_.empty() && !quoted_; }
+  bool is_quoted() const { return quoted_; }
+  size_t length() const { return text_.size(); }
+  size_t place() const { return begin_ + 1; }
+
+  /// Whether the next word is this operator; then it is passed over.
+  bool take(std::string_view wanted) {
+    if (quoted_ || word_ != wanted) return false;
+    next();
+    return true;
+  }
+
+  void next() {
+    while (end_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[end_]))) ++end_;
+    begin_ = end_;
+    quoted_ = false;
+    word_.clear();
+    if (end_ == text_.size()) return;
+    const char c = text_[end_];
+    if (c == '\'' || c == '"') return take_quoted(c);
+    const auto is_word = [](char w) { return std::isalnum(static_cast<unsigned char>(w)) || w == '_' || w == '.'; };
+    if (is_word(c)) {
+      while (end_ < text_.size() && (is_word(text_[end_]) || is_sign_of_exponent())) ++end_;
+    } else {
+      const std::string_view rest = text_.substr(end_);
+      constexpr std::array<std::string_view, 8> kLong = {"==", "!=", "<=", ">=", "**", "//", "||", "&&"};
+      const bool is_long =
+          std::any_of(kLong.begin(), kLong.end(), [&](std::string_view o) { return rest.starts_with(o); });
+      end_ += is_long ? 2 : 1;
+    }
+    word_ = text_.substr(begin_, end_ - begin_);
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw UsageError("'{}' makes no sense at character {}: {}", one_line(text_), place(), what);
+  }
+
+ private:
+  void take_quoted(char mark) {
+    const size_t close = text_.find(mark, end_ + 1);
+    if (close == std::string_view::npos) fail("the quotation mark is not closed");
+    word_ = text_.substr(end_ + 1, close - end_ - 1);
+    quoted_ = true;
+    end_ = close + 1;
+  }
+
+  /// The sign in 1e-5.
+  bool is_sign_of_exponent() const {
+    const char before = text_[end_ - 1], first = text_[begin_];
+    return (text_[end_] == '-' || text_[end_] == '+') && (before == 'e' || before == 'E') &&
+           (std::isdigit(static_cast<unsigned char>(first)) || first == '.');
+  }
+
+  std::string_view text_;
+  std::string word_;
+  size_t begin_ = 0, end_ = 0;
+  bool quoted_ = false;
+};
+
+/// Recursive descent, loosest binding first. Source: The Python Language Reference, 6.17, operator precedence.
+class Parser {
+ public:
+  explicit Parser(std::string_view text) : words_(text) {}
+
+  Node parse() {
+    if (words_.at_end()) words_.fail("it is empty");
+    if (words_.length() > kLongest) words_.fail(fmt::format("it is longer than {} characters", kLongest));
+    Node whole = disjunction();
+    if (!words_.at_end()) words_.fail(fmt::format("\"{}\" is not expected there", one_line(words_.word(), 30)));
+    return whole;
+  }
+
+ private:
+  static Node operation(std::string word, std::vector<Node> children) {
+    return {Kind::operation, std::move(word), {}, std::move(children)};
+  }
+
+  /// The first of the operators that stands there, which is passed over.
+  std::optional<std::string> take_any(std::initializer_list<std::string_view> operators) {
+    for (const std::string_view o : operators)
+      if (words_.take(o)) return std::string(o);
+    return std::nullopt;
+  }
+
+  Node left_to_right(std::initializer_list<std::string_view> operators, const std::function<Node()>& operand) {
+    Node left = operand();
+    while (const auto o = take_any(operators)) left = operation(*o, {std::move(left), operand()});
+    return left;
+  }
+
+  Node disjunction() {
+    const Deeper deeper(*this);
+    Node left = conjunction();
+    while (take_any({"or", "||"})) left = operation("or", {std::move(left), conjunction()});
+    return left;
+  }
+
+  Node conjunction() {
+    Node left = negation();
+    while (take_any({"and", "&&"})) left = operation("and", {std::move(left), negation()});
+    return left;
+  }
+
+  Node negation() {
+    const Deeper deeper(*this);
+    if (take_any({"not", "!"})) return operation("not", {negation()});
+    return comparison();
+  }
+
+  /// a < b < c is a < b and b < c.
+  Node comparison() {
+    Node left = sum();
+    std::vector<Node> all;
+    while (const auto o = comparison_operator()) {
+      Node right = sum();
+      all.push_back(operation(*o, {left, right}));
+      left = std::move(right);
+    }
+    if (all.empty()) return left;
+    Node chain = std::move(all.front());
+    for (size_t i = 1; i < all.size(); ++i) chain = operation("and", {std::move(chain), std::move(all[i])});
+    return chain;
+  }
+
+  std::optional<std::string> comparison_operator() {
+    if (words_.take("not")) {
+      if (!words_.take("in")) words_.fail("\"in\" is missing after \"not\"");
+      return "not in";
+    }
+    return take_any({"==", "!=", "<=", ">=", "<", ">", "in"});
+  }
+
+  Node sum() {
+    return left_to_right({"+", "-"}, [this] { return product(); });
+  }
+  Node product() {
+    return left_to_right({"*", "//", "/", "%"}, [this] { return signed_value(); });
+  }
+
+  Node signed_value() {
+    const Deeper deeper(*this);
+    if (words_.take("-")) return operation("negative", {signed_value()});
+    if (words_.take("+")) return signed_value();
+    Node base = value();
+    if (words_.take("**")) return operation("**", {std::move(base), signed_value()});
+    return base;
+  }
+
+  Node value() {
+    if (words_.at_end()) words_.fail("a value is missing");
+    if (words_.take("(")) {
+      Node first = disjunction();
+      if (!words_.take(",")) return closed(std::move(first), ")");
+      Node list = list_until(")");
+      list.children.insert(list.children.begin(), std::move(first));
+      return list;
+    }
+    if (words_.take("[")) return list_until("]");
+    const std::string word = words_.word();
+    if (words_.is_quoted()) return literal(word);
+    const char c = word.front();
+    if (std::isdigit(static_cast<unsigned char>(c)) || c == '.') return literal(number(word));
+    if (!std::isalpha(static_cast<unsigned char>(c)) && c != '_')
+      words_.fail(fmt::format("\"{}\" is not expected there", one_line(word, 30)));
+    words_.next();
+    if (word == "true" || word == "True") return {Kind::literal, "", true, {}};
+    if (word == "false" || word == "False") return {Kind::literal, "", false, {}};
+    if (words_.take("(")) return call(word);
+    return {Kind::name, word, {}, {}};
+  }
+
+  Node call(const std::string& function) {
+    if (function != "min" && function != "max" && function != "abs")
+      words_.fail(fmt::format("there is no function {}; min, max and abs are", one_line(function, 30)));
+    Node arguments = list_until(")");
+    const size_t n = arguments.children.size();
+    if (n == 0 || (function == "abs" && n != 1)) words_.fail(function + " has another number of arguments");
+    return operation(function, std::move(arguments.children));
+  }
+
+  Node list_until(const char* end) {
+    Node list{Kind::list, "", {}, {}};
+    while (!words_.take(end)) {
+      list.children.push_back(disjunction());
+      if (!words_.take(",")) return closed(std::move(list), end);
+    }
+    return list;
+  }
+
+  Node closed(Node node, const char* end) {
+    if (!words_.take(end)) words_.fail(fmt::format("\"{}\" is missing", end));
+    return node;
+  }
+
+  Node literal(Json value) {
+    words_.next();
+    return {Kind::literal, "", std::move(value), {}};
+  }
+
+  Json number(const std::string& word) const {
+    const char* end = word.data() + word.size();
+    int64_t whole = 0;
+    if (const auto [stop, code] = std::from_chars(word.data(), end, whole); code == std::errc() && stop == end)
+      return whole;
+    double real = 0;
+    if (const auto [stop, code] = std::from_chars(word.data(), end, real); code == std::errc() && stop == end)
+      return real;
+    words_.fail(fmt::format("\"{}\" is no number", one_line(word, 30)));
+  }
+
+  /// Counts how deep the expression is nested.
+  struct Deeper {
+    explicit Deeper(Parser& parser) : parser_(parser) {
+      if (++parser_.depth_ > kDeepest) parser_.words_.fail("it is nested too deeply");
+    }
+    ~Deeper() { --parser_.depth_; }
+    Parser& parser_;
+  };
+
+  Words words_;
+  int depth_ = 0;
+};
+
+void collect_names(const Node& node, std::vector<std::string>& names) {
+  if (node.kind == Kind::name && std::find(names.begin(), names.end(), node.word) == names.end())
+    names.push_back(node.word);
+  for (const Node& child : node.children) collect_names(child, names);
+}
+
+/// What has no value: a missing parameter, a division by zero, arithmetic with texts. It makes every comparison false.
+using Value = std::optional<Json>;
+
+std::optional<double> number_of(const Value& v) {
+  if (!v) return std::nullopt;
+  if (v->is_boolean()) return v->get<bool>() ? 1 : 0;
+  return v->is_number() ? std::optional(v->get<double>()) : std::nullopt;
+}
+
+bool truth(const Value& v) {
+  if (const auto n = number_of(v)) return *n != 0;
+  return v && v->is_string() && !v->get_ref<const std::string&>().empty();
+}
+
+bool equal(const Value& a, const Value& b) {
+  const auto x = number_of(a), y = number_of(b);
+  if (x && y) return *x == *y;
+  return a && b && *a == *b;
+}
+
+Value arithmetic(const std::string& o, double a, double b) {
+  if ((o == "/" || o == "//" || o == "%") && b == 0) return std::nullopt;
+  if (o == "+") return a + b;
+  if (o == "-") return a - b;
+  if (o == "*") return a * b;
+  if (o == "/") return a / b;
+  if (o == "//") return std::floor(a / b);
+  if (o == "%") return a - b * std::floor(a / b);  // Python's: the divisor's sign
+  return std::pow(a, b);
+}
+
+bool compare(const std::string& o, const Value& a, const Value& b) {
+  if (!a || !b) return false;
+  if (o == "==") return equal(a, b);
+  if (o == "!=") return !equal(a, b);
+  const auto x = number_of(a), y = number_of(b);
+  const bool texts = a->is_string() && b->is_string();
+  if (!texts && (!x || !y)) return false;
+  const bool less = texts ? *a < *b : *x < *y, same = texts ? *a == *b : *x == *y;
+  if (o == "<") return less;
+  if (o == "<=") return less || same;
+  return o == ">" ? !less && !same : !less;
+}
+
+Value evaluate(const Node& node, const Json& configuration);
+
+Value evaluate_operation(const Node& node, const Json& configuration) {
+  const std::string& o = node.word;
+  const auto operand = [&](size_t i) { return evaluate(node.children[i], configuration); };
+  if (o == "and") return truth(operand(0)) && truth(operand(1));
+  if (o == "or") return truth(operand(0)) || truth(operand(1));
+  if (o == "not") {
+    const Value v = operand(0);
+    return v && !truth(v);
+  }
+  if (o == "in" || o == "not in") {
+    const Value item = operand(0);
+    const std::vector<Node>& list = node.children[1].children;
+    if (!item || node.children[1].kind != Kind::list) return false;
+    const bool found =
+        std::any_of(list.begin(), list.end(), [&](const Node& n) { return equal(item, evaluate(n, configuration)); });
+    return found == (o == "in");
+  }
+  std::vector<double> numbers;
+  const bool compares = o == "==" || o == "!=" || o == "<" || o == "<=" || o == ">" || o == ">=";
+  if (compares) return compare(o, operand(0), operand(1));
+  for (size_t i = 0; i < node.children.size(); ++i) {
+    const auto n = number_of(operand(i));
+    if (!n) return std::nullopt;
+    numbers.push_back(*n);
+  }
+  if (o == "negative") return -numbers[0];
+  if (o == "abs") return std::abs(numbers[0]);
+  if (o == "min") return *std::min_element(numbers.begin(), numbers.end());
+  if (o == "max") return *std::max_element(numbers.begin(), numbers.end());
+  return arithmetic(o, numbers[0], numbers[1]);
+}
+
+Value evaluate(const Node& node, const Json& configuration) {
+  switch (node.kind) {
+    case Kind::literal:
+      return node.value;
+    case Kind::name: {
+      const auto found = configuration.find(node.word);
+      return found == configuration.end() ? Value() : Value(*found);
+    }
+    case Kind::list:
+      return std::nullopt;
+    case Kind::operation:
+      break;
+  }
+  return evaluate_operation(node, configuration);
+}
+
+}  // namespace
+
+Expression::Expression(std::string_view text)
+    : text_(text), root_(std::make_shared<const Node>(Parser(text_).parse())) {
+  collect_names(*root_, names_);
+}
+
+bool Expression::applies(const Json& configuration) const {
+  return std::all_of(names_.begin(), names_.end(), [&](const std::string& n) { return configuration.contains(n); });
+}
+
+bool Expression::holds(const Json& configuration) const {
+  return truth(evaluate(*root_, configuration));
+}
+
+}  // namespace haqa

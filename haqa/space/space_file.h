@@ -1,0 +1,18 @@
+#pragma once
+#include <filesystem>
+
+#include "haqa/space/search_space.h"
+
+namespace haqa {
+
+/// Reads a search space from YAML or JSON: an entry a parameter,
+///   name: {type: float|int|categorical|bool, low, high, log, step, choices, default, unit, description, when}
+/// and optionally `constraints:`, a list of expressions. Without a default: the middle of the range, the first choice,
+/// false; where those break a constraint, some configuration that keeps all. A file in Kernel Tuner's T1 format (its
+/// ConfigurationSpace) is read too. Throws UsageError naming file, line and what is allowed.
+SearchSpace read_space(const std::filesystem::path& file);
+
+/// The space in the form that read_space() reads.
+Json to_json(const SearchSpace& space);
+
+}  // namespace haqa
