@@ -406,9 +406,9 @@ Table bit_width_table(const Part& summary) {
     t.rows.push_back({format_name(row), figure(row["predicted_tokens_per_s"].positive(), ""),
                       figure(m["generate_tokens_per_s"].positive(), ""),
                       figure(m["prompt_tokens_per_s"].positive(), ""), figure(m["tokens_per_s"].positive(), ""),
-                      against ? text_of(*against) : "", amount(m["peak_bytes"].bytes()),
-                      perplexity ? percent_change(*perplexity) : "", figure(q["kl_divergence"].number(), ""),
-                      same ? fmt::format("{:.1f} %", 100 * *same) : "",
+                      against ? (against->low < against->high ? text_of(*against) : "1") : "",
+                      amount(m["peak_bytes"].bytes()), perplexity ? percent_change(*perplexity) : "",
+                      figure(q["kl_divergence"].number(), ""), same ? fmt::format("{:.1f} %", 100 * *same) : "",
                       is_chosen(summary, row)         ? "chosen"
                       : row["refused"].text().empty() ? ""
                                                       : "out"});
