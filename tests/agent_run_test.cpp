@@ -146,6 +146,9 @@ TEST_F(AgentRunTest, AReplayedRunGoesOnAfterAKill) {
     ASSERT_TRUE(first.running()) << read_file(folder_ / "first.log");
     kill(first.pid(), SIGKILL);
   }
+  // As if it had died between an answer and the proposal made of it, the narrowest place.
+  const std::string whole = read_file(log);
+  std::filesystem::resize_file(log, whole.rfind('\n', whole.rfind("\"step\":\"proposal:")) + 1);
   const ProcessResult r = run({"run", "--resume", path("again"), "--json"});
   ASSERT_TRUE(r.ok()) << r.errors;
   const Json first = read_json(folder_ / "run/summary.json"), again = Json::parse(r.output);

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "haqa/agent/agent_test_support.h"
+#include "haqa/sampler/untried.h"
 
 namespace haqa {
 namespace {

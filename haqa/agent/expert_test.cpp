@@ -12,6 +12,7 @@
 #include "haqa/agent/agent_test_support.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/sampler/untried.h"
 
 namespace haqa {
 namespace {

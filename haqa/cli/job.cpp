@@ -26,6 +26,23 @@ Prompts prompts() {
   return Prompts(data_folder() / "prompts");
 }
 
+size_t lines_of(const fs::path& file) {
+  if (!fs::exists(file)) return 0;
+  const std::string text = read_file(file);
+  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+/// Exchanges with the provider that came to something: one whose proposal was not logged before a kill is had again.
+size_t exchanges_used(const RunLog& log) {
+  size_t used = 0;
+  Json step = log.result_of("agent_bit_width");
+  for (int round = 1; !step.is_null() || round == 1; ++round) {
+    if (step.is_object()) used = step.value("exchanges", used);
+    step = log.result_of(fmt::format("proposal:{}", round));
+  }
+  return used;
+}
+
 /// Another sampler, asked once for each round: a run that goes on neither pays nor waits again for a proposal that it
 /// had when it was interrupted.
 class LoggedSampler : public Sampler {
@@ -34,8 +51,10 @@ class LoggedSampler : public Sampler {
   Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override {
     const Json p = log_.once(fmt::format("proposal:{}", trials.size()), [&] {
       const Proposal asked = inner_.ask(track, trials, rounds_left);
-      return Json{
-          {"configuration", asked.configuration}, {"proposed_by", asked.proposed_by}, {"thought", asked.thought}};
+      return Json{{"configuration", asked.configuration},
+                  {"proposed_by", asked.proposed_by},
+                  {"thought", asked.thought},
+                  {"exchanges", lines_of(log_.folder() / "transcript.jsonl")}};
     });
     return {p["configuration"], p["proposed_by"], p["thought"]};
   }
@@ -45,12 +64,6 @@ class LoggedSampler : public Sampler {
   Sampler& inner_;
   RunLog& log_;
 };
-
-size_t lines_of(const fs::path& file) {
-  if (!fs::exists(file)) return 0;
-  const std::string text = read_file(file);
-  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
-}
 
 /// What a transcript's first question was about.
 std::string first_track(const fs::path& transcript) {
@@ -235,8 +248,12 @@ void Job::ask_bit_width() {
   if (!has_opinion || (fits < 2 && task_.agent.replay.empty())) return;
   agent_choice_ = log_.once("agent_bit_width", [&] {
     const Proposal p = make_agent([] { return 0; }).ask(bit_width_track(), {}, 1);
-    return Json{{"bit_width", p.configuration["bit_width"]}, {"thought", p.thought}, {"proposed_by", p.proposed_by}};
+    return Json{{"bit_width", p.configuration["bit_width"]},
+                {"thought", p.thought},
+                {"proposed_by", p.proposed_by},
+                {"exchanges", lines_of(log_.folder() / "transcript.jsonl")}};
   });
+  agent_choice_.erase("exchanges");
 }
 
 void Job::decide() {
@@ -445,7 +462,7 @@ ChatProvider& Job::provider() {
   if (provider_) return *provider_;
   std::unique_ptr<ChatProvider> inner;
   if (!task_.agent.replay.empty()) {
-    inner = make_replay_provider(task_.agent.replay, lines_of(log_.folder() / "transcript.jsonl"));
+    inner = make_replay_provider(task_.agent.replay, exchanges_used(log_));
   } else if (task_.agent.provider == "openai") {
     inner = make_endpoint_provider(endpoint_from_environment(task_.agent.endpoint));
   } else if (task_.agent.provider == "self") {
@@ -458,7 +475,7 @@ ChatProvider& Job::provider() {
     options.n_ctx_train = model_.n_ctx_train;
     inner = make_self_provider(options);
   } else if (task_.agent.provider == "manual") {
-    inner = make_manual_provider(log_.folder(), lines_of(log_.folder() / "transcript.jsonl"));
+    inner = make_manual_provider(log_.folder(), exchanges_used(log_));
   } else {
     inner = make_expert(data_folder() / "priors/runtime.json", task_.seed);
   }

@@ -1,6 +1,9 @@
 #include "haqa/deploy/bundle.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <map>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -20,9 +23,23 @@ std::string quoted(const std::string& word) {
   return out + "'";
 }
 
+/// What the measurements ran with: OpenMP's variables of the user's shell, and those of the options, which come first.
+std::map<std::string, std::string> measured_environment(const RuntimeOptions& options) {
+  std::map<std::string, std::string> all;
+  for (const auto& [name, value] : runtime_environment(options)) all[name] = value;
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string_view text = *entry;
+    const size_t end = text.find('=');
+    const bool is_openmp = text.starts_with("OMP_") || text.starts_with("GOMP_") || text.starts_with("KMP_");
+    if (is_openmp && end != std::string_view::npos)
+      all.emplace(std::string(text.substr(0, end)), std::string(text.substr(end + 1)));
+  }
+  return all;
+}
+
 std::string environment_words(const RuntimeOptions& options) {
   std::string words;
-  for (const auto& [name, value] : runtime_environment(options)) words += fmt::format("{}={} ", name, value);
+  for (const auto& [name, value] : measured_environment(options)) words += fmt::format("{}={} ", name, quoted(value));
   return words;
 }
 
@@ -53,7 +70,8 @@ void link_or_copy(const fs::path& from, const fs::path& to) {
 
 std::string launch_script(const std::string& model_name, const RuntimeOptions& options, int context) {
   std::string exports;
-  for (const auto& [name, value] : runtime_environment(options)) exports += fmt::format("export {}={}\n", name, value);
+  for (const auto& [name, value] : measured_environment(options))
+    exports += fmt::format("export {}={}\n", name, quoted(value));
   return fmt::format(R"sh(#!/bin/sh
 # Serves the model with the options that HAQA found best (llama.cpp's own where none is named): http://127.0.0.1:8080. Further arguments are passed on.
 # Needs llama.cpp's llama-server in PATH, or LLAMA_SERVER=/path/to/llama-server.

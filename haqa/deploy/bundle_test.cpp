@@ -91,6 +91,9 @@ TEST_F(BundleTest, MovesWithItsFolder) {
     fs::copy(folder_ / "out", folder_ / place, fs::copy_options::recursive);
     EXPECT_EQ(launched(folder_ / place)[1], (folder_ / place / "m.gguf").string());
   }
+  fs::create_directory(folder_ / "links");
+  fs::create_symlink(folder_ / "out/launch.sh", folder_ / "links/launch.sh");
+  EXPECT_EQ(launched(folder_ / "links")[1], (folder_ / "out/m.gguf").string()) << "called through a link";
   fs::remove(folder_ / "m.gguf");
   EXPECT_EQ(read_file(folder_ / "out/m.gguf"), "GGUF") << "what is left of the run may go";
 }
@@ -105,8 +108,25 @@ TEST_F(BundleTest, HoldsTheTunedOptions) {
   EXPECT_EQ(launched(folder_ / "out"), want);
   EXPECT_THAT(read_file(folder_ / "out/launch.sh"), HasSubstr("export OMP_WAIT_POLICY=ACTIVE\n"));
   EXPECT_EQ(
-      bundle.command.find("OMP_PROC_BIND=close OMP_PLACES=cores OMP_WAIT_POLICY=ACTIVE llama-server --model m.gguf"),
+      bundle.command.find("OMP_PLACES=cores OMP_PROC_BIND=close OMP_WAIT_POLICY=ACTIVE llama-server --model m.gguf"),
       0u);
+}
+
+// What the user's shell says to OpenMP was measured with, and goes with the bundle; the options' own words come first.
+TEST_F(BundleTest, HoldsTheEnvironmentItWasMeasuredIn) {
+  write("m.gguf", "GGUF");
+  setenv("GOMP_SPINCOUNT", "1 2'3", 1);
+  setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
+  RuntimeOptions active;
+  active.polling = "active";
+  write_bundle(folder_ / "out", {folder_ / "m.gguf", {}}, 512, {});
+  write_bundle(folder_ / "active", {folder_ / "m.gguf", active}, 512, {});
+  unsetenv("GOMP_SPINCOUNT");
+  unsetenv("OMP_WAIT_POLICY");
+  const std::string script = read_file(folder_ / "out/launch.sh");
+  EXPECT_THAT(script, HasSubstr("export GOMP_SPINCOUNT='1 2'\\''3'\nexport OMP_WAIT_POLICY=PASSIVE\n"));
+  EXPECT_THAT(read_file(folder_ / "active/launch.sh"), HasSubstr("export OMP_WAIT_POLICY=ACTIVE\n"));
+  EXPECT_FALSE(launched(folder_ / "out").empty());
 }
 
 // A second run into the same folder must not hand out the first run's model.

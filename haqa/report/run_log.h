@@ -24,6 +24,8 @@ class RunLog {
   const std::vector<Trial>& trials() const { return trials_; }  ///< those on disk
   /// What `step` returned in this run or an earlier part of it; else calls it and records what it returns.
   Json once(const std::string& step, const std::function<Json()>& work);
+  /// What a step returned; null while it has not.
+  Json result_of(const std::string& step) const { return steps_.value(step, Json()); }
   /// Whether more than the hardware profile was recorded: something that a user would not want to lose.
   bool has_results() const { return !trials_.empty() || steps_.size() > (steps_.contains("hardware") ? 1u : 0u); }
 

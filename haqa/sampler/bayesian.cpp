@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "haqa/sampler/gaussian_process.h"
+#include "haqa/sampler/untried.h"
 
 namespace haqa {
 namespace {
@@ -57,12 +58,6 @@ class Feasibility {
 };
 
 }  // namespace
-
-std::set<std::string> tried_hashes(const SearchSpace& space, std::span<const Trial> trials) {
-  std::set<std::string> hashes;
-  for (const Trial& t : trials) hashes.insert(space.hash(t.configuration));
-  return hashes;
-}
 
 Proposal BayesianSampler::ask(const Track& track, std::span<const Trial> trials, int) {
   const Evidence evidence(track, trials);

@@ -1,7 +1,6 @@
 #pragma once
 #include <cstdint>
 #include <random>
-#include <set>
 
 #include "haqa/study/study.h"
 
@@ -17,8 +16,5 @@ class BayesianSampler : public Sampler {
  private:
   std::mt19937_64 random_;
 };
-
-/// The hashes of every configuration tried so far.
-std::set<std::string> tried_hashes(const SearchSpace& space, std::span<const Trial> trials);
 
 }  // namespace haqa

@@ -8,6 +8,9 @@
 #include <memory>
 
 #include "haqa/sampler/bayesian.h"
+#include "haqa/sampler/local_search.h"
+#include "haqa/sampler/random.h"
+#include "haqa/sampler/untried.h"
 
 namespace haqa {
 namespace {
@@ -16,7 +19,12 @@ struct Row {
   const char* name;
   std::function<std::unique_ptr<Sampler>(uint64_t seed)> make;
 };
-const Row kSamplers[] = {{"bayesian", [](uint64_t seed) { return std::make_unique<BayesianSampler>(seed); }}};
+template <typename S>
+Row row(const char* name) {
+  return {name, [](uint64_t seed) { return std::make_unique<S>(seed); }};
+}
+const Row kSamplers[] = {row<RandomSampler>("random"), row<LocalSearchSampler>("local_search"),
+                         row<BayesianSampler>("bayesian")};
 
 std::vector<Track> tracks() {
   std::vector<Track> all(5);

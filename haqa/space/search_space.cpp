@@ -135,10 +135,10 @@ Json step_rank(const Parameter& p, const Json& from, double step) {
 
 /// A step to the next values of an integer or an ordered choice, a tenth of the range for a real; anything for the
 /// rest.
-Json step_value(const Parameter& p, const Json& from, std::mt19937_64& random) {
+Json step_value(const Parameter& p, const Json& from, std::mt19937_64& random, double deviation) {
   if (p.type == ParameterType::boolean) return !from.get<bool>();
   if (p.type == ParameterType::categorical && !is_ordinal(p)) return sample_value(p, random);
-  const double step = std::normal_distribution<double>(0, 0.1)(random);
+  const double step = std::normal_distribution<double>(0, deviation)(random);
   if (p.type == ParameterType::categorical) return step_rank(p, from, step);
   const Json moved = from_unit(p, to_unit(p, from.get<double>()) + step);
   const bool any_real = p.type == ParameterType::real && p.step <= 0;
@@ -324,7 +324,8 @@ Configuration SearchSpace::sample(std::mt19937_64& random) const {
   return defaults();  // constraints that reject 10,000 draws leave little else
 }
 
-Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random) const {
+Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random,
+                                     double deviation) const {
   std::vector<const Parameter*> active;
   for (const Parameter& p : parameters_)
     if (configuration.contains(p.name)) active.push_back(&p);
@@ -333,7 +334,7 @@ Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt
     Configuration changed = configuration;
     for (int changes = std::uniform_int_distribution<int>(1, 3)(random); changes > 0; --changes) {
       const Parameter& p = *active[std::uniform_int_distribution<size_t>(0, active.size() - 1)(random)];
-      changed[p.name] = step_value(p, changed[p.name], random);
+      changed[p.name] = step_value(p, changed[p.name], random, deviation);
     }
     // A change may make other parameters active, which then get any value.
     Configuration moved = assembled(

@@ -72,8 +72,9 @@ class SearchSpace {
   /// Uniform over the valid configurations (by rejection).
   Configuration sample(std::mt19937_64& random) const;
 
-  /// `configuration` with one to three parameters changed, numbers mostly by a little; valid.
-  Configuration neighbour(const Configuration& configuration, std::mt19937_64& random) const;
+  /// `configuration` with one to three parameters changed, numbers by a normal step of `deviation` of their range;
+  /// valid.
+  Configuration neighbour(const Configuration& configuration, std::mt19937_64& random, double deviation = 0.1) const;
 
   /// JSON schema of a configuration, for providers with structured output and for valijson.
   Json schema() const;

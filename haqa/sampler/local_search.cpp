@@ -1,0 +1,54 @@
+#include "haqa/sampler/local_search.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "haqa/sampler/untried.h"
+
+namespace haqa {
+namespace {
+
+// Shares of a parameter's range, as standard deviations. A walk without any success ends after 26 steps.
+constexpr double kFirstStep = 0.3, kWidestStep = 0.5, kShortestStep = 0.02;
+constexpr double kWiden = 1.5;  // and by its fourth root narrower: level at one success in five
+
+struct Walk {
+  const Trial* best = nullptr;  ///< nothing where a new walk begins
+  double step = kFirstStep;
+};
+
+Walk follow(const Track& track, std::span<const Trial> trials) {
+  const double sign = track.direction == Direction::maximize ? 1 : -1;
+  const auto score = [&](const Trial& t) { return t.value && std::isfinite(*t.value) ? sign * *t.value : -INFINITY; };
+  Walk walk;
+  for (const Trial& t : trials) {
+    if (!walk.best) {
+      walk = {&t, kFirstStep};
+    } else if (score(t) > score(*walk.best)) {
+      walk = {&t, std::min(kWidestStep, walk.step * kWiden)};
+    } else {
+      walk.step *= std::pow(kWiden, -0.25);
+    }
+    if (walk.step < kShortestStep) walk.best = nullptr;
+  }
+  return walk;
+}
+
+}  // namespace
+
+Proposal LocalSearchSampler::ask(const Track& track, std::span<const Trial> trials, int) {
+  const Walk walk = follow(track, trials);
+  const auto draw = [&] {
+    return walk.best ? track.space.neighbour(walk.best->configuration, random_, walk.step)
+                     : track.space.sample(random_);
+  };
+  const std::string thought =
+      walk.best ? fmt::format("A step of about {:.0f} % of the ranges from round {}, the best of this walk.",
+                              100 * walk.step, walk.best->number + 1)
+                : "The steps led nowhere: a new walk from a random configuration.";
+  return {untried(track.space, trials, draw), "local search", thought};
+}
+
+}  // namespace haqa
