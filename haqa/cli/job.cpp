@@ -1,10 +1,11 @@
 #include "haqa/cli/job.h"
 
 #include <fmt/format.h>
-#include <stdlib.h>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
+#include <thread>
 
 #include "haqa/agent/expert.h"
 #include "haqa/base/bytes.h"
@@ -12,6 +13,7 @@
 #include "haqa/cli/facts.h"
 #include "haqa/deploy/quantize.h"
 #include "haqa/deploy/runtime_objective.h"
+#include "haqa/hardware/detect.h"
 #include "haqa/report/findings.h"
 #include "haqa/report/report.h"
 
@@ -104,7 +106,7 @@ Json Job::run(const std::string& command) {
   if (has_questions && (task_.agent.provider == "openai" || !task_.agent.replay.empty())) provider().check();
   profile_hardware();
   plan();
-  if (has_questions && task_.agent.provider == "self") require_room_for_prompt();
+  if (has_questions && hardware_.here && task_.agent.provider == "self") require_room_for_prompt();
   ask_bit_width();
   weigh_bit_widths();
   decide();
@@ -133,12 +135,19 @@ void Job::profile_hardware() {
   });
   hardware_ = profile_from_json(found);
   progress_.done("hardware: " + describe(hardware_));
-  double load = 0;
-  const bool is_busy = hardware_.here && getloadavg(&load, 1) == 1 && load > 0.5 * hardware_.threads;
-  if (!is_busy) return;
-  progress_.note(fmt::format("the machine is busy (load {:.1f} on {} threads): what is timed now will be noise", load,
-                             hardware_.threads));
-  log_.add_event("busy", {{"load", load}, {"threads", hardware_.threads}});
+  if (hardware_.here) note_other_work();
+}
+
+void Job::note_other_work() {
+  const CpuTime before = read_cpu_time();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const CpuTime after = read_cpu_time();
+  const double all = static_cast<double>(after.all - before.all);
+  const double share = all > 0 ? static_cast<double>(after.busy - before.busy) / all : 0;
+  if (share < 0.25) return;
+  progress_.note(
+      fmt::format("the processors are {:.0f} % busy with other work: what is timed now will be noise", 100 * share));
+  log_.add_event("busy", {{"share", share}});
 }
 
 void Job::plan() {

@@ -29,6 +29,7 @@ class Job {
  private:
   void remove_unfinished();
   void profile_hardware();
+  void note_other_work();
   void plan();
   void weigh_bit_widths();
   void prepare(BitWidthCandidate& candidate);

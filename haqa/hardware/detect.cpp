@@ -3,6 +3,7 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -71,6 +72,19 @@ Memory read_memory(const fs::path& root) {
   if (limits.memory_bytes) memory.bytes = std::min(memory.bytes, *limits.memory_bytes);
   if (limits.free_bytes) memory.free_bytes = std::min(memory.free_bytes, *limits.free_bytes);
   return memory;
+}
+
+CpuTime read_cpu_time(const fs::path& root) {
+  std::ifstream in(root / "proc/stat");
+  std::string word;
+  std::array<uint64_t, 8> ticks{};  // user, nice, system, idle, iowait, irq, softirq, steal
+  if (!(in >> word) || word != "cpu") return {};
+  for (uint64_t& t : ticks)
+    if (!(in >> t)) return {};
+  CpuTime time;
+  for (const uint64_t t : ticks) time.all += t;
+  time.busy = time.all - ticks[3] - ticks[4];
+  return time;
 }
 
 std::string read_platform(const fs::path& root) {

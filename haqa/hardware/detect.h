@@ -16,6 +16,14 @@ struct Memory {
 /// proc/meminfo under `root`, but no more than the control groups leave to this process.
 Memory read_memory(const std::filesystem::path& root = "/");
 
+/// Time that the processors were busy so far, and all of it: sums over them, in ticks. Stolen time, which a virtual
+/// machine's host gave to others, is busy; waiting for a disk is not. Zero where the kernel does not tell.
+struct CpuTime {
+  uint64_t busy = 0, all = 0;
+};
+/// proc/stat under `root`. Source: proc(5).
+CpuTime read_cpu_time(const std::filesystem::path& root = "/");
+
 /// "Debian GNU/Linux 12 (bookworm)", from etc/os-release under `root`; the kernel's name and release without it.
 std::string read_platform(const std::filesystem::path& root = "/");
 

@@ -137,6 +137,22 @@ TEST(Topology, CachesAreThoseOfSysfs) {
 }
 
 /// As taskset does it. The affinity of this thread is what hwloc reads, too.
+TEST(CpuTime, IsThatOfProcStat) {
+  TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "proc");
+  const auto read = [&](const char* text) {
+    std::ofstream(folder / "proc/stat") << text;
+    const CpuTime t = read_cpu_time(folder.path());
+    return std::pair(t.busy, t.all);
+  };
+  EXPECT_EQ(read("cpu  100 20 30 1000 50 4 6 40 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n"), std::pair(200ul, 1250ul));
+  for (const char* text : {"", "cpu", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8", "cpu a b c d e f g h"})
+    EXPECT_EQ(read(text), std::pair(0ul, 0ul)) << text;
+  const CpuTime before = read_cpu_time();
+  EXPECT_GT(before.busy, 0u);
+  EXPECT_LT(before.busy, before.all);
+}
+
 TEST(Topology, OnlyTheCpusOfThisProcessCount) {
   cpu_set_t before;
   ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
