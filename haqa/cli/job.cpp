@@ -36,13 +36,10 @@ size_t lines_of(const fs::path& file) {
 
 /// Exchanges with the provider that came to something: one whose proposal was not logged before a kill is had again.
 size_t exchanges_used(const RunLog& log) {
-  size_t used = 0;
-  Json step = log.result_of("agent_bit_width");
-  for (int round = 1; !step.is_null() || round == 1; ++round) {
-    if (step.is_object()) used = step.value("exchanges", used);
-    step = log.result_of(fmt::format("proposal:{}", round));
-  }
-  return used;
+  Json last = log.result_of("agent_bit_width");
+  for (size_t round = 1; round <= log.trials().size(); ++round)  // the first is the defaults, which nobody proposed
+    if (Json proposal = log.result_of(fmt::format("proposal:{}", round)); !proposal.is_null()) last = proposal;
+  return last.is_object() ? last.value("exchanges", size_t{0}) : 0;
 }
 
 /// Another sampler, asked once for each round: a run that goes on neither pays nor waits again for a proposal that it

@@ -5,6 +5,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/text.h"
+#include "haqa/report/part.h"
 
 namespace haqa {
 namespace {
@@ -116,11 +117,12 @@ Json read_summary(const fs::path& folder) {
   for (std::string text; std::getline(lines, text);) {
     const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!line.is_object()) continue;  // another process may be writing it
-    const std::string event = line.value("event", "");
-    if (event == "start") summary["task"] = line.value("task", Json());
-    if (event == "trial") summary["trials"].push_back(line.value("trial", Json()));
+    const Part part(line);            // of a damaged or foreign log nothing may throw
+    const std::string event = part["event"].text();
+    if (event == "start") summary["task"] = part["task"].json();
+    if (event == "trial") summary["trials"].push_back(part["trial"].json());
     if (event == "agent") summary["agent_events"].push_back(line);
-    if (event == "step" && line.value("step", "") == "hardware") summary["hardware"] = line.value("result", Json());
+    if (event == "step" && part["step"].text() == "hardware") summary["hardware"] = part["result"].json();
   }
   return summary;
 }

@@ -163,7 +163,8 @@ TEST_F(RunLogTest, AnUnfinishedRunIsReadAsFarAsItCame) {
   t.value = 1;
   log.add_trial(t);
   log.add_event("agent", {{"kind", "duplicate"}});
-  std::ofstream(folder_ / "log.jsonl", std::ios::app) << "{\"event\":\"tri";
+  std::ofstream(folder_ / "log.jsonl", std::ios::app)
+      << "{\"event\":1}\n{\"event\":\"step\",\"step\":2}\n[]\n{\"event\":\"tri";
   const Json summary = read_summary(folder_);
   EXPECT_TRUE(summary["unfinished"]);
   EXPECT_EQ(summary["task"]["prompt_tokens"], 128);

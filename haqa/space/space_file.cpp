@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kExample = "data/spaces/llama.yaml";
 constexpr double kHuge = std::numeric_limits<double>::max();
+// In the order of ParameterType.
 const std::vector<std::string> kTypes = {"float", "int", "categorical", "bool"};
 
 /// The middle of the range on its own scale, the first choice, false.
@@ -32,7 +33,7 @@ struct Draft {
   std::vector<Expression> constraints;
   std::vector<bool> has_default;  ///< of each parameter
 
-  /// Calls `fail(name, what)` for a parameter that makes no sense in itself.
+  /// Calls `fail(what)`, which throws, for a parameter that makes no sense in itself.
   void add(Parameter p, std::optional<Json> given, const std::function<void(const std::string&)>& fail) {
     has_default.push_back(given.has_value());
     p.default_value = given ? std::move(*given) : middle(p);
@@ -114,11 +115,9 @@ Parameter read_parameter(const std::string& name, YamlMap& map) {
   return p;
 }
 
-std::optional<Expression> read_expression(YamlMap& map, const char* key) {
-  const auto text = map.text(key);
-  if (!text) return std::nullopt;
+Expression expression_at(const YamlMap& map, const char* key, const std::string& text) {
   try {
-    return Expression(*text);
+    return Expression(text);
   } catch (const UsageError& e) {
     map.fail(key, e.what());
   }
@@ -128,11 +127,7 @@ std::vector<Expression> read_constraints(YamlMap& map) {
   std::vector<Expression> all;
   for (const Json& rule : map.value("constraints").value_or(Json::array())) {
     if (!rule.is_string()) map.fail("constraints", "must be a list of expressions such as \"a * b <= 64\"");
-    try {
-      all.emplace_back(rule.get<std::string>());
-    } catch (const UsageError& e) {
-      map.fail("constraints", e.what());
-    }
+    all.push_back(expression_at(map, "constraints", rule));
   }
   return all;
 }
@@ -144,7 +139,7 @@ SearchSpace read_entries(YamlMap& map) {
     if (name == "constraints") continue;
     YamlMap entry = map.map(name);
     Parameter p = read_parameter(name, entry);
-    p.when = read_expression(entry, "when");
+    if (const auto when = entry.text("when")) p.when = expression_at(entry, "when", *when);
     draft.add(std::move(p), entry.value("default"), [&](const std::string& what) { map.fail(name, what); });
     entry.finish();
   }
