@@ -103,8 +103,12 @@ int total_tokens(std::span<const Message> messages) {
 }
 
 std::string describe_result(const Track& track, const Trial& trial) {
+  if (trial.state == TrialState::running) return "still being measured";
   if (!trial.value) return fmt::format("failed ({}): {}", to_string(trial.reason), trial.message);
   std::string text = fmt::format("{}: {:.4g}", track.value_name, *trial.value);
+  for (size_t i = 0; i < trial.more_values.size(); ++i)
+    text += fmt::format(", {}: {:.4g}", track.more_goals.at(i).value_name, trial.more_values[i]);
+  if (trial.state == TrialState::pruned) text += ", given up as hopeless";
   for (const auto& [name, value] : trial.metrics.items()) {
     if (value.is_number()) text += fmt::format(", {}: {:.4g}", name, value.get<double>());
     if (value.is_object() && !value.empty()) text += fmt::format(", {}: {}", name, to_line(value));

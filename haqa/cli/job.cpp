@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <limits>
 #include <thread>
@@ -287,18 +288,14 @@ void Job::tune() {
   RuntimeObjective objective(tools, track_.space.defaults(), task_.pairs);
   AgentSampler agent = make_agent([&] { return log_.trials().size() + 1; });
   LoggedSampler sampler(agent, log_);
-  std::vector<Trial> trials = log_.trials();
   StudyOptions options;
-  options.rounds = task_.rounds;
-  options.on_proposal = [&](int number, const Proposal&) {
+  options.budget.rounds = task_.rounds;
+  options.on_proposal = [&](const Track&, const Trial& t) {
     provider().suspend();  // a model of its own would take memory from what is measured
-    progress_.step(fmt::format("round {} of {}", number + 1, task_.rounds));
+    progress_.step(fmt::format("round {} of {}", t.number + 1, task_.rounds));
   };
-  options.on_trial = [&](const Trial& t) {
-    log_.add_trial(t);
-    progress_.done(describe(t, track_.space.defaults()));
-  };
-  run_study(track_, sampler, objective, trials, options);
+  options.on_trial = [&](const Track&, const Trial& t) { progress_.done(describe(t, track_.space.defaults())); };
+  run_study(std::array{StudyTrack{track_, sampler, objective, log_}}, options);
 }
 
 void Job::verify() {

@@ -31,7 +31,7 @@ Outcome failure(FailReason reason, std::string message) {
 RuntimeObjective::RuntimeObjective(Tools tools, Configuration defaults, int pairs)
     : tools_(std::move(tools)), defaults_(std::move(defaults)), pairs_(pairs) {}
 
-Outcome RuntimeObjective::evaluate(const Configuration& configuration) {
+Outcome RuntimeObjective::evaluate(const Configuration& configuration, const Report&) {
   try {
     return measure(configuration);
   } catch (const WrongResult& e) {

@@ -24,7 +24,7 @@ class RuntimeObjective : public Objective {
   };
   RuntimeObjective(Tools tools, Configuration defaults, int pairs);
   /// Throws Error where the defaults themselves do not run, twice: then no round can be measured.
-  Outcome evaluate(const Configuration& configuration) override;
+  Outcome evaluate(const Configuration& configuration, const Report& report = {}) override;
 
  private:
   Measurement time(const Setup& setup, const Setup& stock) const;

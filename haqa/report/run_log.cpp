@@ -82,7 +82,7 @@ double RunLog::seconds() const {
   return earlier_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - opened_).count();
 }
 
-void RunLog::add_trial(const Trial& trial) {
+void RunLog::finish(const Trial& trial) {
   append({{"event", "trial"}, {"trial", to_json(trial)}});
   trials_.push_back(trial);
 }

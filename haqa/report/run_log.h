@@ -7,13 +7,13 @@
 
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
-#include "haqa/study/trial.h"
+#include "haqa/study/study.h"
 
 namespace haqa {
 
 /// A run's folder and its log.jsonl: everything that happened, a line each, on disk before the next thing begins. A
 /// later process reads it and goes on: steps that finished are not done again.
-class RunLog {
+class RunLog : public Storage {
  public:
   /// A new run. Throws Error where the folder holds anything already or cannot be written.
   static RunLog create(const std::filesystem::path& folder);
@@ -21,7 +21,11 @@ class RunLog {
   static RunLog resume(const std::filesystem::path& folder);
 
   const std::filesystem::path& folder() const { return folder_; }
-  const std::vector<Trial>& trials() const { return trials_; }  ///< those on disk
+  std::vector<Trial> trials() override { return trials_; }  ///< finished and on disk
+  const std::vector<Trial>& trials() const { return trials_; }
+  int start(const Proposal&) override { return static_cast<int>(trials_.size()); }
+  void report(int, const Intermediate&) override {}  // the finished trial holds them all
+  void finish(const Trial& trial) override;
   /// What `step` returned in this run or an earlier part of it; else calls it and records what it returns.
   Json once(const std::string& step, const std::function<Json()>& work);
   /// What a step returned; null while it has not.
@@ -32,7 +36,6 @@ class RunLog {
   /// Of work so far, earlier parts of an interrupted run included.
   double seconds() const;
 
-  void add_trial(const Trial& trial);
   /// An event that needs no doing again: {"time", "seconds", "event": name, ...}.
   void add_event(const std::string& name, const Json& fields);
   std::vector<Json> events(const std::string& name) const;

@@ -38,7 +38,7 @@ TEST_F(RunLogTest, GoesOnWhereItStopped) {
     t.number = 0;
     t.configuration = {{"threads", 2}};
     t.value = 1.5;
-    log.add_trial(t);
+    log.finish(t);
     log.add_event("agent", {{"kind", "duplicate"}});
   }
   std::ofstream(folder_ / "log.jsonl", std::ios::app) << "{\"event\":\"step\",\"step\":\"cut o";
@@ -79,7 +79,7 @@ TEST_F(RunLogTest, GoesOnAfterKillMinus9) {
     Trial t;
     t.configuration = {{"threads", 2}};
     t.value = 2;
-    log.add_trial(t);
+    log.finish(t);
     log.once("cut off", []() -> Json {
       raise(SIGKILL);
       return "never";
@@ -161,7 +161,7 @@ TEST_F(RunLogTest, AnUnfinishedRunIsReadAsFarAsItCame) {
   Trial t;
   t.configuration = {{"threads", 2}};
   t.value = 1;
-  log.add_trial(t);
+  log.finish(t);
   log.add_event("agent", {{"kind", "duplicate"}});
   std::ofstream(folder_ / "log.jsonl", std::ios::app)
       << "{\"event\":1}\n{\"event\":\"step\",\"step\":2}\n[]\n{\"event\":\"tri";

@@ -17,6 +17,10 @@ bool is_numeric(const Parameter& p) {
   return p.type == ParameterType::real || p.type == ParameterType::integer;
 }
 
+/// Whole numbers on a logarithmic scale are drawn from half a step beyond either end and rounded, as Optuna does, so
+/// that the outermost are as likely as their neighbours.
+constexpr double kHalf = 0.5;
+
 /// Choices such as 16, 32, 64: a number between them means something.
 bool is_ordinal(const Parameter& p) {
   return p.type == ParameterType::categorical &&
@@ -30,10 +34,14 @@ bool in_range(const Parameter& p, double value) {
   return std::abs(steps - std::round(steps)) < 1e-9 * std::max(1.0, std::abs(steps));
 }
 
+/// Steps of a range from its lowest to its highest value; between whole numbers 1 each.
+double steps_of(const Parameter& p) {
+  return std::floor((p.high - p.low) / (p.step > 0 ? p.step : 1) * (1 + 1e-12));
+}
+
 double on_step(const Parameter& p, double value) {
   if (p.step <= 0) return value;
-  const double last = std::floor((p.high - p.low) / p.step * (1 + 1e-12));
-  return p.low + p.step * std::clamp(std::round((value - p.low) / p.step), 0.0, last);
+  return p.low + p.step * std::clamp(std::round((value - p.low) / p.step), 0.0, steps_of(p));
 }
 
 bool is_whole(const Json& value) {
@@ -80,9 +88,10 @@ std::string shown(const Json& value) {
   return shortened(to_line(value), 57);
 }
 
-double to_unit(const Parameter& p, double value) {
-  if (p.high <= p.low) return 0;
-  return p.log ? std::log(value / p.low) / std::log(p.high / p.low) : (value - p.low) / (p.high - p.low);
+double to_unit(const Parameter& p, double value, double margin = 0) {
+  const double low = p.low - margin, high = p.high + margin;
+  if (high <= low) return 0;
+  return p.log ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
 }
 
 Json from_unit(const Parameter& p, double unit) {
@@ -96,22 +105,6 @@ double uniform(std::mt19937_64& random) {
   return std::uniform_real_distribution<double>(0, 1)(random);
 }
 
-Json sample_value(const Parameter& p, std::mt19937_64& random) {
-  if (p.type == ParameterType::boolean) return uniform(random) < 0.5;
-  if (p.type == ParameterType::categorical)
-    return p.choices[std::uniform_int_distribution<size_t>(0, p.choices.size() - 1)(random)];
-  if (p.type == ParameterType::integer && p.log)  // rounded from half a step beyond either end, as Optuna does
-    return static_cast<int64_t>(std::clamp(
-        std::round((p.low - 0.5) * std::pow((p.high + 0.5) / (p.low - 0.5), uniform(random))), p.low, p.high));
-  if (p.type == ParameterType::integer || p.step > 0) {  // every value as likely, the outermost too
-    const double step = p.step > 0 ? p.step : 1;
-    const auto last = static_cast<int64_t>(std::floor((p.high - p.low) / step * (1 + 1e-12)));
-    const double value = p.low + step * static_cast<double>(std::uniform_int_distribution<int64_t>(0, last)(random));
-    return p.type == ParameterType::integer ? Json(static_cast<int64_t>(value)) : Json(std::min(value, p.high));
-  }
-  return from_unit(p, uniform(random));
-}
-
 /// The choices of an ordinal parameter from the least.
 std::vector<Json> ordered(const Parameter& p) {
   std::vector<Json> choices = p.choices;
@@ -123,6 +116,10 @@ double rank_of(const Parameter& p, const Json& value) {
   const std::vector<Json> choices = ordered(p);
   const auto at = std::find(choices.begin(), choices.end(), value) - choices.begin();
   return choices.size() < 2 ? 0 : static_cast<double>(at) / static_cast<double>(choices.size() - 1);
+}
+
+Json sample_value(const Parameter& p, std::mt19937_64& random) {
+  return value_at(p, uniform(random));
 }
 
 /// Mostly the next choice, up or down.
@@ -214,6 +211,36 @@ Parameter categorical_parameter(std::string name, std::vector<Json> choices, Jso
 
 Parameter boolean_parameter(std::string name, bool default_value, std::string description) {
   return {std::move(name), ParameterType::boolean, 0, 0, false, {}, default_value, std::move(description)};
+}
+
+Json value_at(const Parameter& p, double unit) {
+  unit = std::clamp(unit, 0.0, 1.0);
+  const auto cell = [&](double count) { return std::min(std::floor(unit * count), count - 1); };
+  if (p.type == ParameterType::boolean) return unit >= 0.5;
+  if (p.type == ParameterType::categorical) {
+    const std::vector<Json> choices = is_ordinal(p) ? ordered(p) : p.choices;
+    return choices[static_cast<size_t>(cell(static_cast<double>(choices.size())))];
+  }
+  if (p.type == ParameterType::integer && p.log) {
+    const double low = p.low - kHalf, high = p.high + kHalf;
+    return static_cast<int64_t>(std::clamp(std::round(low * std::pow(high / low, unit)), p.low, p.high));
+  }
+  if (p.type == ParameterType::real && p.step <= 0) return from_unit(p, unit);
+  const double value = p.low + (p.step > 0 ? p.step : 1) * cell(steps_of(p) + 1);
+  return p.type == ParameterType::integer ? Json(static_cast<int64_t>(value)) : Json(std::min(value, p.high));
+}
+
+double unit_of(const Parameter& p, const Json& value) {
+  const auto middle = [](double at, double count) { return (at + 0.5) / count; };
+  if (p.type == ParameterType::boolean) return value.get<bool>() ? 0.75 : 0.25;
+  if (p.type == ParameterType::categorical) {
+    const std::vector<Json> choices = is_ordinal(p) ? ordered(p) : p.choices;
+    const auto at = std::find(choices.begin(), choices.end(), value) - choices.begin();
+    return middle(static_cast<double>(at), static_cast<double>(choices.size()));
+  }
+  if (p.type == ParameterType::integer && p.log) return to_unit(p, value.get<double>(), kHalf);
+  if (p.type == ParameterType::real && p.step <= 0) return to_unit(p, value.get<double>());
+  return middle(std::round((value.get<double>() - p.low) / (p.step > 0 ? p.step : 1)), steps_of(p) + 1);
 }
 
 SearchSpace::SearchSpace(std::vector<Parameter> parameters, std::vector<Expression> constraints)
@@ -314,6 +341,16 @@ std::vector<double> SearchSpace::encode(const Configuration& configuration) cons
     }
   }
   return point;
+}
+
+Configuration SearchSpace::at(std::span<const double> units) const {
+  size_t i = 0;
+  Configuration all = Json::object();
+  for (const Parameter& p : parameters_) {
+    const double unit = units[i++];  // also of one without a value: each has its own coordinate
+    if (!p.when || p.when->holds(all)) all[p.name] = value_at(p, unit);
+  }
+  return all;
 }
 
 Configuration SearchSpace::sample(std::mt19937_64& random) const {

@@ -2,6 +2,7 @@
 #include <functional>
 #include <optional>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,6 +39,12 @@ Parameter categorical_parameter(std::string name, std::vector<Json> choices, Jso
                                 std::string description);
 Parameter boolean_parameter(std::string name, bool default_value, std::string description);
 
+/// A parameter's value at a place from 0 to 1: uniform places give every value as often (by logarithm where the
+/// parameter says so), choices that are numbers from the least.
+Json value_at(const Parameter& p, double unit);
+/// The place of a valid value, the middle of its places: value_at(p, unit_of(p, v)) is v, up to rounding.
+double unit_of(const Parameter& p, const Json& value);
+
 class SearchSpace {
  public:
   SearchSpace() = default;
@@ -68,6 +75,10 @@ class SearchSpace {
   /// 1, choices that are numbers by their rank, one coordinate for each other choice (0 or 1/sqrt 2, so that two are
   /// one apart); the default's for a parameter that is not active.
   std::vector<double> encode(const Configuration& configuration) const;
+
+  /// The configuration at a point of the unit cube, a coordinate a parameter, as value_at() reads them. Its constraints
+  /// may fail.
+  Configuration at(std::span<const double> units) const;
 
   /// Uniform over the valid configurations (by rejection).
   Configuration sample(std::mt19937_64& random) const;

@@ -88,6 +88,52 @@ TEST(SearchSpace, EncodesIntoTheUnitCube) {
   for (size_t i = 0; i < point.size(); ++i) EXPECT_NEAR(point[i], expected[i], 1e-12) << i;
 }
 
+TEST(SearchSpace, EveryValueHasItsShareOfTheUnitInterval) {
+  const std::vector<Parameter> parameters = {
+      real_parameter("r", -2, 6, 0, ""),
+      real_parameter("log", 1e-6, 1, 1e-3, "", true),
+      integer_parameter("n", -3, 4, 0, ""),
+      integer_parameter("m", 1, 7, 2, "", true),
+      integer_parameter("one", 5, 5, 5, ""),
+      categorical_parameter("c", {"b", "a", nullptr}, "a", ""),
+      categorical_parameter("tile", {64, 8, 16}, 8, ""),
+      boolean_parameter("b", true, ""),
+  };
+  for (const Parameter& p : parameters) {
+    std::map<Json, int> counts;
+    for (int i = 0; i < 840; ++i) {
+      const double unit = (i + 0.5) / 840;
+      const Json value = value_at(p, unit);
+      ++counts[value];
+      if (p.type == ParameterType::real) {
+        EXPECT_NEAR(unit_of(p, value), unit, 1e-12) << p.name;
+      } else {
+        EXPECT_EQ(value_at(p, unit_of(p, value)), value) << p.name;
+      }
+    }
+    if (p.type == ParameterType::real) continue;
+    for (const auto& [value, count] : counts)
+      EXPECT_NEAR(count,
+                  p.log ? 840 * std::log((value.get<double>() + 0.5) / (value.get<double>() - 0.5)) / std::log(15.0)
+                        : 840.0 / static_cast<double>(counts.size()),
+                  1)
+          << p.name << value;
+  }
+  EXPECT_EQ(value_at(parameters[6], 0), 8) << "from the least";
+  EXPECT_EQ(value_at(parameters[6], 1), 64);
+  EXPECT_EQ(value_at(parameters[0], -3), -2.0);
+  EXPECT_DOUBLE_EQ(value_at(parameters[1], 0.5).get<double>(), 1e-3);
+}
+
+TEST(SearchSpace, APointOfTheCubeIsAConfiguration) {
+  Parameter momentum = real_parameter("momentum", 0, 1, 0.9, "");
+  momentum.when = Expression("optimizer == 'sgd'");
+  const SearchSpace space(
+      {categorical_parameter("optimizer", {"sgd", "adamw"}, "sgd", ""), momentum, integer_parameter("n", 0, 9, 3, "")});
+  EXPECT_EQ(space.at(std::vector{0.1, 0.25, 0.99}), Json({{"optimizer", "sgd"}, {"momentum", 0.25}, {"n", 9}}));
+  EXPECT_EQ(space.at(std::vector{0.9, 0.25, 0.0}), Json({{"optimizer", "adamw"}, {"n", 0}}));
+}
+
 TEST(SearchSpace, SamplesAndNeighboursAreValidAndReachEverything) {
   const SearchSpace space = sample_space();
   std::mt19937_64 random(1);

@@ -1,71 +1,128 @@
 #include "haqa/study/study.h"
 
-#include <fmt/format.h>
-
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+
+#include "haqa/study/evaluations.h"
 
 namespace haqa {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// A value that is no number is a failure: it compares with nothing, so it would stay the incumbent for good, and a log
-/// keeps it as null.
-Outcome checked(Outcome outcome) {
-  if (!outcome.value || std::isfinite(*outcome.value)) return outcome;
-  outcome.message = fmt::format("measured {}, which is not a finite number", *outcome.value);
-  outcome.reason = FailReason::wrong_result;
-  outcome.value.reset();
-  return outcome;
+std::optional<StopReason> overspent(const StudyOptions& options, Clock::time_point start) {
+  const Budget& limit = options.budget;
+  const Budget so_far = options.spent ? options.spent() : Budget{0, seconds_since(start)};
+  if (limit.seconds > 0 && so_far.seconds >= limit.seconds) return StopReason::seconds;
+  if (limit.tokens > 0 && so_far.tokens >= limit.tokens) return StopReason::tokens;
+  if (limit.money > 0 && so_far.money >= limit.money) return StopReason::money;
+  return std::nullopt;
 }
 
-Trial finished(int number, Proposal proposal, Outcome outcome) {
-  Trial trial;
-  trial.number = number;
-  trial.configuration = std::move(proposal.configuration);
-  trial.proposed_by = std::move(proposal.proposed_by);
-  trial.thought = std::move(proposal.thought);
-  trial.state = outcome.value ? TrialState::complete : TrialState::failed;
-  trial.value = outcome.value;
-  trial.reason = outcome.reason;
-  trial.message = std::move(outcome.message);
-  trial.metrics = std::move(outcome.metrics);
-  return trial;
+/// Less than `share` of the spread of the values so far.
+bool negligible(std::optional<double> gain, std::span<const Trial> trials, double share) {
+  const Trial* highest = best_trial(trials, Direction::maximize);
+  const Trial* lowest = best_trial(trials, Direction::minimize);
+  return gain && highest && *highest->value > *lowest->value && *gain < share * (*highest->value - *lowest->value);
+}
+
+/// The first of the tracks that have gone through the fewest rounds; nullptr where all are through.
+const StudyTrack* next_track(std::span<const StudyTrack> tracks, Evaluations& evaluations, int rounds) {
+  const StudyTrack* next = nullptr;
+  size_t fewest = static_cast<size_t>(std::max(0, rounds));
+  for (const StudyTrack& on : tracks)
+    if (const size_t n = evaluations.trials(on).size(); n < fewest) {
+      next = &on;
+      fewest = n;
+    }
+  return next;
+}
+
+Proposal propose(const StudyTrack& on, std::span<const Trial> trials, int rounds) {
+  if (trials.empty()) return {on.track.space.defaults(), "default", "The first round runs the defaults.", {}};
+  return on.sampler.ask(on.track, trials, rounds - static_cast<int>(trials.size()));
 }
 
 }  // namespace
 
-void run_study(const Track& track, Sampler& sampler, Objective& objective, std::vector<Trial>& trials,
-               const StudyOptions& options) {
-  for (const Trial& earlier : trials) sampler.tell(track, earlier);
-  auto last_end = std::chrono::steady_clock::now();
-  while (static_cast<int>(trials.size()) < options.rounds) {
-    const int number = static_cast<int>(trials.size());
-    Proposal proposal = number == 0 ? Proposal{track.space.defaults(), "default", "The first round runs the defaults."}
-                                    : sampler.ask(track, trials, options.rounds - number);
-    if (options.on_proposal) options.on_proposal(number, proposal);
-    const double propose_s = seconds_since(last_end);
+StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& options) {
+  const Clock::time_point start = Clock::now();
+  Evaluations evaluations(options);
+  for (const StudyTrack& on : tracks)
+    for (const Trial& earlier : evaluations.trials(on)) on.sampler.tell(on.track, earlier);
 
-    const auto started = std::chrono::steady_clock::now();
-    Outcome outcome = checked(objective.evaluate(proposal.configuration));
-    Trial trial = finished(number, std::move(proposal), std::move(outcome));
-    trial.propose_s = propose_s;
-    trial.evaluate_s = seconds_since(started);
-    last_end = std::chrono::steady_clock::now();
+  /// Begins the next trial, or says why there is none.
+  const auto begin = [&]() -> std::optional<StopReason> {
+    if (const auto reason = overspent(options, start)) return reason;
+    const StudyTrack* on = next_track(tracks, evaluations, options.budget.rounds);
+    if (!on) return StopReason::rounds;
+    const std::vector<Trial> trials = evaluations.trials(*on);
+    const Proposal proposal = propose(*on, trials, options.budget.rounds);
+    if (negligible(proposal.expected_gain, trials, options.negligible_gain)) return StopReason::no_gain;
+    Trial trial = evaluations.keep(*on, proposal);
+    if (options.on_proposal) options.on_proposal(on->track, trial);
+    trial.propose_s = seconds_since(evaluations.last_end());
+    evaluations.start(*on, std::move(trial));
+    return std::nullopt;
+  };
 
-    if (options.on_trial) options.on_trial(trial);
-    sampler.tell(track, trial);
-    trials.push_back(std::move(trial));
+  std::optional<StopReason> stop;
+  while (!stop || !evaluations.empty()) {
+    while (!stop && evaluations.has_room()) stop = begin();
+    if (evaluations.empty()) break;
+    evaluations.finish_one();
   }
+  return *stop;
+}
+
+std::string_view to_string(StopReason reason) {
+  switch (reason) {
+    case StopReason::rounds:
+      return "all rounds are done";
+    case StopReason::seconds:
+      return "the time is used up";
+    case StopReason::tokens:
+      return "the tokens are used up";
+    case StopReason::money:
+      return "the money is used up";
+    case StopReason::no_gain:
+      break;
+  }
+  return "hardly any gain is expected of further rounds";
+}
+
+Trial running_trial(int number, const Proposal& proposal) {
+  Trial trial;
+  trial.number = number;
+  trial.state = TrialState::running;
+  trial.configuration = proposal.configuration;
+  trial.proposed_by = proposal.proposed_by;
+  trial.thought = proposal.thought;
+  return trial;
+}
+
+int MemoryStorage::start(const Proposal& proposal) {
+  trials_.push_back(running_trial(static_cast<int>(trials_.size()), proposal));
+  return trials_.back().number;
+}
+
+void MemoryStorage::report(int number, const Intermediate& value) {
+  trials_.at(static_cast<size_t>(number)).intermediate.push_back(value);
+}
+
+void MemoryStorage::finish(const Trial& trial) {
+  trials_.at(static_cast<size_t>(trial.number)) = trial;
 }
 
 const Trial* best_trial(std::span<const Trial> trials, Direction direction) {
   const Trial* best = nullptr;
   for (const Trial& t : trials) {
-    if (!t.value || std::isnan(*t.value)) continue;
+    if (t.state != TrialState::complete || !t.value || std::isnan(*t.value)) continue;
     if (!best || (direction == Direction::maximize ? *t.value > *best->value : *t.value < *best->value)) best = &t;
   }
   return best;

@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +12,12 @@ namespace haqa {
 
 enum class Direction { minimize, maximize };
 
+/// A value that is measured: its name, with its unit, and whether it should be small or large.
+struct Goal {
+  std::string value_name;
+  Direction direction = Direction::maximize;
+};
+
 /// One thing tuned within a study.
 struct Track {
   std::string name;  ///< "runtime"
@@ -18,16 +25,19 @@ struct Track {
   Direction direction = Direction::maximize;
   std::string value_name;  ///< what the objective measures, with its unit, for prompts and reports
   std::string brief;       ///< what the prompt says of the model, the device and the task: the static prompt's facts
+  std::vector<Goal> more_goals;  ///< of Trial::more_values, for samplers that seek a Pareto front
 };
 
 /// What a sampler proposes, and why.
 struct Proposal {
   Configuration configuration;
   std::string proposed_by, thought;
+  std::optional<double> expected_gain;  ///< over the incumbent, where the sampler has a model that can tell
 };
 
-/// Proposes configurations. One call of ask() after another, each followed by tell() with the finished trial; never
-/// concurrently. Trials of an earlier run are told before the first ask().
+/// Proposes configurations. One call of ask() after another, each finished trial told by tell(); never concurrently.
+/// Trials of an earlier run are told before the first ask(). Among the trials may be running ones, which others measure
+/// at this moment: a sampler that learns from values replaces theirs (sampler/constant_liar.h).
 class Sampler {
  public:
   virtual ~Sampler() = default;
@@ -36,26 +46,88 @@ class Sampler {
   virtual void tell(const Track&, const Trial&) {}
 };
 
+/// Takes what a trial measures on its way, steps ascending, and says whether it is worth going on.
+using Report = std::function<bool(int step, double value)>;
+
 /// Measures one configuration. Throws only what must end the study (Interrupted, a full disk); a configuration that
-/// does not run is an Outcome.
+/// does not run is an Outcome. Called from several threads at once where the study has several workers.
 class Objective {
  public:
   virtual ~Objective() = default;
-  virtual Outcome evaluate(const Configuration& configuration) = 0;
+  virtual Outcome evaluate(const Configuration& configuration, const Report& report = {}) = 0;
 };
+
+/// Where the trials of one track are kept, by their number. Other processes may add theirs at any time. Throws Error
+/// where it cannot be read or written.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  /// All trials, number i at i.
+  virtual std::vector<Trial> trials() = 0;
+  /// Keeps a trial that begins, and gives it its number.
+  virtual int start(const Proposal& proposal) = 0;
+  virtual void report(int number, const Intermediate& value) = 0;
+  /// Keeps a trial that ended, whole or not at all.
+  virtual void finish(const Trial& trial) = 0;
+};
+
+/// A trial that begins, as a storage keeps it.
+Trial running_trial(int number, const Proposal& proposal);
+
+/// Trials that end with this process.
+class MemoryStorage : public Storage {
+ public:
+  explicit MemoryStorage(std::vector<Trial> trials = {}) : trials_(std::move(trials)) {}
+  std::vector<Trial> trials() override { return trials_; }
+  int start(const Proposal& proposal) override;
+  void report(int number, const Intermediate& value) override;
+  void finish(const Trial& trial) override;
+
+ private:
+  std::vector<Trial> trials_;
+};
+
+/// Says of a running trial, by what it has reported so far, whether it is hopeless (pruner.h).
+class Pruner {
+ public:
+  virtual ~Pruner() = default;
+  virtual bool hopeless(Direction direction, std::span<const Trial> trials, const Trial& running) const = 0;
+};
+
+/// What may be spent; 0: any amount. Rounds are trials of each track, those of earlier runs included.
+struct Budget {
+  int rounds = 10;
+  double seconds = 0, tokens = 0, money = 0;
+};
+
+enum class StopReason { rounds, seconds, tokens, money, no_gain };
+std::string_view to_string(StopReason reason);
 
 struct StudyOptions {
-  int rounds = 10;
-  /// Called with each finished trial before the next is asked for; the place to store it.
-  std::function<void(const Trial&)> on_trial;
+  Budget budget;
+  int workers = 1;  ///< trials measured at once
+  /// Stops where a sampler expects less than this share of the spread of values so far; 0: goes on.
+  double negligible_gain = 0;
+  const Pruner* pruner = nullptr;
+  /// What was spent so far, in the budget's terms; rounds do not matter. Without it only this call's seconds count.
+  std::function<Budget()> spent;
+  /// Called with each finished trial after it was stored.
+  std::function<void(const Track&, const Trial&)> on_trial;
   /// Called before each measurement.
-  std::function<void(int number, const Proposal&)> on_proposal;
+  std::function<void(const Track&, const Trial&)> on_proposal;
 };
 
-/// The loop: ask, evaluate, tell, until `rounds` trials exist. `trials` holds those of an interrupted run and receives
-/// the new ones. Trial 0 always runs the defaults, so that every method starts alike.
-void run_study(const Track& track, Sampler& sampler, Objective& objective, std::vector<Trial>& trials,
-               const StudyOptions& options);
+/// A track and what works on it. Several may share one storage's database, none a Storage.
+struct StudyTrack {
+  const Track& track;
+  Sampler& sampler;
+  Objective& objective;
+  Storage& storage;
+};
+
+/// The loop: ask, evaluate, tell, a round of each track after another, until the budget is spent. The first trial of a
+/// track runs the defaults, so that every method starts alike. Returns what ended it, once nothing runs any more.
+StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& options);
 
 /// The best complete trial: the incumbent; nullptr where none is complete.
 const Trial* best_trial(std::span<const Trial> trials, Direction direction);

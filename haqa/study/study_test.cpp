@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <limits>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 
@@ -36,7 +39,7 @@ struct Counting : Sampler {
 /// The value is x; 20 fails.
 struct Identity : Objective {
   explicit Identity(std::vector<std::string>& seen) : events(seen) {}
-  Outcome evaluate(const Configuration& c) override {
+  Outcome evaluate(const Configuration& c, const Report&) override {
     events.push_back(fmt::format("evaluate {}", c["x"].get<int>()));
     Outcome o;
     if (c["x"] == 20) {
@@ -50,17 +53,32 @@ struct Identity : Objective {
   std::vector<std::string>& events;
 };
 
+/// One track in memory.
+StopReason run(Sampler& sampler, Objective& objective, MemoryStorage& storage, const StudyOptions& options) {
+  const Track t = track();
+  return run_study(std::array{StudyTrack{t, sampler, objective, storage}}, options);
+}
+
+StudyOptions rounds(int n) {
+  StudyOptions options;
+  options.budget.rounds = n;
+  return options;
+}
+
 TEST(Study, AsksEvaluatesStoresAndTellsInThatOrder) {
   std::vector<std::string> events;
   Counting sampler(events);
   Identity objective(events);
-  std::vector<Trial> trials;
-  StudyOptions options;
-  options.rounds = 3;
-  options.on_trial = [&](const Trial& t) { events.push_back(fmt::format("store {}", t.number)); };
-  run_study(track(), sampler, objective, trials, options);
-  EXPECT_THAT(events, ElementsAre("evaluate 5", "store 0", "tell 0", "ask 1 left 2", "evaluate 10", "store 1", "tell 1",
-                                  "ask 2 left 1", "evaluate 20", "store 2", "tell 2"));
+  MemoryStorage storage;
+  StudyOptions options = rounds(3);
+  options.on_trial = [&](const Track&, const Trial& t) {
+    EXPECT_NE(storage.trials().back().state, TrialState::running);
+    events.push_back(fmt::format("stored {}", t.number));
+  };
+  EXPECT_EQ(run(sampler, objective, storage, options), StopReason::rounds);
+  EXPECT_THAT(events, ElementsAre("evaluate 5", "stored 0", "tell 0", "ask 1 left 2", "evaluate 10", "stored 1",
+                                  "tell 1", "ask 2 left 1", "evaluate 20", "stored 2", "tell 2"));
+  const std::vector<Trial> trials = storage.trials();
   EXPECT_EQ(trials[0].proposed_by, "default");
   EXPECT_EQ(trials[1].thought, "next");
   EXPECT_EQ(trials[2].state, TrialState::failed);
@@ -76,9 +94,10 @@ TEST(Study, GoesOnAfterEarlierTrials) {
   trials[0].configuration = {{"x", 5}};
   trials[1].configuration = {{"x", 10}};
   trials[1].number = 1;
-  run_study(track(), sampler, objective, trials, {3, {}, {}});
+  MemoryStorage storage(trials);
+  run(sampler, objective, storage, rounds(3));
   EXPECT_THAT(events, ElementsAre("tell 0", "tell 1", "ask 2 left 1", "evaluate 20", "tell 2"));
-  EXPECT_EQ(trials[2].number, 2);
+  EXPECT_EQ(storage.trials()[2].number, 2);
 }
 
 TEST(Study, DoesNothingWhereAllRoundsExist) {
@@ -87,25 +106,26 @@ TEST(Study, DoesNothingWhereAllRoundsExist) {
   Identity objective(events);
   std::vector<Trial> trials(3);
   for (int i = 0; i < 3; ++i) trials[static_cast<size_t>(i)].number = i;
-  run_study(track(), sampler, objective, trials, {2, {}, {}});
+  MemoryStorage storage(trials), none;
+  run(sampler, objective, storage, rounds(2));
   EXPECT_THAT(events, ElementsAre("tell 0", "tell 1", "tell 2"));
-  EXPECT_EQ(trials.size(), 3u);
+  EXPECT_EQ(storage.trials().size(), 3u);
   events.clear();
-  std::vector<Trial> none;
-  run_study(track(), sampler, objective, none, {0, {}, {}});
-  EXPECT_TRUE(events.empty() && none.empty());
+  run(sampler, objective, none, rounds(0));
+  EXPECT_TRUE(events.empty() && none.trials().empty());
 }
 
 TEST(Study, AnnouncesEachProposalBeforeItsMeasurement) {
   std::vector<std::string> events;
   Counting sampler(events);
   Identity objective(events);
-  std::vector<Trial> trials;
-  StudyOptions options{
-      2, {}, [&](int number, const Proposal& p) {
-        events.push_back(fmt::format("propose {} {} {}", number, p.proposed_by, p.configuration.dump()));
-      }};
-  run_study(track(), sampler, objective, trials, options);
+  MemoryStorage storage;
+  StudyOptions options = rounds(2);
+  options.on_proposal = [&](const Track&, const Trial& t) {
+    EXPECT_EQ(storage.trials().back().state, TrialState::running) << "stored before it is measured";
+    events.push_back(fmt::format("propose {} {} {}", t.number, t.proposed_by, t.configuration.dump()));
+  };
+  run(sampler, objective, storage, options);
   EXPECT_THAT(events, ElementsAre("propose 0 default {\"x\":5}", "evaluate 5", "tell 0", "ask 1 left 1",
                                   "propose 1 counting {\"x\":10}", "evaluate 10", "tell 1"));
 }
@@ -113,7 +133,7 @@ TEST(Study, AnnouncesEachProposalBeforeItsMeasurement) {
 /// Gives `values` in turn; throws where they end, as at Ctrl-C.
 struct Scripted : Objective {
   explicit Scripted(std::vector<double> script) : values(std::move(script)) {}
-  Outcome evaluate(const Configuration&) override {
+  Outcome evaluate(const Configuration&, const Report&) override {
     if (next == values.size()) throw Interrupted("stopped");
     Outcome o;
     o.value = values[next++];
@@ -128,16 +148,19 @@ TEST(Study, AnInterruptKeepsWhatWasFinished) {
   std::vector<std::string> events;
   Counting sampler(events);
   Scripted objective({1, 2});
-  std::vector<Trial> trials;
+  MemoryStorage storage;
+  StudyOptions options = rounds(5);
   int stored = 0;
-  const auto store = [&](const Trial&) {
+  options.on_trial = [&](const Track&, const Trial&) {
     ++stored;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   };
-  EXPECT_THROW(run_study(track(), sampler, objective, trials, {5, store, {}}), Interrupted);
-  EXPECT_EQ(trials.size(), 2u);
+  EXPECT_THROW(run(sampler, objective, storage, options), Interrupted);
+  const std::vector<Trial> trials = storage.trials();
+  ASSERT_EQ(trials.size(), 3u);
   EXPECT_EQ(stored, 2);
   EXPECT_EQ(trials[1].metrics["tries"], 2);
+  EXPECT_EQ(trials[2].state, TrialState::running);
   EXPECT_GE(trials[1].propose_s, 0.02) << "storing the one before counts";
   EXPECT_LT(trials[1].evaluate_s, 5);
 }
@@ -147,8 +170,9 @@ TEST(Study, AValueThatIsNoNumberIsAFailure) {
   std::vector<std::string> events;
   Counting sampler(events);
   Scripted objective({nan, 1, -inf, inf});
-  std::vector<Trial> trials;
-  run_study(track(), sampler, objective, trials, {4, {}, {}});
+  MemoryStorage storage;
+  run(sampler, objective, storage, rounds(4));
+  const std::vector<Trial> trials = storage.trials();
   for (const size_t i : {0, 2, 3}) {
     EXPECT_EQ(trials[i].state, TrialState::failed) << i;
     EXPECT_EQ(trials[i].value, std::nullopt) << i;
@@ -158,6 +182,184 @@ TEST(Study, AValueThatIsNoNumberIsAFailure) {
   EXPECT_EQ(trials[0].message, "measured nan, which is not a finite number");
   EXPECT_EQ(trials[1].state, TrialState::complete);
   EXPECT_EQ(best_trial(trials, Direction::maximize), &trials[1]);
+}
+
+TEST(Study, EveryGoalNeedsAValue) {
+  Track t = track();
+  t.more_goals = {{"latency", Direction::minimize}};
+  struct Pair : Objective {
+    Outcome evaluate(const Configuration& c, const Report&) override {
+      Outcome o;
+      o.value = 1;
+      if (c["x"] != 10) o.more_values = {c["x"] == 20 ? NAN : 7.0};
+      return o;
+    }
+  } objective;
+  std::vector<std::string> events;
+  Counting sampler(events);
+  MemoryStorage storage;
+  run_study(std::array{StudyTrack{t, sampler, objective, storage}}, rounds(3));
+  const std::vector<Trial> trials = storage.trials();
+  EXPECT_THAT(trials[0].more_values, ElementsAre(7));
+  EXPECT_EQ(trials[1].message, "measured 1 values of 2");
+  EXPECT_EQ(trials[2].message, "measured nan, which is not a finite number");
+}
+
+TEST(Study, TracksTakeTurns) {
+  std::vector<std::string> events;
+  Track a = track(), b = track();
+  a.name = "a";
+  b.name = "b";
+  Counting sampler(events);
+  Identity objective(events);
+  MemoryStorage of_a, of_b(std::vector<Trial>(1));
+  StudyOptions options = rounds(2);
+  options.on_proposal = [&](const Track& t, const Trial& trial) {
+    events.push_back(fmt::format("{}{}", t.name, trial.number));
+  };
+  events.clear();
+  run_study(std::array{StudyTrack{a, sampler, objective, of_a}, StudyTrack{b, sampler, objective, of_b}}, options);
+  std::erase_if(events, [](const std::string& e) { return e.size() > 2; });
+  EXPECT_THAT(events, ElementsAre("a0", "a1", "b1")) << "the one with fewer rounds first";
+}
+
+/// Waits until `together` are inside at once, for at most ten seconds.
+struct Meeting : Objective {
+  explicit Meeting(int n) : together(n) {}
+  Outcome evaluate(const Configuration& c, const Report&) override {
+    std::unique_lock lock(mutex);
+    most = std::max(most, ++inside);
+    arrived.notify_all();
+    arrived.wait_for(lock, std::chrono::seconds(10), [&] { return most >= together; });
+    --inside;
+    if (c["x"] == throws_at) throw Error("the disk is full");
+    Outcome o;
+    o.value = c["x"].get<double>();
+    return o;
+  }
+  std::mutex mutex;
+  std::condition_variable arrived;
+  int together, inside = 0, most = 0, throws_at = -1;
+};
+
+TEST(Study, WorkersMeasureAtOnce) {
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Meeting objective(3);
+  MemoryStorage storage;
+  StudyOptions options = rounds(9);
+  options.workers = 3;
+  run(sampler, objective, storage, options);
+  EXPECT_EQ(objective.most, 3);
+  const std::vector<Trial> trials = storage.trials();
+  ASSERT_EQ(trials.size(), 9u);
+  for (const Trial& t : trials) {
+    EXPECT_EQ(t.state, TrialState::complete);
+    EXPECT_EQ(t.value, t.configuration["x"].get<double>()) << "each result at its own trial";
+  }
+}
+
+TEST(Study, AnErrorOfOneWorkerEndsTheStudy) {
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Meeting objective(2);
+  objective.throws_at = 10;
+  MemoryStorage storage;
+  StudyOptions options = rounds(9);
+  options.workers = 2;
+  EXPECT_THROW(run(sampler, objective, storage, options), Error);
+  EXPECT_LT(storage.trials().size(), 9u);
+}
+
+/// Each trial reports x at steps 1, 2, 3 and stops when told to.
+struct Curve : Objective {
+  Outcome evaluate(const Configuration& c, const Report& report) override {
+    Outcome o;
+    for (int step = 1; step <= 3; ++step)
+      if (!report(step, c["x"].get<double>() + step)) return o;
+    o.value = c["x"].get<double>() + 3;
+    return o;
+  }
+};
+
+TEST(Study, GivesUpHopelessTrials) {
+  struct Below : Pruner {
+    bool hopeless(Direction, std::span<const Trial> trials, const Trial& t) const override {
+      EXPECT_EQ(trials[static_cast<size_t>(t.number)].intermediate.size(), t.intermediate.size());
+      return t.intermediate.back().value < 13 && t.intermediate.back().step == 2 && t.number > 0;
+    }
+  } pruner;
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Curve objective;
+  MemoryStorage storage;
+  StudyOptions options = rounds(3);
+  options.pruner = &pruner;
+  run(sampler, objective, storage, options);
+  const std::vector<Trial> trials = storage.trials();
+  EXPECT_EQ(trials[0].state, TrialState::complete);
+  EXPECT_EQ(trials[1].state, TrialState::pruned);
+  EXPECT_EQ(trials[1].value, 12) << "the last that it reported";
+  EXPECT_EQ(trials[1].intermediate.size(), 2u);
+  EXPECT_EQ(trials[2].state, TrialState::complete);
+  EXPECT_EQ(best_trial(std::span(trials).subspan(1, 1), Direction::maximize), nullptr) << "pruned is not complete";
+}
+
+TEST(Study, EndsWhereTheBudgetEnds) {
+  const std::pair<Budget, StopReason> cases[] = {
+      {{50, 2.5}, StopReason::seconds}, {{50, 0, 2.5}, StopReason::tokens}, {{50, 0, 0, 2.5}, StopReason::money}};
+  for (const auto& [budget, reason] : cases) {
+    std::vector<std::string> events;
+    Counting sampler(events);
+    Identity objective(events);
+    MemoryStorage storage;
+    StudyOptions options;
+    options.budget = budget;
+    const auto n = [&] { return static_cast<double>(storage.trials().size()); };
+    options.spent = [&] { return Budget{0, n(), n(), n()}; };
+    EXPECT_EQ(run(sampler, objective, storage, options), reason);
+    EXPECT_EQ(storage.trials().size(), 3u) << to_string(reason);
+  }
+}
+
+TEST(Study, CountsItsOwnSecondsWithoutOtherWord) {
+  struct Slow : Objective {
+    Outcome evaluate(const Configuration&, const Report&) override {
+      std::this_thread::sleep_for(std::chrono::milliseconds(30));
+      Outcome o;
+      o.value = 1;
+      return o;
+    }
+  } objective;
+  std::vector<std::string> events;
+  Counting sampler(events);
+  MemoryStorage storage;
+  StudyOptions options;
+  options.budget = {1000, 0.1};
+  EXPECT_EQ(run(sampler, objective, storage, options), StopReason::seconds);
+  EXPECT_LE(storage.trials().size(), 4u);
+}
+
+TEST(Study, StopsWhereHardlyAnyGainIsExpected) {
+  struct Modest : Counting {
+    using Counting::Counting;
+    Proposal ask(const Track& t, std::span<const Trial> trials, int left) override {
+      Proposal p = Counting::ask(t, trials, left);
+      if (trials.size() >= 4) p.expected_gain = 0.02;
+      return p;
+    }
+  };
+  for (const auto& [share, n] : {std::pair(0.001, 4u), std::pair(0.0001, 8u), std::pair(0.0, 8u)}) {
+    std::vector<std::string> events;
+    Modest sampler(events);
+    Identity objective(events);
+    MemoryStorage storage;
+    StudyOptions options = rounds(8);
+    options.negligible_gain = share;
+    const StopReason reason = run(sampler, objective, storage, options);
+    EXPECT_EQ(reason, n == 4 ? StopReason::no_gain : StopReason::rounds) << share;
+    EXPECT_EQ(storage.trials().size(), n) << "5 to 30 so far: 0.02 is under a thousandth of 25";
+  }
 }
 
 TEST(Study, NanIsNeverTheIncumbent) {
@@ -194,6 +396,16 @@ Trial failed_trial() {
   return t;
 }
 
+Trial pruned_trial() {
+  Trial t = failed_trial();
+  t.state = TrialState::pruned;
+  t.reason = FailReason::none;
+  t.message.clear();
+  t.value = 0.5;
+  t.intermediate = {{1, 0.25}, {10, 0.5}};
+  return t;
+}
+
 Trial complete_trial() {
   Trial t = failed_trial();
   t.state = TrialState::complete;
@@ -213,7 +425,9 @@ TEST(Trial, WritesTheDocumentedForm) {
 }
 
 TEST(Trial, SurvivesItsJson) {
-  std::vector<Trial> trials = {failed_trial(), complete_trial()};
+  std::vector<Trial> trials = {failed_trial(), complete_trial(), pruned_trial(), complete_trial()};
+  trials.back().more_values = {2, 3.5};
+  trials.push_back(running_trial(3, {{{"x", 1}}, "agent", "why", {}}));
   for (const FailReason reason : {FailReason::none, FailReason::out_of_memory, FailReason::timed_out,
                                   FailReason::crashed, FailReason::wrong_result, FailReason::quality_loss}) {
     trials.push_back(failed_trial());
@@ -236,6 +450,8 @@ TEST(Trial, SurvivesItsJson) {
     EXPECT_EQ(read.thought, t.thought);
     EXPECT_EQ(read.propose_s, t.propose_s);
     EXPECT_EQ(read.evaluate_s, t.evaluate_s);
+    EXPECT_EQ(read.more_values, t.more_values);
+    EXPECT_EQ(to_json(read), to_json(t));
   }
 }
 

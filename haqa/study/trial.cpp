@@ -1,5 +1,6 @@
 #include "haqa/study/trial.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <utility>
@@ -16,6 +17,13 @@ constexpr std::array<std::pair<FailReason, std::string_view>, 6> kReasons = {{
     {FailReason::crashed, "crashed"},
     {FailReason::wrong_result, "wrong_result"},
     {FailReason::quality_loss, "quality_loss"},
+}};
+
+constexpr std::array<std::pair<TrialState, std::string_view>, 4> kStates = {{
+    {TrialState::running, "running"},
+    {TrialState::complete, "complete"},
+    {TrialState::pruned, "pruned"},
+    {TrialState::failed, "failed"},
 }};
 
 FailReason reason_from(const std::string& name) {
@@ -52,9 +60,29 @@ int trial_number(const Json& json) {
 }
 
 TrialState trial_state(const Json& json) {
-  const Json& state = field(json, "state", "\"complete\" or \"failed\"",
-                            [](const Json& v) { return v == "complete" || v == "failed"; });
-  return state == "complete" ? TrialState::complete : TrialState::failed;
+  const Json& state = field(json, "state", "a state that a trial can have", [](const Json& v) {
+    return std::any_of(kStates.begin(), kStates.end(), [&](const auto& known) { return v == known.second; });
+  });
+  return std::find_if(kStates.begin(), kStates.end(), [&](const auto& known) { return state == known.second; })->first;
+}
+
+std::vector<double> more_values(const Json& json) {
+  std::vector<double> values;
+  for (const Json& v : json.value("more_values", Json::array())) {
+    if (!v.is_number()) throw Error("\"more_values\" of a trial in the log holds {}, which is no number", v.dump());
+    values.push_back(v);
+  }
+  return values;
+}
+
+std::vector<Intermediate> intermediate(const Json& json) {
+  std::vector<Intermediate> values;
+  for (const Json& v : json.value("intermediate", Json::array())) {
+    if (!v.is_array() || v.size() != 2 || !v[0].is_number_integer() || !v[1].is_number())
+      throw Error("\"intermediate\" of a trial in the log holds {}, which is no [step, value]", v.dump());
+    values.push_back({v[0], v[1]});
+  }
+  return values;
 }
 
 }  // namespace
@@ -65,16 +93,18 @@ std::string_view to_string(FailReason reason) {
   return "none";
 }
 
+std::string_view to_string(TrialState state) {
+  return std::find_if(kStates.begin(), kStates.end(), [&](const auto& known) { return known.first == state; })->second;
+}
+
 Json to_json(const Trial& t) {
-  Json json = {{"number", t.number},
-               {"configuration", t.configuration},
-               {"state", t.state == TrialState::complete ? "complete" : "failed"},
-               {"value", t.value ? Json(*t.value) : Json(nullptr)},
-               {"metrics", t.metrics},
-               {"proposed_by", t.proposed_by},
-               {"thought", t.thought},
-               {"propose_s", t.propose_s},
+  Json json = {{"number", t.number},          {"configuration", t.configuration},
+               {"state", to_string(t.state)}, {"value", t.value ? Json(*t.value) : Json(nullptr)},
+               {"metrics", t.metrics},        {"proposed_by", t.proposed_by},
+               {"thought", t.thought},        {"propose_s", t.propose_s},
                {"evaluate_s", t.evaluate_s}};
+  if (!t.more_values.empty()) json["more_values"] = t.more_values;
+  for (const Intermediate& i : t.intermediate) json["intermediate"].push_back({i.step, i.value});
   if (t.state == TrialState::failed) {
     json["reason"] = to_string(t.reason);
     json["message"] = t.message;
@@ -88,9 +118,11 @@ Trial trial_from_json(const Json& json) {
   t.number = trial_number(json);
   t.configuration = object(json, "configuration");
   t.state = trial_state(json);
-  if (t.state == TrialState::complete) {
+  t.more_values = more_values(json);
+  t.intermediate = intermediate(json);
+  if (t.state == TrialState::complete || t.state == TrialState::pruned) {
     t.value = number(json, "value");
-  } else {
+  } else if (t.state == TrialState::failed) {
     // A value beside a failure would make the failed trial the incumbent.
     field(json, "value", "null, as it must be where the trial failed", [](const Json& v) { return v.is_null(); });
     t.reason = reason_from(text(json, "reason"));

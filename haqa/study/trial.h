@@ -9,7 +9,9 @@
 
 namespace haqa {
 
-enum class TrialState { complete, failed };
+/// running: proposed, and measured by this process or another. pruned: given up as hopeless; its value is the last that
+/// it reported.
+enum class TrialState { running, complete, pruned, failed };
 
 /// Why a trial has no value. Samplers read it: what failed is not tried again.
 enum class FailReason {
@@ -23,10 +25,17 @@ enum class FailReason {
 
 /// What an objective says of one configuration.
 struct Outcome {
-  std::optional<double> value;  ///< nothing where the trial failed
+  std::optional<double> value;      ///< nothing where the trial failed
+  std::vector<double> more_values;  ///< one for each of the track's further goals
   FailReason reason = FailReason::none;
   std::string message;            ///< of a failure: one sentence
   Json metrics = Json::object();  ///< everything else that was measured
+};
+
+/// What a trial measured on its way, after an epoch say.
+struct Intermediate {
+  int step = 0;
+  double value = 0;
 };
 
 struct Trial {
@@ -34,6 +43,8 @@ struct Trial {
   Configuration configuration;
   TrialState state = TrialState::complete;
   std::optional<double> value;
+  std::vector<double> more_values;
+  std::vector<Intermediate> intermediate;  ///< by step
   FailReason reason = FailReason::none;
   std::string message;
   Json metrics = Json::object();
@@ -44,6 +55,7 @@ struct Trial {
 };
 
 std::string_view to_string(FailReason reason);
+std::string_view to_string(TrialState state);
 Json to_json(const Trial& trial);
 /// Throws Error naming what is missing or of the wrong type.
 Trial trial_from_json(const Json& json);

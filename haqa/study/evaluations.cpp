@@ -1,0 +1,118 @@
+#include "haqa/study/evaluations.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace haqa {
+namespace {
+
+/// A value that is no number is a failure: it compares with nothing, so it would stay the incumbent for good, and a log
+/// keeps it as null.
+void check(const Track& track, Outcome& outcome) {
+  if (!outcome.value) return;
+  std::vector<double> all = outcome.more_values;
+  all.insert(all.begin(), *outcome.value);
+  const auto rubbish = std::find_if(all.begin(), all.end(), [](double v) { return !std::isfinite(v); });
+  if (rubbish != all.end()) {
+    outcome.message = fmt::format("measured {}, which is not a finite number", *rubbish);
+  } else if (outcome.more_values.size() != track.more_goals.size()) {
+    outcome.message = fmt::format("measured {} values of {}", all.size(), track.more_goals.size() + 1);
+  } else {
+    return;
+  }
+  outcome.reason = FailReason::wrong_result;
+  outcome.value.reset();
+  outcome.more_values.clear();
+}
+
+void take(Trial& trial, Outcome outcome, bool pruned) {
+  trial.state = outcome.value ? TrialState::complete : pruned ? TrialState::pruned : TrialState::failed;
+  trial.value = outcome.value;
+  if (trial.state == TrialState::pruned) trial.value = trial.intermediate.back().value;
+  if (trial.state == TrialState::failed) trial.reason = outcome.reason;
+  trial.more_values = std::move(outcome.more_values);
+  trial.message = std::move(outcome.message);
+  trial.metrics = std::move(outcome.metrics);
+}
+
+}  // namespace
+
+/// Says at its end, also where an exception ends it, that the measurement has a result.
+struct Evaluations::Finished {
+  Evaluations& all;
+  Id id;
+  ~Finished() {
+    const std::scoped_lock lock(all.mutex_);
+    all.finished_.push_back(id);
+    all.one_finished_.notify_one();
+  }
+};
+
+std::vector<Trial> Evaluations::trials(const StudyTrack& on) {
+  const std::scoped_lock lock(mutex_);
+  return on.storage.trials();
+}
+
+Trial Evaluations::keep(const StudyTrack& on, const Proposal& proposal) {
+  const std::scoped_lock lock(mutex_);
+  return running_trial(on.storage.start(proposal), proposal);
+}
+
+void Evaluations::start(const StudyTrack& on, Trial trial) {
+  const auto policy = options_.workers > 1 ? std::launch::async : std::launch::deferred;
+  const Id id = {&on, trial.number};
+  running_.push_back({id, std::async(policy, [this, id, t = std::move(trial)]() mutable {
+                        const Finished at_end{*this, id};
+                        return measure(*id.first, std::move(t));
+                      })});
+}
+
+void Evaluations::finish_one() {
+  if (options_.workers <= 1) running_.front().result.wait();  // works here and now
+  const Id id = next_finished();
+  const auto at = std::find_if(running_.begin(), running_.end(), [&](const Running& r) { return r.id == id; });
+  const Trial trial = at->result.get();
+  running_.erase(at);
+  last_end_ = std::chrono::steady_clock::now();
+  const StudyTrack& on = *id.first;
+  {
+    const std::scoped_lock lock(mutex_);
+    on.storage.finish(trial);
+  }
+  if (options_.on_trial) options_.on_trial(on.track, trial);
+  on.sampler.tell(on.track, trial);
+}
+
+Evaluations::Id Evaluations::next_finished() {
+  std::unique_lock lock(mutex_);
+  one_finished_.wait(lock, [&] { return !finished_.empty(); });
+  const Id id = finished_.front();
+  finished_.pop_front();
+  return id;
+}
+
+Trial Evaluations::measure(const StudyTrack& on, Trial trial) {
+  bool pruned = false;
+  const auto started = std::chrono::steady_clock::now();
+  Outcome outcome = on.objective.evaluate(trial.configuration, [&](int step, double value) {
+    pruned = pruned || !report(on, trial, {step, value});
+    return !pruned;
+  });
+  check(on.track, outcome);
+  take(trial, std::move(outcome), pruned);
+  trial.evaluate_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  return trial;
+}
+
+/// Whether the trial is worth going on. What is no number is left out: the end will tell.
+bool Evaluations::report(const StudyTrack& on, Trial& trial, const Intermediate& value) {
+  if (!std::isfinite(value.value)) return true;
+  trial.intermediate.push_back(value);
+  const std::scoped_lock lock(mutex_);
+  on.storage.report(trial.number, value);
+  return !options_.pruner || !options_.pruner->hopeless(on.track.direction, on.storage.trials(), trial);
+}
+
+}  // namespace haqa
