@@ -38,7 +38,7 @@ size_t lines_of(const fs::path& file) {
 /// Exchanges with the provider that came to something: one whose proposal was not logged before a kill is had again.
 size_t exchanges_used(const RunLog& log) {
   Json last = log.result_of("agent_bit_width");
-  for (size_t round = 1; round <= log.trials().size(); ++round)  // the first is the defaults, which nobody proposed
+  for (size_t round = 1; round <= log.finished().size(); ++round)  // the first is the defaults, which nobody proposed
     if (Json proposal = log.result_of(fmt::format("proposal:{}", round)); !proposal.is_null()) last = proposal;
   return last.is_object() ? last.value("exchanges", size_t{0}) : 0;
 }
@@ -74,7 +74,7 @@ std::string first_track(const fs::path& transcript) {
 
 Json trials_of(const RunLog& log) {
   Json all = Json::array();
-  for (const Trial& t : log.trials()) all.push_back(to_json(t));
+  for (const Trial& t : log.finished()) all.push_back(to_json(t));
   return all;
 }
 
@@ -100,7 +100,7 @@ Json Job::run(const std::string& command) {
   log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
   model_ = read_model(task_.model);
   remove_unfinished();
-  const bool has_questions = static_cast<int>(log_.trials().size()) < task_.rounds;
+  const bool has_questions = static_cast<int>(log_.finished().size()) < task_.rounds;
   if (has_questions && (task_.agent.provider == "openai" || !task_.agent.replay.empty())) provider().check();
   profile_hardware();
   plan();
@@ -286,7 +286,7 @@ void Job::tune() {
   tools.too_large = [&](const Setup& s) { return too_large(s); };
   tools.progress = [&](double share) { progress_.update(share); };
   RuntimeObjective objective(tools, track_.space.defaults(), task_.pairs);
-  AgentSampler agent = make_agent([&] { return log_.trials().size() + 1; });
+  AgentSampler agent = make_agent([&] { return log_.finished().size() + 1; });
   LoggedSampler sampler(agent, log_);
   StudyOptions options;
   options.budget.rounds = task_.rounds;
@@ -299,11 +299,11 @@ void Job::tune() {
 }
 
 void Job::verify() {
-  const Trial* best = best_trial(log_.trials(), Direction::maximize);
+  const Trial* best = best_trial(log_.finished(), Direction::maximize);
   const Configuration defaults = track_.space.defaults();
   winner_ = defaults;
   if (!best)
-    throw Error("no configuration ran, not even llama.cpp's defaults: {}; see {}", log_.trials().front().message,
+    throw Error("no configuration ran, not even llama.cpp's defaults: {}; see {}", log_.finished().front().message,
                 (log_.folder() / "log.jsonl").string());
   progress_.step(fmt::format("verifying round {} against the defaults anew", best->number + 1));
   verification_ = log_.once("verification", [&] {

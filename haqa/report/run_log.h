@@ -21,8 +21,8 @@ class RunLog : public Storage {
   static RunLog resume(const std::filesystem::path& folder);
 
   const std::filesystem::path& folder() const { return folder_; }
-  std::vector<Trial> trials() override { return trials_; }  ///< finished and on disk
-  const std::vector<Trial>& trials() const { return trials_; }
+  std::vector<Trial> trials() override { return trials_; }
+  const std::vector<Trial>& finished() const { return trials_; }  ///< the same, all on disk; good until the next one
   int start(const Proposal&) override { return static_cast<int>(trials_.size()); }
   void report(int, const Intermediate&) override {}  // the finished trial holds them all
   void finish(const Trial& trial) override;

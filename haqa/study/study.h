@@ -131,5 +131,6 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
 
 /// The best complete trial: the incumbent; nullptr where none is complete.
 const Trial* best_trial(std::span<const Trial> trials, Direction direction);
+const Trial* best_trial(std::vector<Trial>&& trials, Direction direction) = delete;  ///< it would dangle
 
 }  // namespace haqa

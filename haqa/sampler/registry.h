@@ -1,0 +1,16 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "haqa/study/study.h"
+
+namespace haqa {
+
+/// The samplers of this folder by their names on the command line; those that need a provider are the agent's.
+std::vector<std::string> sampler_names();
+/// Throws UsageError that lists the names where there is none such.
+std::unique_ptr<Sampler> make_sampler(const std::string& name, uint64_t seed);
+
+}  // namespace haqa
