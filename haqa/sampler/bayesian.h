@@ -1,20 +1,25 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <random>
 
+#include "haqa/sampler/prior.h"
 #include "haqa/study/study.h"
 
 namespace haqa {
 
-/// Bayesian optimization: expected improvement of a Gaussian process, times the chance that the trial does not fail.
-/// Failed trials teach that chance alone; no penalty value enters the process. Reproducible by seed.
+/// Bayesian optimization: proposes what the surrogate of the trials so far finds the most promising (surrogate.h).
+/// Reproducible by seed.
 class BayesianSampler : public Sampler {
  public:
-  explicit BayesianSampler(uint64_t seed) : random_(seed) {}
+  /// priors: of well-known parameters; none: the trials alone count.
+  explicit BayesianSampler(uint64_t seed, std::vector<PriorEntry> priors = {})
+      : random_(seed), priors_(std::move(priors)) {}
   Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override;
 
  private:
   std::mt19937_64 random_;
+  std::vector<PriorEntry> priors_;
 };
 
 }  // namespace haqa

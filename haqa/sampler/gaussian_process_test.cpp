@@ -20,7 +20,7 @@ struct Data {
   std::vector<double> scales;
 
   GaussianProcess process(double noise) const {
-    return {points, values, {Eigen::Map<const Eigen::VectorXd>(scales.data(), std::ssize(scales)), noise}};
+    return {points, values, {}, {Eigen::Map<const Eigen::VectorXd>(scales.data(), std::ssize(scales)), noise}};
   }
 };
 const Data kPlane = {{{0.1, 0.9}, {0.4, 0.2}, {0.5, 0.5}, {0.8, 0.7}, {0.95, 0.05}},
@@ -97,6 +97,54 @@ TEST(GaussianProcess, KnowsNothingFarAway) {
   EXPECT_NEAR(far.deviation, 0.5983310121, 1e-9) << "their sample deviation, by hand: sqrt(1.432 / 4)";
 }
 
+TEST(GaussianProcess, CoordinatesOfOneParameterShareALengthScale) {
+  const std::vector<size_t> owners = {0, 1, 1};
+  const GaussianProcess shared(kSpace.points, kSpace.values, owners, {Eigen::Vector2d(0.4, 0.9), 0.02});
+  const GaussianProcess each(kSpace.points, kSpace.values, {}, {Eigen::Vector3d(0.4, 0.9, 0.9), 0.02});
+  EXPECT_NEAR(shared.log_marginal_likelihood(), each.log_marginal_likelihood(), 1e-12);
+  for (const auto& query : kSpace.queries) EXPECT_NEAR(shared.predict(query).mean, each.predict(query).mean, 1e-6);
+}
+
+TEST(GaussianProcess, VarianceAndNoiseScaleTogether) {
+  // Twice the variance and the noise give the same mean and sqrt 2 the deviation.
+  const GaussianProcess one(kPlane.points, kPlane.values, {}, {Eigen::Vector2d(0.3, 0.7), 0.01, 1});
+  const GaussianProcess two(kPlane.points, kPlane.values, {}, {Eigen::Vector2d(0.3, 0.7), 0.02, 2});
+  for (const auto& query : kPlane.queries) {
+    EXPECT_NEAR(one.predict(query).mean, two.predict(query).mean, 1e-6);
+    EXPECT_NEAR(std::sqrt(2) * one.predict(query).deviation, two.predict(query).deviation, 1e-6);
+  }
+}
+
+TEST(GaussianProcess, GradientAgreesWithFiniteDifferences) {
+  const std::vector<size_t> owners = {0, 1, 1};
+  const GaussianProcess process(kSpace.points, kSpace.values, owners, {Eigen::Vector2d(0.4, 0.9), 0.02});
+  const std::vector<GaussianProcess::Hyperparameters> places = {
+      {Eigen::Vector2d(0.4, 0.9), 0.02, 1}, {Eigen::Vector2d(3, 0.1), 1e-4, 0.3}, {Eigen::Vector2d(0.1, 8), 0.5, 5}};
+  for (const auto& h : places) {
+    Eigen::VectorXd gradient;
+    process.log_posterior(h, &gradient);
+    ASSERT_EQ(gradient.size(), 4);
+    for (int i = 0; i < 4; ++i) {
+      const auto moved = [&](double by) {
+        GaussianProcess::Hyperparameters other = h;
+        (i < 2 ? other.length_scales(i) : i == 2 ? other.noise : other.variance) *= std::exp(by);
+        return process.log_posterior(other, nullptr);
+      };
+      const double slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+      EXPECT_NEAR(gradient(i), slope, 1e-5 * std::max(1.0, std::abs(slope))) << i;
+    }
+  }
+}
+
+TEST(GaussianProcess, PredictsManyAsOne) {
+  const GaussianProcess process = kPlane.process(0.01);
+  const auto all = process.predict(kPlane.queries);
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_NEAR(all[i].mean, process.predict(kPlane.queries[i]).mean, 1e-12);
+    EXPECT_NEAR(all[i].deviation, process.predict(kPlane.queries[i]).deviation, 1e-9);
+  }
+}
+
 // The process that draws its length scales must notice that the second coordinate does nothing.
 TEST(GaussianProcess, FittingFindsWhatMatters) {
   std::mt19937_64 random(4);
@@ -108,8 +156,8 @@ TEST(GaussianProcess, FittingFindsWhatMatters) {
     points.push_back({uniform(random), uniform(random)});
     values.push_back(truth(points.back()[0]));
   }
-  const GaussianProcess fitted(points, values, random);
-  const GaussianProcess start(points, values, {Eigen::VectorXd::Constant(2, 0.5), 1e-2});
+  const GaussianProcess fitted(points, values, {}, random);
+  const GaussianProcess start(points, values, {}, {Eigen::VectorXd::Constant(2, 0.5), 1e-2});
   EXPECT_GT(fitted.log_marginal_likelihood(), start.log_marginal_likelihood() + 3);
   double fitted_error = 0, start_error = 0;
   for (int i = 0; i < 200; ++i) {
@@ -131,7 +179,7 @@ TEST(GaussianProcess, FittingTellsNoiseFromSignal) {
     pure.push_back(noise(random));
     line.push_back(i / 29.0);
   }
-  const GaussianProcess noisy(points, pure, random), smooth(points, line, random);
+  const GaussianProcess noisy(points, pure, {}, random), smooth(points, line, {}, random);
   const std::vector<double> middle = {0.51};
   EXPECT_NEAR(smooth.predict(middle).mean, 0.51, 0.01);
   EXPECT_LT(smooth.predict(middle).deviation, 0.02);
@@ -140,19 +188,19 @@ TEST(GaussianProcess, FittingTellsNoiseFromSignal) {
 
 TEST(GaussianProcess, IsReproducibleBySeed) {
   std::mt19937_64 a(2), b(2);
-  const GaussianProcess first(kPlane.points, kPlane.values, a), second(kPlane.points, kPlane.values, b);
+  const GaussianProcess first(kPlane.points, kPlane.values, {}, a), second(kPlane.points, kPlane.values, {}, b);
   EXPECT_EQ(first.predict(kPlane.queries[1]).mean, second.predict(kPlane.queries[1]).mean);
   EXPECT_EQ(first.predict(kPlane.queries[2]).deviation, second.predict(kPlane.queries[2]).deviation);
 }
 
 TEST(GaussianProcess, ToleratesEqualPointsAndEqualValues) {
   std::mt19937_64 random(1);
-  const GaussianProcess same({{0.5}, {0.5}, {0.5}}, std::vector<double>{1, 1, 1}, random);
+  const GaussianProcess same({{0.5}, {0.5}, {0.5}}, std::vector<double>{1, 1, 1}, {}, random);
   EXPECT_NEAR(same.predict(std::vector<double>{0.5}).mean, 1, 1e-6);
-  const GaussianProcess one({{0.2}}, std::vector<double>{3}, random);
+  const GaussianProcess one({{0.2}}, std::vector<double>{3}, {}, random);
   EXPECT_NEAR(one.predict(std::vector<double>{0.9}).mean, 3, 1e-6);
   // Their mean is not exactly 0.1: what is left must not be taken for what the values do.
-  const GaussianProcess rounded({{0.0}, {0.5}, {1.0}}, std::vector<double>{0.1, 0.1, 0.1},
+  const GaussianProcess rounded({{0.0}, {0.5}, {1.0}}, std::vector<double>{0.1, 0.1, 0.1}, {},
                                 {Eigen::VectorXd::Constant(1, 0.5), 1e-2});
   EXPECT_NEAR(rounded.predict(std::vector<double>{0.3}).mean, 0.1, 1e-12);
   EXPECT_GT(rounded.predict(std::vector<double>{0.3}).deviation, 1e-3);
@@ -181,6 +229,17 @@ TEST(ExpectedImprovement, MatchesNumericalIntegration) {
   }
   EXPECT_EQ(expected_improvement({1, 0}, 0.25), 0.75);
   EXPECT_EQ(expected_improvement({0, 0}, 0.25), 0);
+}
+
+TEST(ExpectedImprovement, ItsLogarithmHoldsFarBelowTheBest) {
+  // mean, deviation, best, logarithm: tests/golden/gaussian_process.py, with mpmath 1.3.0.
+  const double golden[][4] = {{1, 0.5, 0.7, -0.9562371564}, {0, 1, 5, -16.7443011627},
+                              {0, 1, 11.9, -76.6976995177}, {0, 1, 12.1, -79.1303707176},
+                              {0, 2, 80, -807.6054211761},  {-3, 0.1, 4, -2461.7191259185}};
+  for (const auto& [mean, deviation, best, expected] : golden)
+    EXPECT_NEAR(log_expected_improvement({mean, deviation}, best), expected, 1e-4) << mean << ' ' << deviation;
+  EXPECT_EQ(log_expected_improvement({0, 0}, 1), -INFINITY);
+  EXPECT_NEAR(log_expected_improvement({3, 0}, 1), std::log(2), 1e-12);
 }
 
 TEST(ExpectedImprovement, IsNeverNegativeAndGrowsWithBoth) {

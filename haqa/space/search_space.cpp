@@ -343,6 +343,16 @@ std::vector<double> SearchSpace::encode(const Configuration& configuration) cons
   return point;
 }
 
+std::vector<size_t> SearchSpace::encoded_parameters() const {
+  std::vector<size_t> owners;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Parameter& p = parameters_[i];
+    const bool has_many = p.type == ParameterType::categorical && !is_ordinal(p);
+    owners.insert(owners.end(), has_many ? p.choices.size() : 1, i);
+  }
+  return owners;
+}
+
 Configuration SearchSpace::at(std::span<const double> units) const {
   size_t i = 0;
   Configuration all = Json::object();

@@ -75,6 +75,8 @@ class SearchSpace {
   /// 1, choices that are numbers by their rank, one coordinate for each other choice (0 or 1/sqrt 2, so that two are
   /// one apart); the default's for a parameter that is not active.
   std::vector<double> encode(const Configuration& configuration) const;
+  /// For each coordinate of encode() the parameter that it belongs to, by its place in parameters().
+  std::vector<size_t> encoded_parameters() const;
 
   /// The configuration at a point of the unit cube, a coordinate a parameter, as value_at() reads them. Its constraints
   /// may fail.

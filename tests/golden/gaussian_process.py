@@ -29,3 +29,11 @@ for data, noise in ((PLANE, 1e-3), (PLANE, 0.1), (SPACE, 0.02)):
     print("//", sklearn.__version__, "noise", noise, "log marginal likelihood", repr(process.log_marginal_likelihood()))
     for m, d in zip(mean, deviation):
         print("{%.12f, %.12f}," % (shift + scale * m, scale * d))
+
+# The logarithm of the expected improvement, where the amount itself has no digits left. Ran with mpmath 1.3.0.
+import mpmath
+
+mpmath.mp.dps = 60
+for mean, deviation, best in ((1, 0.5, 0.7), (0, 1, 5), (0, 1, 11.9), (0, 1, 12.1), (0, 2, 80), (-3, 0.1, 4)):
+    z = (mpmath.mpf(mean) - best) / mpmath.mpf(deviation)
+    print("{%g, %g, %g, %.10f}," % (mean, deviation, best, mpmath.log(deviation * (mpmath.npdf(z) + z * mpmath.ncdf(z)))))

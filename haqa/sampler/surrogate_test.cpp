@@ -1,0 +1,94 @@
+#include "haqa/sampler/surrogate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace haqa {
+namespace {
+
+Track line() {
+  Track t;
+  t.space = SearchSpace({real_parameter("x", 0, 1, 0.1, ""), real_parameter("y", 0, 1, 0.5, "")});
+  return t;
+}
+
+Trial trial(double x, double y, std::optional<double> value) {
+  Trial t;
+  t.configuration = {{"x", x}, {"y", y}};
+  t.value = value;
+  t.state = value ? TrialState::complete : TrialState::failed;
+  return t;
+}
+
+std::optional<Prior> prior_at(const Track& track, double x) {
+  PriorEntry entry;
+  entry.name = std::regex("^x$");
+  entry.median = x;
+  entry.deviation = 0.05;
+  return Prior::match(track, std::span(&entry, 1));
+}
+
+TEST(Surrogate, ExpectsInTheUnitAndDirectionOfTheValue) {
+  for (const double sign : {1.0, -1.0}) {
+    Track track = line();
+    track.direction = sign > 0 ? Direction::maximize : Direction::minimize;
+    std::vector<Trial> trials;
+    for (int i = 0; i <= 6; ++i) trials.push_back(trial(i / 6.0, 0.5, sign * (1000 + 60 * i / 6.0)));
+    std::mt19937_64 random(1);
+    const Surrogate surrogate(track, trials, std::nullopt, random);
+    ASSERT_TRUE(surrogate.modelled());
+    const Expectation middle = surrogate.expect({{"x", 0.55}, {"y", 0.5}});
+    EXPECT_NEAR(middle.mean, sign * 1033, 3);
+    EXPECT_LT(middle.deviation, 5);
+    EXPECT_GE(middle.gain, 0);
+    EXPECT_LT(middle.gain, 1) << "27 below the incumbent";
+    EXPECT_EQ(middle.chance, 1);
+  }
+}
+
+TEST(Surrogate, FailuresLowerTheChanceAndNoValue) {
+  const Track track = line();
+  std::vector<Trial> trials;
+  for (int i = 0; i <= 5; ++i) trials.push_back(trial(0.1 * i, 0.2 * i, 1 + 0.1 * i));
+  std::mt19937_64 a(1), b(1);
+  const Surrogate before(track, trials, std::nullopt, a);
+  const Expectation without = before.expect({{"x", 0.8}, {"y", 0.5}});
+  for (int i = 0; i <= 5; ++i) trials.push_back(trial(0.6 + 0.08 * i, 0.2 * i, std::nullopt));
+  const Surrogate after(track, trials, std::nullopt, b);
+  const Expectation with = after.expect({{"x", 0.8}, {"y", 0.5}});
+  EXPECT_DOUBLE_EQ(with.mean, without.mean) << "a failure is no value";
+  EXPECT_LT(with.chance, 0.2);
+  EXPECT_GT(after.expect({{"x", 0.2}, {"y", 0.4}}).chance, 0.8);
+  const std::vector<Configuration> two = {{{"x", 0.5}, {"y", 0.5}}, {{"x", 0.9}, {"y", 0.5}}};
+  EXPECT_GT(after.scores(two)[0], after.scores(two)[1]);
+}
+
+TEST(Surrogate, ThePriorLeadsAtFirstAndFades) {
+  const Track track = line();
+  const std::optional<Prior> prior = prior_at(track, 0.9);
+  std::mt19937_64 random(3);
+  const std::vector<Trial> defaults = {trial(0.1, 0.5, 1)};
+  EXPECT_NEAR(Surrogate(track, defaults, prior, random).best(random)["x"].get<double>(), 0.9, 0.1);
+  // The truth lies elsewhere: the better, the farther from what the prior says.
+  std::vector<Trial> trials = defaults;
+  for (int i = 0; i < 4; ++i) trials.push_back(trial(0.85 + 0.03 * i, 0.2 * i, -0.02 * i));
+  EXPECT_LT(Surrogate(track, trials, prior, random).best(random)["x"].get<double>(), 0.7);
+}
+
+TEST(Surrogate, RunningTrialsKeepItAway) {
+  const Track track = line();
+  std::vector<Trial> trials;
+  for (int i = 0; i <= 8; ++i) trials.push_back(trial(i / 8.0, 0.5, -std::pow(i / 8.0 - 0.6, 2)));
+  std::mt19937_64 a(5), b(5);
+  const Configuration first = Surrogate(track, trials, std::nullopt, a).best(a);
+  trials.push_back(trial(first["x"], first["y"], std::nullopt));
+  trials.back().state = TrialState::running;
+  const Configuration second = Surrogate(track, trials, std::nullopt, b).best(b);
+  EXPECT_GT(std::hypot(first["x"].get<double>() - second["x"].get<double>(),
+                       first["y"].get<double>() - second["y"].get<double>()),
+            0.02);
+}
+
+}  // namespace
+}  // namespace haqa
