@@ -313,7 +313,7 @@ def qlora_problem(kind):
             dropout=best("lora_dropout", 0.07, 0.03), dropout_weight=r.uniform(0.004, 0.015),
             dropout_shift=r.uniform(0, 0.05), warmup=best("warmup_ratio", 0.035, 0.015),
             warmup_weight=r.uniform(0.002, 0.01), diverges=10 ** (r.uniform(0.6, 1.1) + 0.6 * moved), memory=r.uniform(10, 22),
-            top=r.uniform(0.72, 0.82), noise=r.uniform(0.001, 0.003))
+            top=r.uniform(0.72, 0.82), strength=r.uniform(1.5, 2.5), noise=r.uniform(0.001, 0.003))
 
     def best_batch(r, moved):
         return 16 * 32 ** moved_place(r, 0.4) if moved else 64 * 2 ** r.normal(0, 0.7)  # 16 to 512
@@ -340,7 +340,7 @@ def qlora_problem(kind):
         loss += d["dropout_weight"] * bump(c["lora_dropout"] - d["dropout"] - d["dropout_shift"] * over, 0.08)
         loss += d["warmup_weight"] * bump(c["warmup_ratio"] - d["warmup"], 0.03)
         ruin = 1 / (1 + math.exp(-12 * too_fast))  # diverged: chance
-        return (d["top"] - loss) * (1 - ruin) + 0.35 * ruin
+        return (d["top"] - d["strength"] * loss) * (1 - ruin) + 0.35 * ruin
 
     return fine_tuning_problem(f"qlora-{kind}", f"fine-tuning, {kind}", space, truth, drawn,
                                "QLoRA fine-tuning of LLaMA-2-7B in int4; accuracy on a validation set.")
@@ -361,7 +361,8 @@ def resnet_problem(kind):
             batch_weight=r.uniform(0.01, 0.03), decay=best("weight_decay", 3e-4, 0.4), decay_power=r.uniform(0, 0.5),
             decay_weight=r.uniform(0.02, 0.05), epochs=r.uniform(0.005, 0.02) * (-1 if moved and r.random() < 0.5 else 1),
             diverges=10 ** (r.uniform(0.9, 1.3) + 1.2 * moved), memory=r.choice([180, 220, 1000]), top=r.uniform(0.86, 0.93),
-            noise=r.uniform(0.001, 0.004))
+            # A rate far too high loses everything, or just the pretraining.
+            floor=r.uniform(0.5, 0.7) if moved else 0.1, noise=r.uniform(0.001, 0.004))
 
     def truth(c, instance):
         d = drawn(instance)
@@ -379,7 +380,7 @@ def resnet_problem(kind):
         late = (12 - c["num_epochs"]) / 4
         loss += d["epochs"] * (late if d["epochs"] > 0 else late - 1)
         ruin = 1 / (1 + math.exp(-10 * (rate - math.log10(d["diverges"]))))
-        return (d["top"] - loss) * (1 - ruin) + 0.1 * ruin
+        return (d["top"] - loss) * (1 - ruin) + d["floor"] * ruin
 
     return fine_tuning_problem(f"resnet-{kind}", f"fine-tuning, {kind}", space, truth, drawn,
                                "DoReFa quantization-aware training of ResNet-20 on CIFAR-10 in 4 bits.")
@@ -470,7 +471,7 @@ def train_mlp(c, data, dice):
 
 
 def mlp_problem():
-    space = {"learning_rate": real(1e-4, 1.0, 1e-3, log=True, description="Learning rate of SGD."),
+    space = {"learning_rate": real(1e-4, 1.0, 1e-2, log=True, description="Learning rate of SGD."),
              "batch_size": integer(8, 256, 32, log=True, description="Samples of one training step.", unit="samples"),
              "momentum": real(0.0, 0.99, 0.9, description="Momentum of SGD."),
              "weight_decay": real(1e-6, 1e-1, 1e-4, log=True, description="L2 regularization coefficient."),
@@ -533,7 +534,7 @@ def factorize(c, data, dice):
 
 
 def factorization_problem():
-    space = {"learning_rate": real(1e-4, 1.0, 1e-3, log=True, description="Learning rate of AdamW."),
+    space = {"learning_rate": real(1e-4, 1.0, 1e-2, log=True, description="Learning rate of AdamW."),
              "weight_decay": real(1e-3, 10.0, 1e-2, log=True, description="Weight decay of AdamW."),
              "batch_size": integer(32, 512, 256, log=True, description="Ratings of one training step.", unit="samples"),
              "epochs": integer(2, 20, 10, description="Passes over the training data.", unit="epochs"),
@@ -559,12 +560,12 @@ def factorization_problem():
 def pipeline_problem():
     space = {"model": choice(["logistic", "knn", "svm", "tree"], "logistic", description="Kind of classifier."),
              "scaling": choice(["none", "standard", "minmax"], "none", description="How features are scaled first."),
-             "logistic_c": real(1e-4, 100, 1e-2, log=True, description="Inverse of the regularization.", when="model == 'logistic'"),
-             "neighbours": integer(1, 40, 15, log=True, description="Neighbours that vote.", when="model == 'knn'"),
+             "logistic_c": real(1e-4, 100, 1.0, log=True, description="Inverse of the regularization.", when="model == 'logistic'"),
+             "neighbours": integer(1, 40, 5, log=True, description="Neighbours that vote.", when="model == 'knn'"),
              "weights": choice(["uniform", "distance"], "uniform", description="How neighbours' votes count.", when="model == 'knn'"),
-             "svm_c": real(1e-2, 1000, 0.1, log=True, description="Inverse of the regularization.", when="model == 'svm'"),
-             "gamma": real(1e-5, 10, 1e-4, log=True, description="Width of the radial basis functions.", when="model == 'svm'"),
-             "depth": integer(1, 20, 4, description="Deepest level of the tree.", when="model == 'tree'"),
+             "svm_c": real(1e-2, 1000, 1.0, log=True, description="Inverse of the regularization.", when="model == 'svm'"),
+             "gamma": real(1e-5, 10, 1e-2, log=True, description="Width of the radial basis functions.", when="model == 'svm'"),
+             "depth": integer(1, 20, 10, description="Deepest level of the tree.", when="model == 'tree'"),
              "leaf": integer(1, 20, 5, description="Fewest samples of a leaf.", when="model == 'tree'")}
 
     def evaluate(c, instance, dice):
