@@ -6,7 +6,9 @@
   run.py --list
 
 --problems takes names of problems and families, --methods names below or haqa-NAME for any sampler of ours. A results
-file that exists is gone on with: what it holds is not run again. table.py reads it.
+file that exists is gone on with: what it holds is not run again, but for methods that begin with what --again says.
+--label tells versions of a method apart: "haqa-bayesian@wider" with --label @wider. table.py reads one such file or
+several.
 
 All methods start from the defaults, meet the same noise, and read the same space. Where they cannot take a thing as we
 write it, Optuna's samplers get the kinder form:
@@ -17,10 +19,12 @@ write it, Optuna's samplers get the kinder form:
 - multivariate TPE gets group=True, without which it does not handle conditional parameters.
 """
 import argparse
+import importlib.metadata
 import json
 import multiprocessing
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 import time
@@ -166,7 +170,7 @@ def holds(expression, configuration):
 
 
 def make_method(method, problem, seed, trials):
-    house, _, name = method.partition("-")
+    house, _, name = method.partition("@")[0].partition("-")
     return {"haqa": Haqa, "optuna": Optuna}[house](name, problem, seed, trials)
 
 
@@ -202,16 +206,26 @@ def run(task):
         return {"error": f"{method} on {name}, seed {seed}: {type(e).__name__}: {e}"}
 
 
-def finished(results):
-    """Runs that the file holds; an unfinished last line is cut off."""
+def finished(results, again):
+    """Runs that the file holds. An unfinished last line is cut off, and so are runs of methods that begin with `again`."""
     if not results.exists():
         return set()
     text = results.read_text()
-    whole = text[:text.rfind("\n") + 1]
-    if whole != text:
-        results.write_text(whole)
-    lines = [json.loads(line) for line in whole.splitlines()]
-    return {(l["method"], l["problem"], l["seed"], l["trials"]) for l in lines if "method" in l}
+    lines = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
+    kept = [l for l in lines if not (again and l.get("method", "").startswith(again))]
+    if len(kept) < len(lines) or not text.endswith("\n"):
+        results.write_text("".join(json.dumps(l) + "\n" for l in kept))
+    return {(l["method"], l["problem"], l["seed"], l["trials"]) for l in kept if "method" in l}
+
+
+def machine():
+    """What the runs were made with, for the table's reader."""
+    cpu = [l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")]
+    packages = ("optuna", "torch", "cmaes", "numpy", "scipy", "scikit-learn")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    return {"machine": cpu[0] if cpu else platform.machine(), "cores": os.cpu_count(), "system": platform.system(),
+            "python": platform.python_version(), "haqa": commit.stdout.strip(),
+            **{p: importlib.metadata.version(p) for p in packages}}
 
 
 def chosen_problems(names):
@@ -229,28 +243,32 @@ def chosen_problems(names):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", default="", help="names of problems or families, separated by ';' or ','")
+    parser.add_argument("--problems", default="", help="names of problems or families; all without")
     parser.add_argument("--methods", default=DEFAULT_METHODS)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=pathlib.Path, default=HERE.parent / "results" / "hpo.jsonl")
+    parser.add_argument("--again", default="", help="methods that begin so are run again")
+    parser.add_argument("--label", default="", help="@TEXT that is added to the methods' names")
     parser.add_argument("--list", action="store_true", help="show the problems and end")
     options = parser.parse_args()
     if options.list:
         for p in all_problems().values():
             print(f"{p.name:24} {p.family:26} {len(parameters_of(p.space)):2} parameters")
         return
-    done = finished(options.results)
+    done = finished(options.results, options.again)
     # A seed of everything before the next: a run that is cut short has whole seeds.
-    tasks = [(method, problem, seed, options.trials)
+    tasks = [(method + options.label, problem, seed, options.trials)
              for seed in range(options.first_seed, options.first_seed + options.seeds)
              for problem in chosen_problems(options.problems) for method in options.methods.split(",")]
     tasks = [task for task in tasks if task not in done]
     options.results.parent.mkdir(parents=True, exist_ok=True)
     failures = 0
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool, open(options.results, "a") as file:
+        if tasks:
+            file.write(json.dumps(machine()) + "\n")
         for count, line in enumerate(pool.imap_unordered(run, tasks), 1):
             if "error" in line:
                 failures += 1

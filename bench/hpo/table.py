@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads the raw results of run.py and prints, or writes as Markdown, who is better.
 
-  table.py [RESULTS] [--markdown FILE] [--method haqa-expert] [--at 10,25,50]
+  table.py [RESULTS...] [--markdown FILE] [--method haqa-expert] [--at 10,25,50]
 
 A run is judged after 10, 25 and 50 trials by its incumbent: the trial with the best value so far, and of that trial
 what is free of noise or measured on held-out data. Regret: (optimum - that) / (optimum - the default's), so 0 is the
@@ -171,6 +171,12 @@ def ask_times(runs, methods):
     return ["## Time of one ask in ms: median, maximum", ""] + markdown(header, rows)
 
 
+def made_with(lines):
+    """The machines and versions, each once."""
+    texts = [", ".join(f"{k} {v}" for k, v in l.items()) for l in lines if "machine" in l]
+    return "".join(f"Made with: {t}.\n\n" for t in dict.fromkeys(texts))
+
+
 def report(runs, method, checkpoints):
     methods = list(dict.fromkeys(r["method"] for r in runs))
     methods.sort(key=lambda m: (m.startswith("optuna"), m))
@@ -186,16 +192,17 @@ def report(runs, method, checkpoints):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="?", default=HERE.parent / "results" / "hpo.jsonl")
+    parser.add_argument("results", nargs="*", default=[HERE.parent / "results" / "hpo.jsonl"])
     parser.add_argument("--method", default="haqa-expert", help="the one that is tested against each other")
     parser.add_argument("--methods", default="", help="those to compare; without: all in the file")
     parser.add_argument("--at", default="10,25,50")
     parser.add_argument("--markdown", type=pathlib.Path)
     options = parser.parse_args()
-    runs = read(options.results)
+    lines = [line for file in options.results for line in read(file)]
+    runs = [line for line in lines if "method" in line]
     if options.methods:
         runs = [r for r in runs if r["method"] in options.methods.split(",")]
-    text = report(runs, options.method, [int(n) for n in options.at.split(",")])
+    text = made_with(lines) + report(runs, options.method, [int(n) for n in options.at.split(",")])
     if options.markdown:
         options.markdown.write_text(text)
     else:
