@@ -7,8 +7,8 @@ A run is judged after 10, 25 and 50 trials by its incumbent: the trial with the 
 what is free of noise or measured on held-out data. Regret: (optimum - that) / (optimum - the default's), so 0 is the
 optimum and 1 no better than the default (means count worse ones as 1). Where no optimum is known, the best that any run found stands for it. Ranks
 are among the methods on the same problem and seed, equal results share theirs. The test is Wilcoxon's signed-rank test
-on the regrets of all pairs of runs (same problem and seed) of a family, two-sided, corrected by Holm over the peers
-and families. A win is a lower regret by more than 1e-6.
+on the regrets of all pairs of runs (same problem and seed) of a family, two-sided, corrected by Holm over families and
+peers: Optuna's samplers, or where none is there all others. A win is a lower regret by more than 1e-6.
 """
 import argparse
 import collections
@@ -87,11 +87,15 @@ class Comparison:
     def problems(self):
         return sorted({p for p, _ in self.table}, key=lambda p: (self.family[p], p))
 
-    def mean_rank(self, method, group=None):
+    def mean_rank(self, method, group):
         return statistics.fmean(self.ranks[k][method] for k in self.cells(group))
 
-    def mean_regret(self, method, group=None):
+    def mean_regret(self, method, group):
         return statistics.fmean(min(self.table[k][method], 1) for k in self.cells(group))
+
+    def rows(self, mean, groups):
+        """For each group the mean of each method."""
+        return [[mean(m, g) for m in self.methods] for g in groups]
 
     def pairs(self, method, peer, group):
         return [(self.table[k][method], self.table[k][peer]) for k in self.cells(group)]
@@ -124,24 +128,30 @@ def marked(values, digits):
     return [f"**{t}**" if t == lowest else t for t in texts]
 
 
+def summary(c, mean, digits):
+    families = c.rows(mean, c.families())
+    rows = [["mean of families"] + marked(numpy.mean(families, axis=0), digits)]
+    rows += [["all runs"] + marked(c.rows(mean, [None])[0], digits)]
+    rows += [[f] + marked(means, digits) for f, means in zip(c.families(), families)]
+    rows += [[f"· {p}"] + marked(means, digits) for p, means in zip(c.problems(), c.rows(mean, c.problems()))]
+    return markdown(["family, · problem"] + c.methods, rows)
+
+
 def ranks_and_regrets(comparisons):
     out = []
     for at, c in comparisons.items():
         out += [f"## After {at} trials", "", f"{len(c.table)} pairs of problem and seed. Mean rank, 1 is best:", ""]
-        groups = [("all", None)] + [(f, f) for f in c.families()]
-        rows = [[label] + marked([c.mean_rank(m, g) for m in c.methods], 2) for label, g in groups]
-        out += markdown(["family"] + c.methods, rows)
+        out += summary(c, c.mean_rank, 2)
         out += ["Mean regret, 0 is the optimum, 1 no better than the default:", ""]
-        rows = [[label] + marked([c.mean_regret(m, g) for m in c.methods], 3) for label, g in groups]
-        rows += [[f"· {p}"] + marked([c.mean_regret(m, p) for m in c.methods], 3) for p in c.problems()]
-        out += markdown(["family, · problem"] + c.methods, rows)
+        out += summary(c, c.mean_regret, 3)
     return out
 
 
 def against_peers(comparisons, method):
     out = []
     for at, c in comparisons.items():
-        peers = [m for m in c.methods if m != method]
+        others = [m for m in c.methods if m != method]
+        peers = [m for m in others if m.startswith("optuna")] or others
         keys = [(f, p) for f in c.families() for p in peers]
         adjusted = dict(zip(keys, holm([p_value(c.pairs(method, p, f)) for f, p in keys])))
         rows = []
