@@ -1,13 +1,10 @@
 // Our samplers for programs in other languages: one JSON object a line in, one out.
-//   {"start": {"space": {...}, "sampler": "bayesian", "seed": 3, "direction": "maximize", "rounds": 50}} -> {"started":
-//   NAME}
+//   {"start": {"space": {...}, "sampler": "bayesian", "seed": 3, "direction": "maximize", "rounds": 50}}
+//     -> {"started": NAME}
 //   {"ask": true} -> {"configuration": {...}, "seconds": what the sampler took}
 //   {"tell": {"value": 0.71}} or {"tell": {"failed": "out_of_memory"}} -> {"told": trials so far}
 // Whatever goes wrong is answered by {"error": "..."}. A space is written as in data/spaces; the first ask gives the
 // defaults. Another start begins a new study.
-#include <fmt/format.h>
-
-#include <array>
 #include <chrono>
 #include <fstream>
 #include <iostream>

@@ -47,12 +47,14 @@ def tiles(values, default, what, unit="elements"):
 class Matmul:
     family, size = "kernel", 256
     brief = "Product of two float matrices, 256 x 256, on one core; time of a run in microseconds."
-    space = {"tile_m": tiles([8, 32, 256], 32, "Rows", "rows"), "tile_n": tiles([16, 64, 256], 64, "Columns", "columns"),
+    space = {"tile_m": tiles([8, 32, 256], 32, "Rows", "rows"),
+             "tile_n": tiles([16, 64, 256], 64, "Columns", "columns"),
              "tile_k": tiles([8, 32, 256], 32, "Depth"),
              "vector_width": choice([4, 8, 16], 4, "SIMD lanes of one instruction.", "lanes"),
              "rows": choice([1, 2, 4, 8], 1, "Rows whose sums are kept in registers at once.", "rows"),
              "unroll": choice([1, 4], 1, "Iterations of the inner loop written out.", "iterations"),
-             "loop_order": choice(["mnk", "nkm", "kmn"], "mnk", "Order of the loops over tiles; the last is innermost."),
+             "loop_order": choice(["mnk", "nkm", "kmn"], "mnk",
+                                  "Order of the loops over tiles; the last is innermost."),
              "packing": flag(False, "Whether a tile of the second matrix is copied together first."),
              "constraints": ["rows * vector_width <= 64", "(tile_m + tile_n) * tile_k * 4 <= 393216"]}
 
@@ -100,9 +102,10 @@ class Transpose:
 
 class Flags:
     family, size = "compiler flags", 256
-    brief = "Run time of a small C program (bodies, a sort, hashes, a sum) by the flags of its compiler, in microseconds."
+    brief = "A small C program (bodies, a sort, hashes, a sum) by the flags of its compiler; time in microseconds."
     space = {"level": choice(["-O1", "-O2", "-O3"], "-O2", "Optimization level of GCC."),
-             "architecture": choice(["x86-64", "x86-64-v3", "native"], "x86-64", "Instructions that may be used (-march)."),
+             "architecture": choice(["x86-64", "x86-64-v3", "native"], "x86-64",
+                                    "Instructions that may be used (-march)."),
              "fast_math": flag(False, "Whether floating-point sums may be reordered (-ffast-math)."),
              "unroll_loops": flag(False, "Whether loops are unrolled (-funroll-loops)."),
              "vectorize": choice(["default", "yes", "no"], "default", "Loop vectorization (-ftree-vectorize)."),
@@ -147,7 +150,8 @@ def compile_variants(name, kernel, variants, folder):
     """Those of the same options in shared libraries of a few dozen. Returns {number: (library, symbol) or why not}."""
     source = (HERE / "kernels" / f"{name}.c").resolve()
     batches = []
-    for options, group in itertools.groupby(sorted(variants, key=lambda v: kernel.options(v[1])), lambda v: kernel.options(v[1])):
+    options_of = lambda variant: kernel.options(variant[1])
+    for options, group in itertools.groupby(sorted(variants, key=options_of), options_of):
         group = list(group)
         batches += [(options, group[i:i + 32]) for i in range(0, len(group), 32)]
     libraries = {}
@@ -168,9 +172,8 @@ def compile_variants(name, kernel, variants, folder):
             text += [f"#undef {k.split('(')[0]}" for k in defines]
         stem = folder / f"{name}-{group[0][0]}-{len(group)}"
         stem.with_suffix(".c").write_text(UNROLLED + "\n".join(text) + TIMER)
-        done = subprocess.run(["gcc", "-shared", "-fPIC", *options, stem.with_suffix(".c"), "-o", stem.with_suffix(".so"), "-lm"],
-                              capture_output=True)
-        if done.returncode:
+        command = ["gcc", "-shared", "-fPIC", *options, stem.with_suffix(".c"), "-o", stem.with_suffix(".so"), "-lm"]
+        if subprocess.run(command, capture_output=True).returncode:
             return False
         library = ctypes.CDLL(stem.with_suffix(".so"))
         library.time_us.restype = ctypes.c_double
@@ -233,9 +236,10 @@ def describe(grid, every):
     failed = sum(isinstance(t, str) for t in grid["times"])
     best = min(good, key=good.get)
     default = {n: p["default"] for n, p in parameters_of(grid["space"]).items()}
-    print(f"{grid['name']}: {len(every)} points, {len(good)} measured, {failed} failed; the default takes "
-          f"{grid['times'][every.index(default)]} us, quantiles {numpy.quantile(list(good.values()), [0, .01, .1, .5, 1])}, "
-          f"medians {100 * grid['median_above_least']:.0f} % above the least of {grid['rounds']} rounds; best {every[best]}")
+    print(f"{grid['name']}: {len(every)} points, {len(good)} measured, {failed} failed")
+    print(f"  us: default {grid['times'][every.index(default)]}, quantiles 0 .01 .1 .5 1: "
+          f"{numpy.quantile(list(good.values()), [0, .01, .1, .5, 1])}, best {every[best]}")
+    print(f"  medians {100 * grid['median_above_least']:.0f} % above the least of {grid['rounds']} rounds")
 
 
 def main():

@@ -316,7 +316,8 @@ def qlora_problem(kind):
             alpha=best("lora_alpha", 18, 6), alpha_weight=r.uniform(0.005, 0.02),
             dropout=best("lora_dropout", 0.07, 0.03), dropout_weight=r.uniform(0.004, 0.015),
             dropout_shift=r.uniform(0, 0.05), warmup=best("warmup_ratio", 0.035, 0.015),
-            warmup_weight=r.uniform(0.002, 0.01), diverges=10 ** (r.uniform(0.6, 1.1) + 0.6 * moved), memory=r.uniform(10, 22),
+            warmup_weight=r.uniform(0.002, 0.01), diverges=10 ** (r.uniform(0.6, 1.1) + 0.6 * moved),
+            memory=r.uniform(10, 22),
             top=r.uniform(0.72, 0.82), strength=r.uniform(1.5, 2.5), noise=r.uniform(0.001, 0.003))
 
     def best_batch(r, moved):
@@ -363,8 +364,10 @@ def resnet_problem(kind):
             rate_width=r.uniform(0.5, 0.9), momentum=best("momentum", 0.9, 0.03), momentum_power=r.uniform(0.7, 1.0),
             momentum_weight=r.uniform(0.01, 0.03), batch=best("batch_size", 110, 0.2),
             batch_weight=r.uniform(0.01, 0.03), decay=best("weight_decay", 3e-4, 0.4), decay_power=r.uniform(0, 0.5),
-            decay_weight=r.uniform(0.02, 0.05), epochs=r.uniform(0.005, 0.02) * (-1 if moved and r.random() < 0.5 else 1),
-            diverges=10 ** (r.uniform(0.9, 1.3) + 1.2 * moved), memory=r.choice([180, 220, 1000]), top=r.uniform(0.86, 0.93),
+            decay_weight=r.uniform(0.02, 0.05),
+            epochs=r.uniform(0.005, 0.02) * (-1 if moved and r.random() < 0.5 else 1),
+            diverges=10 ** (r.uniform(0.9, 1.3) + 1.2 * moved), memory=r.choice([180, 220, 1000]),
+            top=r.uniform(0.86, 0.93),
             # A rate far too high loses everything, or just the pretraining.
             floor=r.uniform(0.5, 0.7) if moved else 0.1, noise=r.uniform(0.001, 0.004))
 
@@ -504,7 +507,8 @@ def mlp_problem():
 def ratings(instance):
     r = instance_random("ratings", instance)
     users, items, rank = 80, 60, 4
-    full = r.normal(size=(users, rank)) @ r.normal(size=(rank, items)) / math.sqrt(rank) + 0.5 * r.normal(size=users)[:, None]
+    full = r.normal(size=(users, rank)) @ r.normal(size=(rank, items)) / math.sqrt(rank)
+    full += 0.5 * r.normal(size=users)[:, None]
     pairs = numpy.stack(numpy.unravel_index(r.permutation(users * items)[:3000], full.shape), axis=1)
     values = full[pairs[:, 0], pairs[:, 1]] + 0.3 * r.normal(size=3000)
     return [(pairs[a:b], values[a:b]) for a, b in ((0, 1200), (1200, 2000), (2000, 3000))]
@@ -550,7 +554,8 @@ def factorization_problem():
              "rank": integer(1, 16, 8, log=True, description="Rank of the factorization."),
              "beta1": real(0.5, 0.99, 0.9, description="AdamW's first moment, which acts as momentum."),
              "init_scale": real(1e-3, 1.0, 0.1, log=True, description="Standard deviation of the first factors."),
-             "warmup_ratio": real(0.0, 0.3, 0.0, description="Share of the steps in which the learning rate rises to its value.")}
+             "warmup_ratio": real(0.0, 0.3, 0.0,
+                                  description="Share of the steps in which the learning rate rises to its value.")}
 
     def evaluate(c, instance, dice):
         train, valid, test = ratings(instance)
@@ -569,11 +574,15 @@ def factorization_problem():
 def pipeline_problem():
     space = {"model": choice(["logistic", "knn", "svm", "tree"], "logistic", description="Kind of classifier."),
              "scaling": choice(["none", "standard", "minmax"], "none", description="How features are scaled first."),
-             "logistic_c": real(1e-4, 100, 1.0, log=True, description="Inverse of the regularization.", when="model == 'logistic'"),
+             "logistic_c": real(1e-4, 100, 1.0, log=True, description="Inverse of the regularization.",
+                                when="model == 'logistic'"),
              "neighbours": integer(1, 40, 5, log=True, description="Neighbours that vote.", when="model == 'knn'"),
-             "weights": choice(["uniform", "distance"], "uniform", description="How neighbours' votes count.", when="model == 'knn'"),
-             "svm_c": real(1e-2, 1000, 1.0, log=True, description="Inverse of the regularization.", when="model == 'svm'"),
-             "gamma": real(1e-5, 10, 1e-2, log=True, description="Width of the radial basis functions.", when="model == 'svm'"),
+             "weights": choice(["uniform", "distance"], "uniform", description="How neighbours' votes count.",
+                               when="model == 'knn'"),
+             "svm_c": real(1e-2, 1000, 1.0, log=True, description="Inverse of the regularization.",
+                           when="model == 'svm'"),
+             "gamma": real(1e-5, 10, 1e-2, log=True, description="Width of the radial basis functions.",
+                           when="model == 'svm'"),
              "depth": integer(1, 20, 10, description="Deepest level of the tree.", when="model == 'tree'"),
              "leaf": integer(1, 20, 5, description="Fewest samples of a leaf.", when="model == 'tree'")}
 

@@ -89,7 +89,8 @@ class Methods(unittest.TestCase):
 
     def test_a_proposal_that_breaks_a_constraint_costs_no_trial(self):
         p = all_problems()["mixed7"]
-        p = type(p)("t", "t", "minimize", {"x": p.space["offset"] | {"default": -0.9}, "constraints": ["x < -0.8"]}, None)
+        space = {"x": p.space["offset"] | {"default": -0.9}, "constraints": ["x < -0.8"]}
+        p = type(p)("narrow", "test", "minimize", space, None)
         sampler = run.make_method("optuna-random", p, 1, 10)
         for _ in range(10):
             c, _ = sampler.ask()

@@ -70,7 +70,7 @@ class Haqa:
 
     def tell(self, result):
         if result.value is None:
-            self.call({"tell": {"failed": result.failed.replace("_", " ")}})
+            self.call({"tell": {"failed": result.failed}})
         else:
             self.call({"tell": {"value": result.value}})
 
@@ -207,7 +207,7 @@ def run(task):
 
 
 def finished(results, again):
-    """Runs that the file holds. An unfinished last line is cut off, and so are runs of methods that begin with `again`."""
+    """Runs that the file holds. Runs of methods that begin with `again` are taken out, and an unfinished last line."""
     if not results.exists():
         return set()
     text = results.read_text()

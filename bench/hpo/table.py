@@ -5,8 +5,8 @@
 
 A run is judged after 10, 25 and 50 trials by its incumbent: the trial with the best value so far, and of that trial
 what is free of noise or measured on held-out data. Regret: (optimum - that) / (optimum - the default's), so 0 is the
-optimum and 1 no better than the default (means count worse ones as 1). Where no optimum is known, the best that any run found stands for it. Ranks
-are among the methods on the same problem and seed, equal results share theirs. The test is Wilcoxon's signed-rank test
+optimum and 1 no better than the default (means count worse ones as 1). Where no optimum is known, the best that any
+run found stands for it. Ranks are among the methods on the same problem and seed, equal results share theirs. The test is Wilcoxon's signed-rank test
 on the regrets of all pairs of runs (same problem and seed) of a family, two-sided, corrected by Holm over families and
 peers: Optuna's samplers, or where none is there all others. A win is a lower regret by more than 1e-6.
 """
