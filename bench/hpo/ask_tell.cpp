@@ -13,7 +13,6 @@
 #include <string>
 #include <vector>
 
-#include "haqa/agent/agent_sampler.h"
 #include "haqa/agent/expert.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -24,24 +23,9 @@
 namespace haqa {
 namespace {
 
-/// The expert as the main job asks it: a provider behind the agent's prompt and checks.
-class ExpertSampler : public Sampler {
- public:
-  explicit ExpertSampler(uint64_t seed)
-      : provider_(make_expert(data_folder() / "priors" / "runtime.json", seed)),
-        agent_(*provider_, Prompts(data_folder() / "prompts"), AgentOptions{.seed = seed}) {}
-  Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override {
-    return agent_.ask(track, trials, rounds_left);
-  }
-
- private:
-  std::unique_ptr<ChatProvider> provider_;
-  AgentSampler agent_;
-};
-
 /// The one place that knows where samplers come from.
 std::unique_ptr<Sampler> make_bench_sampler(const std::string& name, uint64_t seed) {
-  if (name == "expert") return std::make_unique<ExpertSampler>(seed);
+  if (name == "expert") return std::make_unique<ExpertSampler>(data_folder() / "priors", seed);
   return make_sampler(name, seed);
 }
 

@@ -5,29 +5,11 @@
 #include <algorithm>
 #include <chrono>
 
-#include "haqa/agent/prompt.h"
-#include "haqa/sampler/bayesian.h"
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
 
 namespace haqa {
 namespace {
-
-struct Rule {
-  std::string parameter;
-  Json value;
-  std::string why, source;
-};
-
-std::vector<Rule> read_rules(const std::filesystem::path& file) {
-  std::vector<Rule> rules;
-  try {
-    const Json priors = read_json(file);
-    for (const Json& r : priors.at("rules"))
-      rules.push_back({r.at("parameter"), r.at("value"), r.at("why"), r.at("source")});
-  } catch (const Json::exception& e) {
-    throw Error("{}: a rule needs parameter, value, why and source ({})", file.string(), e.what());
-  }
-  return rules;
-}
 
 const Parameter* find_parameter(const SearchSpace& space, const std::string& name) {
   for (const Parameter& p : space.parameters())
@@ -35,23 +17,43 @@ const Parameter* find_parameter(const SearchSpace& space, const std::string& nam
   return nullptr;
 }
 
-Json value_of(const Rule& rule, const Parameter& p) {
+/// A rule's value for a parameter: itself, or what "high", "low" and "half" stand for.
+Json value_for(const Json& rule, const Parameter& p) {
   const bool whole = p.type == ParameterType::integer;
   const auto number = [&](double x) { return whole ? Json(static_cast<int64_t>(x)) : Json(x); };
-  if (rule.value == "high" && p.choices.empty()) return number(p.high);
-  if (rule.value == "low" && p.choices.empty()) return number(p.low);
-  if (rule.value == "half" && p.choices.empty()) return number(p.default_value.get<double>() / 2);
-  return rule.value;
+  if (rule == "high" && p.choices.empty()) return number(p.high);
+  if (rule == "low" && p.choices.empty()) return number(p.low);
+  if (rule == "half" && p.choices.empty()) return number(p.default_value.get<double>() / 2);
+  return rule;
+}
+
+std::string observation(const Track& track, std::span<const Trial> trials) {
+  if (trials.empty()) return "Nothing has been measured yet.";
+  const Trial& last = trials.back();
+  if (!last.value) return fmt::format("The last configuration failed ({}).", to_string(last.reason));
+  const Trial* best = best_trial(trials, track.direction);
+  if (trials.size() == 1 || !best) return fmt::format("The defaults give {:.3f}.", *last.value);
+  if (best == &last) return fmt::format("The last change helped: {:.3f} is the best so far.", *last.value);
+  return fmt::format("The last change gave {:.3f}, no better than {:.3f} in round {}.", *last.value, *best->value,
+                     best->number + 1);
+}
+
+/// Any trial with the rule's value, failed or not, has judged it, whatever the rest was.
+bool judged(std::span<const Trial> trials, const std::string& parameter, const Json& value) {
+  return std::any_of(trials.begin(), trials.end(), [&](const Trial& t) {
+    const auto at = t.configuration.find(parameter);
+    return at != t.configuration.end() && *at == value;
+  });
 }
 
 class Expert : public ChatProvider {
  public:
-  Expert(std::vector<Rule> rules, uint64_t seed) : rules_(std::move(rules)), surrogate_(seed) {}
+  Expert(const std::filesystem::path& priors, uint64_t seed) : sampler_(priors, seed) {}
   std::string name() const override { return "expert"; }
 
   ChatReply complete(const ChatRequest& request) override {
     const auto start = std::chrono::steady_clock::now();
-    const Proposal proposal = propose(*request.track, request.trials, request.rounds_left);
+    const Proposal proposal = sampler_.ask(*request.track, request.trials, request.rounds_left);
     ChatReply reply;
     reply.content = fmt::format("Thought: {}\nAction: {}", proposal.thought, to_line(proposal.configuration));
     reply.finish_reason = "stop";
@@ -60,50 +62,57 @@ class Expert : public ChatProvider {
   }
 
  private:
-  Proposal propose(const Track& track, std::span<const Trial> trials, int rounds_left) {
-    const std::string seen = observation(track, trials);
-    const Trial* best = best_trial(trials, track.direction);
-    const Configuration base = best ? best->configuration : track.space.defaults();
-    for (const Rule& rule : rules_) {
-      const Parameter* p = find_parameter(track.space, rule.parameter);
-      if (!p || judged(trials, rule.parameter, value_of(rule, *p))) continue;
-      Configuration changed = base;
-      changed[rule.parameter] = value_of(rule, *p);
-      if (changed == base || track.space.problem(changed)) continue;
-      return {changed, name(),
-              fmt::format("{} Next I change {} from {} to {} on the best configuration: {} ({}).", seen, rule.parameter,
-                          base[rule.parameter].dump(), changed[rule.parameter].dump(), rule.why, rule.source)};
-    }
-    Proposal proposal = surrogate_.ask(track, trials, rounds_left);
-    proposal.thought = fmt::format("{} My rules are used up, so the surrogate proposes. {}", seen, proposal.thought);
-    return proposal;
-  }
-
-  static std::string observation(const Track& track, std::span<const Trial> trials) {
-    if (trials.empty()) return "Nothing has been measured yet.";
-    const Trial& last = trials.back();
-    if (!last.value) return fmt::format("The last configuration failed ({}).", to_string(last.reason));
-    const Trial* best = best_trial(trials, track.direction);
-    if (trials.size() == 1) return fmt::format("The defaults give {:.3f}.", *last.value);
-    if (best == &last) return fmt::format("The last change helped: {:.3f} is the best so far.", *last.value);
-    return fmt::format("The last change gave {:.3f}, no better than {:.3f} in round {}.", *last.value, *best->value,
-                       best->number + 1);
-  }
-
-  /// Any trial with the rule's value, failed or not, has judged it, whatever the rest was.
-  static bool judged(std::span<const Trial> trials, const std::string& parameter, const Json& value) {
-    return std::any_of(trials.begin(), trials.end(),
-                       [&](const Trial& t) { return t.configuration.at(parameter) == value; });
-  }
-
-  std::vector<Rule> rules_;
-  BayesianSampler surrogate_;
+  ExpertSampler sampler_;
 };
 
 }  // namespace
 
+ExpertSampler::ExpertSampler(const std::filesystem::path& priors, uint64_t seed)
+    : rules_(read_rules(priors)), surrogate_(seed, read_priors(priors)) {}
+
+std::vector<ExpertSampler::Rule> ExpertSampler::read_rules(const std::filesystem::path& folder) {
+  std::vector<Rule> rules;
+  for (const std::filesystem::path& file : json_files(folder)) {
+    try {
+      const Json priors = read_json(file);
+      for (const Json& r : priors.value("rules", Json::array()))
+        rules.push_back({r.at("parameter"), r.at("value"), r.at("why"), r.at("source")});
+    } catch (const Json::exception& e) {
+      throw Error("{}: a rule needs parameter, value, why and source ({})", file.string(), e.what());
+    }
+  }
+  return rules;
+}
+
+Proposal ExpertSampler::ask(const Track& track, std::span<const Trial> trials, int rounds_left) {
+  if (auto proposal = by_rule(track, trials)) return *proposal;
+  Proposal proposal = surrogate_.ask(track, trials, rounds_left);
+  proposal.proposed_by = "expert";
+  proposal.thought = fmt::format("{} {}", observation(track, trials), proposal.thought);
+  return proposal;
+}
+
+std::optional<Proposal> ExpertSampler::by_rule(const Track& track, std::span<const Trial> trials) const {
+  const Trial* best = best_trial(trials, track.direction);
+  const Configuration base = best ? best->configuration : track.space.defaults();
+  for (const Rule& rule : rules_) {
+    const Parameter* p = find_parameter(track.space, rule.parameter);
+    if (!p || !base.contains(p->name)) continue;
+    const Json value = value_for(rule.value, *p);
+    if (judged(trials, p->name, value)) continue;
+    Configuration changed = base;
+    changed[p->name] = value;
+    if (changed == base || track.space.problem(changed)) continue;
+    return Proposal{
+        changed, "expert",
+        fmt::format("{} Next I change {} from {} to {} on the best configuration: {} ({}).", observation(track, trials),
+                    p->name, base[p->name].dump(), changed[p->name].dump(), rule.why, rule.source)};
+  }
+  return std::nullopt;
+}
+
 std::unique_ptr<ChatProvider> make_expert(const std::filesystem::path& priors, uint64_t seed) {
-  return std::make_unique<Expert>(read_rules(priors), seed);
+  return std::make_unique<Expert>(priors, seed);
 }
 
 }  // namespace haqa

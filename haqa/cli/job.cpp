@@ -480,7 +480,7 @@ ChatProvider& Job::provider() {
   } else if (task_.agent.provider == "manual") {
     inner = make_manual_provider(log_.folder(), exchanges_used(log_));
   } else {
-    inner = make_expert(data_folder() / "priors/runtime.json", task_.seed);
+    inner = make_expert(data_folder() / "priors", task_.seed);
   }
   provider_ = std::make_unique<RecordingProvider>(std::move(inner), log_.folder() / "transcript.jsonl");
   return *provider_;

@@ -78,13 +78,17 @@ double place_of(const Parameter& p, const std::string& at) {
 
 }  // namespace
 
-std::vector<PriorEntry> read_priors(const fs::path& folder) {
+std::vector<fs::path> json_files(const fs::path& folder) {
   std::set<fs::path> files;
-  if (fs::is_directory(folder))
-    for (const fs::directory_entry& f : fs::directory_iterator(folder))
-      if (f.path().extension() == ".json") files.insert(f.path());
+  if (!fs::is_directory(folder)) throw Error("{}: is no folder of priors", folder.string());
+  for (const fs::directory_entry& f : fs::directory_iterator(folder))
+    if (f.path().extension() == ".json") files.insert(f.path());
+  return {files.begin(), files.end()};
+}
+
+std::vector<PriorEntry> read_priors(const fs::path& folder) {
   std::vector<PriorEntry> entries;
-  for (const fs::path& file : files) {
+  for (const fs::path& file : json_files(folder)) {
     const Json json = read_json(file);
     const Json list = json.is_object() ? json.value("priors", Json::array()) : Json::array();
     for (size_t i = 0; i < list.size(); ++i) {

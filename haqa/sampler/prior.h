@@ -32,6 +32,9 @@ struct PriorEntry {
   std::string why, source;
 };
 
+/// The *.json files of a folder, by name. Throws Error where it is none.
+std::vector<std::filesystem::path> json_files(const std::filesystem::path& folder);
+
 /// All entries of the *.json files of a folder, in the order of their names. Throws Error naming the file and what is
 /// missing or wrong in it.
 std::vector<PriorEntry> read_priors(const std::filesystem::path& folder);
