@@ -13,6 +13,7 @@
 #include "haqa/sampler/default_sampler.h"
 #include "haqa/sampler/human.h"
 #include "haqa/sampler/local_search.h"
+#include "haqa/sampler/quasi_random.h"
 #include "haqa/sampler/random.h"
 
 namespace haqa {
@@ -34,7 +35,8 @@ const std::map<std::string, Maker>& makers() {
   static const std::map<std::string, Maker> all = {{"bayesian", make<BayesianSampler>},
                                                    {"default", make<DefaultSampler>},
                                                    {"local", make<LocalSearchSampler>},
-                                                   {"random", make<RandomSampler>}};
+                                                   {"random", make<RandomSampler>},
+                                                   {"sobol", make<QuasiRandomSampler>}};
   return all;
 }
 
