@@ -15,6 +15,7 @@
 #include "haqa/sampler/local_search.h"
 #include "haqa/sampler/quasi_random.h"
 #include "haqa/sampler/random.h"
+#include "haqa/sampler/tpe.h"
 
 namespace haqa {
 namespace {
@@ -36,7 +37,8 @@ const std::map<std::string, Maker>& makers() {
                                                    {"default", make<DefaultSampler>},
                                                    {"local", make<LocalSearchSampler>},
                                                    {"random", make<RandomSampler>},
-                                                   {"sobol", make<QuasiRandomSampler>}};
+                                                   {"sobol", make<QuasiRandomSampler>},
+                                                   {"tpe", make<TpeSampler>}};
   return all;
 }
 
