@@ -13,6 +13,7 @@
 #include "haqa/sampler/default_sampler.h"
 #include "haqa/sampler/human.h"
 #include "haqa/sampler/local_search.h"
+#include "haqa/sampler/nsga2.h"
 #include "haqa/sampler/quasi_random.h"
 #include "haqa/sampler/random.h"
 #include "haqa/sampler/tpe.h"
@@ -36,6 +37,7 @@ const std::map<std::string, Maker>& makers() {
   static const std::map<std::string, Maker> all = {{"bayesian", make<BayesianSampler>},
                                                    {"default", make<DefaultSampler>},
                                                    {"local", make<LocalSearchSampler>},
+                                                   {"nsga2", make<Nsga2Sampler>},
                                                    {"random", make<RandomSampler>},
                                                    {"sobol", make<QuasiRandomSampler>},
                                                    {"tpe", make<TpeSampler>}};
