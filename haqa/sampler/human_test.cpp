@@ -61,7 +61,7 @@ TEST_F(Human, ReplaysTheListInOrderAndKeepsItsBestAfterwards) {
   const Configuration first = {{"optimizer", "adam"}, {"rate", 1e-2}, {"epochs", 5}};
   const Configuration third = {{"optimizer", "sgd"}, {"momentum", 0.5}, {"rate", 0.1}, {"epochs", 9}};
   Proposal p = sampler->ask(track_, trials, 9);
-  EXPECT_EQ(p.configuration, first);
+  EXPECT_EQ(p.configuration.dump(), first.dump()) << "5.0 is 5";
   EXPECT_EQ(p.proposed_by, "human");
   EXPECT_THAT(p.thought, HasSubstr("Entry 1 of 3 in list.yaml"));
   trials.push_back(trial(1, p.configuration, 0.8));

@@ -102,6 +102,21 @@ TEST(Nsga2Sampler, BreedsTheFront) {
   }
 }
 
+// All six are on the front: its ends are the parents, and then 0.48, which has all up to 0 to itself.
+TEST(Nsga2Sampler, BreedsWhereTheFrontIsThin) {
+  const Track track = zdt_track();
+  std::vector<Trial> trials;
+  for (const double x : {0.48, 1.0, 0.5, 0.0, 0.49, 0.8})
+    trials.push_back(
+        zdt_trial(static_cast<int>(trials.size()), {{"x0", x}, {"x1", 0.0}, {"x2", 0.0}, {"x3", 0.0}, {"x4", 0.0}}));
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    EXPECT_THAT(Nsga2Sampler(seed, 2).ask(track, trials, 1).thought,
+                testing::MatchesRegex("A child of rounds [24] and [24], mutated\\."));
+    EXPECT_THAT(Nsga2Sampler(seed, 3).ask(track, trials, 1).thought,
+                testing::MatchesRegex("A child of rounds [124] and [124], mutated\\."));
+  }
+}
+
 TEST(Nsga2Sampler, BreedsEachParameterFromEitherParent) {
   Track track;
   Parameter momentum = real_parameter("momentum", 0, 1, 0.5, "");

@@ -79,14 +79,19 @@ TEST(SobolSequence, EachPointIsUniformOverTheSeeds) {
   }
 }
 
-// What is left below the net is random too: two coordinates of one scrambling do not move together.
-TEST(SobolSequence, CoordinatesAreScrambledApart) {
+// What is left below the net is random too: neither two coordinates nor two points of one scrambling move together, as
+// they would under a digital shift, which keeps points 0 and 1 half the interval apart.
+TEST(SobolSequence, CoordinatesAndPointsAreScrambledApart) {
   double together = 0;
+  std::set<double> apart;
   for (uint64_t seed = 0; seed < 4000; ++seed) {
-    const std::vector<double> p = SobolSequence(2, seed).point(0);
+    SobolSequence sequence(2, seed);
+    const std::vector<double> p = sequence.point(0);
+    apart.insert(std::abs(sequence.point(1)[0] - p[0]));
     together += 12 * (p[0] - 0.5) * (p[1] - 0.5) / 4000;
   }
   EXPECT_LT(std::abs(together), 0.06);  // four standard errors
+  EXPECT_GT(apart.size(), 3900u);
 }
 
 TEST(SobolSequence, RefusesMoreDimensionsThanItHas) {

@@ -51,6 +51,7 @@ TEST(Pareto, WhatFailedIsDominatedByAllThatRan) {
   EXPECT_FALSE(dominates(good, other) || dominates(other, good));
   EXPECT_TRUE(dominates(bad, pruned) && dominates(pruned, failed) && dominates(bad, failed));
   EXPECT_FALSE(dominates(failed, failed) || dominates(pruned, bad));
+  EXPECT_FALSE(dominates({{1}, 2}, {{5}, 2})) << "what failed has no values that count";
   const std::vector<ParetoPoint> all = {failed, bad, good, pruned, other, failed};
   EXPECT_EQ(non_dominated_fronts(all), (std::vector<std::vector<size_t>>{{2, 4}, {1}, {3}, {0, 5}}));
 }
