@@ -21,9 +21,12 @@ struct Walk {
 
 Walk follow(const Track& track, std::span<const Trial> trials) {
   const double sign = track.direction == Direction::maximize ? 1 : -1;
-  const auto score = [&](const Trial& t) { return t.value && std::isfinite(*t.value) ? sign * *t.value : -INFINITY; };
+  const auto score = [&](const Trial& t) {
+    return t.state == TrialState::complete && t.value && std::isfinite(*t.value) ? sign * *t.value : -INFINITY;
+  };
   Walk walk;
   for (const Trial& t : trials) {
+    if (t.state == TrialState::running) continue;  // neither a success nor a failure yet
     if (!walk.best) {
       walk = {&t, kFirstStep};
     } else if (score(t) > score(*walk.best)) {

@@ -8,7 +8,8 @@ namespace haqa {
 
 /// (1+1) local search: a step from the best configuration of this walk, wider after a success and narrower after a
 /// failure, so that about one step in five succeeds; a new walk from a random place once the steps have become too
-/// short. The walk is read off the trials, so that it goes on after an interruption. A failed trial is no success.
+/// short. The walk is read off the trials, so that it goes on after an interruption. A failed or pruned trial is no
+/// success; a running one does not count until it ends.
 /// Source: Rechenberg's one-fifth rule as in Kern et al. 2004, Learning probability distributions in continuous
 /// evolutionary algorithms, section 3.
 class LocalSearchSampler : public Sampler {

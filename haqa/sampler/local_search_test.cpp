@@ -79,6 +79,19 @@ TEST(LocalSearchSampler, StepsWidenWithSuccessAndNarrowWithout) {
       << "level at one in five";
 }
 
+TEST(LocalSearchSampler, WaitsForRunningTrialsAndLearnsNothingGoodOfPrunedOnes) {
+  const Track track = track_of(1);  // minimized
+  std::vector<Trial> trials = {trial(0, {{"x0", 0.5}}, 5), trial(1, {{"x0", 0.6}}, std::nullopt),
+                               trial(2, {{"x0", 0.7}}, std::nullopt)};
+  for (Trial& t : trials)
+    if (t.number > 0) t.state = TrialState::running;
+  EXPECT_THAT(LocalSearchSampler(1).ask(track, trials, 1).thought, HasSubstr("30 % of the ranges from round 1"))
+      << "as if the two were not there";
+  trials[1].state = TrialState::pruned;
+  trials[1].value = 1;
+  EXPECT_THAT(LocalSearchSampler(1).ask(track, trials, 1).thought, HasSubstr("27 % of the ranges from round 1"));
+}
+
 TEST(LocalSearchSampler, BeginsAnewWhereStepsLedNowhere) {
   const Track track = track_of(1);
   std::vector<Trial> trials = {trial(0, {{"x0", 0.5}}, 1)};

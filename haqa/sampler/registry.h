@@ -8,9 +8,10 @@
 
 namespace haqa {
 
-/// The samplers of this folder by their names on the command line; those that need a provider are the agent's.
+/// The samplers of this folder by their names on the command line; those that need a provider are the agent's, and
+/// "human:FILE" needs its file.
 std::vector<std::string> sampler_names();
-/// Throws UsageError that lists the names where there is none such.
+/// One of the names, or "human:FILE" (human.h). Throws UsageError that lists the names where there is none such.
 std::unique_ptr<Sampler> make_sampler(const std::string& name, uint64_t seed);
 
 }  // namespace haqa

@@ -1,30 +1,26 @@
-// What every Sampler promises (study/study.h), over spaces of all kinds. A new sampler of this folder adds a row.
+// What every Sampler promises (study/study.h), over spaces of all kinds. A sampler is tested once the registry names
+// it.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <memory>
 
-#include "haqa/sampler/bayesian.h"
-#include "haqa/sampler/local_search.h"
-#include "haqa/sampler/random.h"
+#include "haqa/sampler/registry.h"
 #include "haqa/sampler/untried.h"
 
 namespace haqa {
 namespace {
 
-struct Row {
-  const char* name;
-  std::function<std::unique_ptr<Sampler>(uint64_t seed)> make;
-};
-template <typename S>
-Row row(const char* name) {
-  return {name, [](uint64_t seed) { return std::make_unique<S>(seed); }};
+/// All by name but the defaults' own, which repeats itself and heeds no seed.
+std::vector<std::string> names() {
+  std::vector<std::string> all = sampler_names();
+  std::erase(all, "default");
+  return all;
 }
-const Row kSamplers[] = {row<RandomSampler>("random"), row<LocalSearchSampler>("local_search"),
-                         row<BayesianSampler>("bayesian")};
 
 std::vector<Track> tracks() {
   std::vector<Track> all(5);
@@ -72,11 +68,14 @@ std::vector<Trial> run(const Track& track, Sampler& sampler, int rounds) {
   return trials;
 }
 
-class SamplerContract : public testing::TestWithParam<Row> {};
+class SamplerContract : public testing::TestWithParam<std::string> {
+ protected:
+  static std::unique_ptr<Sampler> made(uint64_t seed) { return make_sampler(GetParam(), seed); }
+};
 
 TEST_P(SamplerContract, ProposesWhatIsValidAndNew) {
   for (const Track& track : tracks()) {
-    const auto sampler = GetParam().make(1);
+    const auto sampler = made(1);
     std::vector<Trial> trials;
     for (int i = 0; i < 12; ++i) {
       const Proposal p = sampler->ask(track, trials, 12 - i);
@@ -93,7 +92,7 @@ TEST_P(SamplerContract, ProposesWhatIsValidAndNew) {
 
 TEST_P(SamplerContract, IsReproducibleBySeed) {
   for (const Track& track : tracks()) {
-    const auto a = GetParam().make(7), b = GetParam().make(7), other = GetParam().make(8);
+    const auto a = made(7), b = made(7), other = made(8);
     const std::vector<Trial> ours = run(track, *a, 8), same = run(track, *b, 8), others = run(track, *other, 8);
     bool differs = false;
     for (size_t i = 0; i < ours.size(); ++i) {
@@ -107,7 +106,7 @@ TEST_P(SamplerContract, IsReproducibleBySeed) {
 TEST_P(SamplerContract, GoesThroughASmallSpaceAndOnWhenAllIsTried) {
   Track track;
   track.space = SearchSpace({categorical_parameter("c", {"a", "b", "d"}, "a", ""), boolean_parameter("b", false, "")});
-  const auto sampler = GetParam().make(3);
+  const auto sampler = made(3);
   const std::vector<Trial> trials = run(track, *sampler, 9);
   const std::span<const Trial> first(trials.data(), 6);
   EXPECT_EQ(tried_hashes(track.space, first).size(), 6u) << "each of the six once";
@@ -116,7 +115,7 @@ TEST_P(SamplerContract, GoesThroughASmallSpaceAndOnWhenAllIsTried) {
 
 TEST_P(SamplerContract, WorksWhereNothingCanBeTuned) {
   Track track;
-  const auto sampler = GetParam().make(3);
+  const auto sampler = made(3);
   for (const Trial& t : run(track, *sampler, 5)) EXPECT_EQ(t.configuration, Json::object());
 }
 
@@ -143,7 +142,7 @@ TEST_P(SamplerContract, StandsAnyHistory) {
       trials.push_back(t);  // the same twice, as after a repeated proposal
     }
     for (uint64_t seed = 0; seed < 3; ++seed) {
-      const Proposal p = GetParam().make(seed)->ask(track, trials, 1);
+      const Proposal p = made(seed)->ask(track, trials, 1);
       EXPECT_EQ(track.space.problem(p.configuration), std::nullopt) << p.configuration;
       EXPECT_EQ(p.thought.find("nan"), std::string::npos) << p.thought;
       EXPECT_EQ(p.thought.find("inf"), std::string::npos) << p.thought;
@@ -151,8 +150,63 @@ TEST_P(SamplerContract, StandsAnyHistory) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Samplers, SamplerContract, testing::ValuesIn(kSamplers),
-                         [](const auto& row) { return std::string(row.param.name); });
+TEST_P(SamplerContract, KeepsParallelTrialsApart) {
+  for (const Track& track : tracks()) {
+    const auto sampler = made(5);
+    std::vector<Trial> trials = run(track, *sampler, 5);
+    for (int worker = 0; worker < 4; ++worker) {
+      const Proposal p = sampler->ask(track, trials, 4);
+      EXPECT_EQ(track.space.problem(p.configuration), std::nullopt) << p.configuration;
+      EXPECT_FALSE(tried_hashes(track.space, trials).contains(track.space.hash(p.configuration))) << track.name;
+      trials.push_back(running_trial(5 + worker, p));
+    }
+    trials.assign(1, running_trial(0, {track.space.defaults(), "default", "", {}}));  // nothing is known yet
+    EXPECT_EQ(track.space.problem(sampler->ask(track, trials, 4).configuration), std::nullopt);
+  }
+}
+
+// Whichever sampler it is, a study with several goals goes on.
+TEST_P(SamplerContract, StandsSeveralGoals) {
+  Track track = tracks()[0];
+  track.more_goals = {{"size", Direction::minimize}};
+  const auto sampler = made(2);
+  std::vector<Trial> trials;
+  for (int i = 0; i < 12; ++i) {
+    Trial t = judged(track, i, sampler->ask(track, trials, 12 - i).configuration);
+    EXPECT_EQ(track.space.problem(t.configuration), std::nullopt) << t.configuration;
+    if (t.value) t.more_values = {std::cos(i)};
+    trials.push_back(t);
+  }
+}
+
+// Half a second is what a proposal may cost at 200 trials; the bound leaves room for sanitizers and busy machines.
+TEST_P(SamplerContract, AsksInTimeAt200Trials) {
+  std::vector<Parameter> parameters;
+  for (int i = 0; i < 4; ++i) parameters.push_back(real_parameter(fmt::format("r{}", i), 0, 1, 0.5, ""));
+  for (int i = 0; i < 3; ++i) parameters.push_back(integer_parameter(fmt::format("n{}", i), 1, 4096, 64, "", true));
+  for (int i = 0; i < 2; ++i)
+    parameters.push_back(categorical_parameter(fmt::format("c{}", i), {"a", "b", "d"}, "a", ""));
+  parameters.push_back(boolean_parameter("b", false, ""));
+  Track track;
+  track.space = SearchSpace(parameters);
+  std::mt19937_64 random(1);
+  std::vector<Trial> trials;
+  for (int i = 0; i < 200; ++i) trials.push_back(judged(track, i, track.space.sample(random)));
+  const auto sampler = made(1);
+  for (const size_t n : {10, 200}) {
+    double best_s = INFINITY;
+    for (int i = 0; i < 3; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      sampler->ask(track, std::span(trials).first(n), 10);
+      best_s = std::min(best_s, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    RecordProperty(fmt::format("ask_ms_at_{}_trials", n), fmt::format("{:.2f}", 1000 * best_s));
+    EXPECT_LT(best_s, 2) << n << " trials";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Samplers, SamplerContract, testing::ValuesIn(names()),
+                         [](const auto& row) { return row.param; });
 
 }  // namespace
 }  // namespace haqa
