@@ -368,7 +368,7 @@ TEST(Study, NanIsNeverTheIncumbent) {
   EXPECT_EQ(best_trial(trials, Direction::maximize), nullptr);
   trials[1].value = -4;
   for (const Direction d : {Direction::maximize, Direction::minimize}) EXPECT_EQ(best_trial(trials, d), &trials[1]);
-  EXPECT_EQ(best_trial({}, Direction::maximize), nullptr);
+  EXPECT_EQ(best_trial(std::span<const Trial>(), Direction::maximize), nullptr);
 }
 
 TEST(Study, FindsTheIncumbent) {
