@@ -95,13 +95,13 @@ TEST(Comparison, ComparesTheSeedsThatBothRan) {
   const std::vector<MethodRun> runs = {{"a", 0, trials_of({1, 4})},
                                        {"a", 1, trials_of({2})},
                                        {"a", 2, trials_of({9, 9})},
-                                       {"b", 0, trials_of({5, 1})},
+                                       {"b", 0, trials_of({5, 1, 1})},
                                        {"b", 1, trials_of({nullptr, nullptr})},
                                        {"b", 3, trials_of({0, 0})}};
   const Comparison c = compare(runs, Direction::maximize);
   EXPECT_EQ(c.reference, "a") << "without random the first";
   EXPECT_EQ(c.blocks, 2);
-  EXPECT_EQ(c.rounds, 2);
+  EXPECT_EQ(c.rounds, 3);
   EXPECT_EQ(method(c, "a").mean_rank, 1.5);
   EXPECT_EQ(method(c, "a").mean, 5) << "of 4, 2 and 9: a short run counts with its last";
   EXPECT_EQ(method(c, "b").mean, 2.5) << "of 5 and 0";
