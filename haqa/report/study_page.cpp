@@ -193,7 +193,7 @@ Plot front_plot(const Track& track, std::span<const Trial> trials, size_t goal) 
 }
 
 /// A line for each method with a band of a standard deviation.
-Plot curves_plot(const std::string& name_of_value, const Comparison& comparison) {
+Plot curves_plot(const std::string& name_of_value, const MethodComparison& comparison) {
   Plot plot{.id = "curves",
             .label = "Mean best value of each method after each round; the table below holds the same figures"};
   plot.x = {
@@ -259,14 +259,6 @@ std::string html_trials(const Track& track, std::span<const Trial> trials) {
   const std::string table = html_table(trials_table(track, trials), "Trials", looks);
   if (trials.size() <= kFold) return table;
   return fmt::format("<details><summary>All {} trials</summary>\n{}</details>\n", trials.size(), table);
-}
-
-Table importance_table(const Importance& importance) {
-  Table t{{"parameter", "share", "divergence", "by chance, below", "stands out"}, "lrrrl", {}};
-  for (const ParameterImportance& p : importance.parameters)
-    t.rows.push_back({p.name, fmt::format("{:.1f} %", 100 * p.share), fmt::format("{:.3g}", p.divergence),
-                      fmt::format("{:.3g}", p.chance), p.stands_out() ? "yes" : "no"});
-  return t;
 }
 
 Table front_table(const Track& track, std::span<const Trial> trials) {
@@ -371,7 +363,7 @@ constexpr const char* kCompareLimits =
     "as "
     "large where the methods are alike; a large p does not say that they are.";
 
-Table curves_table(const Comparison& comparison) {
+Table curves_table(const MethodComparison& comparison) {
   Table t{{"round"}, "r", {}};
   for (const MethodSummary& m : comparison.methods) {
     t.head.push_back(m.method);
@@ -460,7 +452,7 @@ std::string study_page(const std::string& name, const Track& track, std::span<co
   return html_page(name + ": HAQA study", body, read_file(data_folder() / "report/study.css"));
 }
 
-Table comparison_table(const Comparison& comparison) {
+Table comparison_table(const MethodComparison& comparison) {
   Table t{{"method", "mean rank", "mean ± sd", "median", "wins–ties–losses", "median gain (95 %)", "p", "p, corrected"},
           "lrrrrrrr",
           {}};
@@ -479,7 +471,7 @@ Table comparison_table(const Comparison& comparison) {
   return t.shown();
 }
 
-Table cost_table(const Comparison& comparison) {
+Table cost_table(const MethodComparison& comparison) {
   Table t{{"method", "seeds", "trials", "failed", "seconds to propose", "seconds to evaluate", "tokens", "US dollars"},
           "lrrrrrrr",
           {}};
@@ -491,7 +483,7 @@ Table cost_table(const Comparison& comparison) {
   return t.shown();
 }
 
-std::string comparison_page(const std::string& name, const std::string& value_name, const Comparison& comparison,
+std::string comparison_page(const std::string& name, const std::string& value_name, const MethodComparison& comparison,
                             std::string_view chart_js) {
   Plots plots(chart_js);
   const char* better = comparison.direction == Direction::maximize ? "more is better" : "less is better";
@@ -521,6 +513,14 @@ std::string comparison_page(const std::string& name, const std::string& value_na
   body += section("What this page cannot say", paragraph(kCompareLimits));
   body += "</main>\n" + plots.scripts();
   return html_page(name + ": HAQA comparison", body, read_file(data_folder() / "report/study.css"));
+}
+
+Table importance_table(const Importance& importance) {
+  Table t{{"parameter", "share", "divergence", "by chance, below", "stands out"}, "lrrrl", {}};
+  for (const ParameterImportance& p : importance.parameters)
+    t.rows.push_back({p.name, fmt::format("{:.1f} %", 100 * p.share), fmt::format("{:.3g}", p.divergence),
+                      fmt::format("{:.3g}", p.chance), p.stands_out() ? "yes" : "no"});
+  return t;
 }
 
 std::vector<NamedFile> study_csv(const Track& track, std::span<const Trial> trials, const Importance& importance) {

@@ -25,12 +25,13 @@ std::string study_page(const std::string& name, const Track& track, std::span<co
                        const Importance& importance, std::string_view chart_js);
 
 /// compare.html: the table of methods, and their mean best-so-far curves with a band of a standard deviation.
-std::string comparison_page(const std::string& name, const std::string& value_name, const Comparison& comparison,
+std::string comparison_page(const std::string& name, const std::string& value_name, const MethodComparison& comparison,
                             std::string_view chart_js);
 
 /// The comparison for a page or a terminal, a row a method: what came out, and what it took.
-Table comparison_table(const Comparison& comparison);
-Table cost_table(const Comparison& comparison);
+Table comparison_table(const MethodComparison& comparison);
+Table cost_table(const MethodComparison& comparison);
+Table importance_table(const Importance& importance);
 
 /// A file's name and its content.
 using NamedFile = std::pair<std::string, std::string>;

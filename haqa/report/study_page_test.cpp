@@ -187,14 +187,15 @@ TEST(ComparisonPage, ShowsMethodsAndCurves) {
     runs.push_back(run("<b>good", seed, 0.7 + 2 * noise));
     runs.push_back(run("bad", seed, 0.55 + noise));
   }
-  const Comparison c = compare(runs, Direction::maximize);
+  const MethodComparison c = compare_methods(runs, Direction::maximize);
   const std::string text = comparison_page("a <study>", "accuracy", c, "/* chart */");
   for (const char* expected : {"&lt;b&gt;good", "a &lt;study&gt;", "8–0–0", "0–0–8", "0.008", "0.016",
                                "random (reference)", "0.6035 ± 0.0024", "id=\"curves\"", "Friedman"})
     EXPECT_THAT(text, HasSubstr(expected));
   EXPECT_THAT(text, Not(HasSubstr("<b>good")));
   EXPECT_EQ(count(text, "\"look\":\"edge\""), 6);
-  EXPECT_THAT(comparison_page("x", "", compare({{runs[0]}}, Direction::minimize), ""), Not(HasSubstr("<script")));
+  EXPECT_THAT(comparison_page("x", "", compare_methods({{runs[0]}}, Direction::minimize), ""),
+              Not(HasSubstr("<script")));
 }
 
 }  // namespace

@@ -201,9 +201,9 @@ std::vector<std::optional<double>> best_so_far(std::span<const Trial> trials, Di
   return best;
 }
 
-Comparison compare(std::span<const MethodRun> runs, Direction direction, std::string reference) {
+MethodComparison compare_methods(std::span<const MethodRun> runs, Direction direction, std::string reference) {
   const std::vector<std::string> methods = methods_of(runs);
-  Comparison c;
+  MethodComparison c;
   c.direction = direction;
   c.reference = checked_reference(methods, std::move(reference));
   for (const MethodRun& run : runs) c.rounds = std::max(c.rounds, static_cast<int>(run.trials.size()));
@@ -223,7 +223,7 @@ Comparison compare(std::span<const MethodRun> runs, Direction direction, std::st
   return c;
 }
 
-Json to_json(const Comparison& c) {
+Json to_json(const MethodComparison& c) {
   Json json = {{"direction", c.direction == Direction::maximize ? "maximize" : "minimize"},
                {"reference", c.reference},
                {"rounds", c.rounds},
@@ -234,7 +234,7 @@ Json to_json(const Comparison& c) {
   return json;
 }
 
-std::string summary_csv(const Comparison& c) {
+std::string summary_csv(const MethodComparison& c) {
   std::string csv =
       "method,seeds,mean,sd,median,mean_rank,wins,ties,losses,gain,gain_low,gain_high,p,p_holm,evaluations,failures,"
       "seeds_without_value,propose_s,evaluate_s,tokens,cost_usd\n";

@@ -49,7 +49,7 @@ struct MethodSummary {
   std::optional<Versus> versus;                ///< nothing for the reference
 };
 
-struct Comparison {
+struct MethodComparison {
   Direction direction = Direction::maximize;
   std::string reference;
   int rounds = 0;
@@ -61,12 +61,12 @@ struct Comparison {
 /// What came of several methods on one objective. `reference`: the method that the others are tested against; empty:
 /// "random" where it is among them, else the first. Tokens are the metrics prompt_tokens and completion_tokens, cost is
 /// cost_usd. Throws UsageError where there is no run, none of the reference, or two of one method and seed.
-Comparison compare(std::span<const MethodRun> runs, Direction direction, std::string reference = "");
+MethodComparison compare_methods(std::span<const MethodRun> runs, Direction direction, std::string reference = "");
 
 /// As the struct, NaN as null.
-Json to_json(const Comparison& comparison);
+Json to_json(const MethodComparison& comparison);
 /// A line a method; empty where there is no value. docs/compare.md names the columns.
-std::string summary_csv(const Comparison& comparison);
+std::string summary_csv(const MethodComparison& comparison);
 /// method,seed,round,value,best: a line a trial, rounds from 1; value is empty where the trial is not complete.
 std::string curves_csv(std::span<const MethodRun> runs, Direction direction);
 

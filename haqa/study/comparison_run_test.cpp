@@ -97,7 +97,7 @@ TEST(ComparisonRun, GivesAllMethodsTheSameStartAndBudget) {
   EXPECT_EQ(objective.calls, 6 * (1 + 2 * 4)) << "the first trial once a seed";
   EXPECT_THAT(order, ElementsAre("random 0", "better 0", "random 1", "better 1", "random 2", "better 2", "random 3",
                                  "better 3", "random 4", "better 4"));
-  const Comparison c = compare(runs, Direction::maximize);
+  const MethodComparison c = compare_methods(runs, Direction::maximize);
   EXPECT_EQ(c.methods[0].method, "better");
   EXPECT_EQ(c.blocks, 6);
 }

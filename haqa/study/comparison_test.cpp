@@ -29,7 +29,7 @@ std::vector<Trial> trials_of(const Json& values) {
   return trials;
 }
 
-const MethodSummary& method(const Comparison& c, const std::string& name) {
+const MethodSummary& method(const MethodComparison& c, const std::string& name) {
   return *std::find_if(c.methods.begin(), c.methods.end(), [&](const MethodSummary& m) { return m.method == name; });
 }
 
@@ -71,7 +71,8 @@ TEST(Comparison, AgreesWithScipy) {
     std::vector<MethodRun> runs;
     for (const auto& [name, all] : c["runs"].items())
       for (const Json& values : all) runs.push_back({name, runs.size() % all.size(), trials_of(values)});
-    const Comparison got = compare(runs, c["direction"] == "maximize" ? Direction::maximize : Direction::minimize);
+    const MethodComparison got =
+        compare_methods(runs, c["direction"] == "maximize" ? Direction::maximize : Direction::minimize);
     EXPECT_EQ(got.reference, "random");
     expect_near(got.friedman.statistic, c["friedman"][0], "friedman");
     expect_near(got.friedman.p, c["friedman"][1], "friedman");
@@ -98,7 +99,7 @@ TEST(Comparison, ComparesTheSeedsThatBothRan) {
                                        {"b", 0, trials_of({5, 1, 1})},
                                        {"b", 1, trials_of({nullptr, nullptr})},
                                        {"b", 3, trials_of({0, 0})}};
-  const Comparison c = compare(runs, Direction::maximize);
+  const MethodComparison c = compare_methods(runs, Direction::maximize);
   EXPECT_EQ(c.reference, "a") << "without random the first";
   EXPECT_EQ(c.blocks, 2);
   EXPECT_EQ(c.rounds, 3);
@@ -119,7 +120,7 @@ TEST(Comparison, SumsTokensAndCostWhereTheTrialsTell) {
   std::vector<MethodRun> runs = {{"agent", 0, trials_of({1, 2})}, {"random", 0, trials_of({1, 2})}};
   runs[0].trials[0].metrics = {{"prompt_tokens", 100}, {"completion_tokens", 20}, {"cost_usd", 0.5}};
   runs[0].trials[1].metrics = {{"prompt_tokens", 200}, {"cost_usd", "rubbish"}};
-  const Comparison c = compare(runs, Direction::maximize);
+  const MethodComparison c = compare_methods(runs, Direction::maximize);
   EXPECT_EQ(method(c, "agent").tokens, 320);
   EXPECT_EQ(method(c, "agent").cost_usd, 0.5);
   EXPECT_EQ(method(c, "random").tokens, std::nullopt);
@@ -127,7 +128,7 @@ TEST(Comparison, SumsTokensAndCostWhereTheTrialsTell) {
 
 std::string fault(const std::vector<MethodRun>& runs, const std::string& reference) {
   try {
-    compare(runs, Direction::maximize, reference);
+    compare_methods(runs, Direction::maximize, reference);
   } catch (const UsageError& e) {
     return e.what();
   }
@@ -147,7 +148,7 @@ TEST(Comparison, WritesCsv) {
   const std::vector<MethodRun> runs = {{"a,b", 7, trials_of({nullptr, 2.5})}, {"random", 7, trials_of({1, nullptr})}};
   EXPECT_EQ(curves_csv(runs, Direction::minimize),
             "method,seed,round,value,best\n\"a,b\",7,1,,\n\"a,b\",7,2,2.5,2.5\nrandom,7,1,1,1\nrandom,7,2,,1\n");
-  EXPECT_EQ(summary_csv(compare(runs, Direction::minimize)),
+  EXPECT_EQ(summary_csv(compare_methods(runs, Direction::minimize)),
             "method,seeds,mean,sd,median,mean_rank,wins,ties,losses,gain,gain_low,gain_high,p,p_holm,evaluations,"
             "failures,seeds_without_value,propose_s,evaluate_s,tokens,cost_usd\n"
             "random,1,1,0,1,1,,,,,,,,,2,1,0,0.5,4,,\n"
@@ -156,7 +157,7 @@ TEST(Comparison, WritesCsv) {
 
 TEST(Comparison, WritesJsonWithoutNan) {
   const std::vector<MethodRun> runs = {{"a", 0, trials_of({nullptr})}, {"b", 1, trials_of({1})}};
-  const Json json = to_json(compare(runs, Direction::minimize));
+  const Json json = to_json(compare_methods(runs, Direction::minimize));
   EXPECT_TRUE(json["methods"][0]["mean"].is_null());
   EXPECT_TRUE(json["methods"][1]["versus"]["p"].is_null()) << "no seed in common";
   EXPECT_EQ(Json::parse(json.dump()), json);
