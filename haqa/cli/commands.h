@@ -16,6 +16,8 @@ void add_memory(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_show(CLI::App& app);
+void add_importance(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_make_model(CLI::App& app);
 void add_completion(CLI::App& app);
 

@@ -22,6 +22,8 @@ void add_commands(CLI::App& app) {
   haqa::add_bench(app);
   haqa::add_quantize(app);
   haqa::add_show(app);
+  haqa::add_importance(app);
+  haqa::add_compare(app);
   haqa::add_make_model(app);
   haqa::add_completion(app);
 }

@@ -89,6 +89,8 @@ struct Table {
   /// Without its empty columns; without any row where only the first column would remain.
   Table shown() const;
 };
+/// For a terminal, under its title; empty where it has no row.
+std::string text_table(const std::string& title, Table table);
 Table memory_table(const Part& summary);
 Table bit_width_table(const Part& summary);
 Table rounds_table(const Part& summary, const std::vector<Round>& rounds);

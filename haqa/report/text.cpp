@@ -27,7 +27,13 @@ std::string line(const std::vector<std::string>& cells, const std::vector<size_t
   return out.substr(0, out.find_last_not_of(' ') + 1) + "\n";
 }
 
-std::string section(const std::string& title, Table table) {
+std::string sentence_of(const Part& text) {
+  return text.text().empty() ? "" : "  " + one_line(text.text(), 400) + "\n";
+}
+
+}  // namespace
+
+std::string text_table(const std::string& title, Table table) {
   if (table.rows.empty() || table.head.empty()) return "";
   std::vector<size_t> widths;
   for (const std::string& name : table.head) widths.push_back(width(name));
@@ -41,14 +47,8 @@ std::string section(const std::string& title, Table table) {
   return out;
 }
 
-std::string sentence_of(const Part& text) {
-  return text.text().empty() ? "" : "  " + one_line(text.text(), 400) + "\n";
-}
-
-}  // namespace
-
 std::string text_memory(const Json& summary) {
-  return section("Memory", memory_table(Part(summary)));
+  return text_table("Memory", memory_table(Part(summary)));
 }
 
 std::string text_report(const Json& json) {
@@ -59,9 +59,9 @@ std::string text_report(const Json& json) {
   const std::string command = summary["bundle"]["command"].text();
   if (!command.empty()) out += "\nRun it, in the bundle's folder\n  " + one_line(command, 1000) + "\n";
   out += text_memory(json);
-  out += section("Bit widths", bit_width_table(summary)) + sentence_of(summary["decision"]["why"]);
-  out += section("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(summary, rounds));
-  out += section("Failures", failures_table(rounds)) + section("The agent's faults", agent_events_table(summary));
+  out += text_table("Bit widths", bit_width_table(summary)) + sentence_of(summary["decision"]["why"]);
+  out += text_table("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(summary, rounds));
+  out += text_table("Failures", failures_table(rounds)) + text_table("The agent's faults", agent_events_table(summary));
   while (!out.empty() && out.back() == '\n') out.pop_back();
   return out;
 }

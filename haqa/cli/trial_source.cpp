@@ -1,0 +1,73 @@
+#include "haqa/cli/trial_source.h"
+
+#include <sstream>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/report/part.h"
+#include "haqa/report/run_log.h"
+#include "haqa/space/space_file.h"
+#include "haqa/study/observed_space.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+Direction direction_from(const std::string& name) {
+  return name == "minimize" ? Direction::minimize : Direction::maximize;
+}
+
+StudySource from_run(const fs::path& folder) {
+  const Json json = read_summary(folder);
+  const Part summary(json);
+  StudySource study;
+  for (const Part& trial : summary["trials"].list()) study.trials.push_back(trial_from_json(trial.json()));
+  study.track.value_name = summary["track"]["value_name"].text();
+  study.track.direction = direction_from(summary["track"]["direction"].text());
+  return study;
+}
+
+/// The trial of a line; nullopt for another event of a run's log.
+std::optional<Trial> trial_of(const Json& line) {
+  if (!line.is_object()) throw Error("it is no JSON object");
+  if (!line.contains("event")) return trial_from_json(line);
+  return line["event"] == "trial" ? std::optional(trial_from_json(line.at("trial"))) : std::nullopt;
+}
+
+StudySource from_lines(const fs::path& file) {
+  StudySource study;
+  std::string text = read_file(file);
+  std::istringstream lines(text);
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.empty()) continue;
+    try {
+      if (auto trial = trial_of(Json::parse(line))) study.trials.push_back(*std::move(trial));
+    } catch (const std::exception& e) {
+      if (lines.eof() && text.back() != '\n') break;  // another process is writing it
+      throw Error("{}:{}: is no trial ({})", file.string(), number, e.what());
+    }
+  }
+  return study;
+}
+
+}  // namespace
+
+StudySource read_source(const SourceFlags& flags) {
+  StudySource study = fs::is_directory(flags.source) ? from_run(flags.source) : from_lines(flags.source);
+  if (study.trials.empty())
+    throw UsageError("{}: holds no trial; name a run's folder or a file with a trial a line", flags.source);
+  study.name = fs::path(flags.source).lexically_normal().filename().string();
+  if (study.name.empty()) study.name = fs::absolute(flags.source).parent_path().filename().string();
+  if (!flags.direction.empty()) study.track.direction = direction_from(flags.direction);
+  study.track.space = flags.space.empty() ? observed_space(study.trials) : read_space(flags.space);
+  return study;
+}
+
+std::string chart_js() {
+  return fs::exists(HAQA_CHART_JS) ? read_file(HAQA_CHART_JS) : "";
+}
+
+}  // namespace haqa

@@ -1,0 +1,18 @@
+#pragma once
+#include <span>
+#include <string>
+
+#include "haqa/study/study.h"
+
+namespace haqa {
+
+/// Parallel coordinates as inline SVG: an axis a parameter and one for the value, a line a trial, the stronger the
+/// better; failed trials dashed, to the bottom of the value's axis. A line ends at a parameter that has no value and
+/// goes on behind it. Empty where no trial has ended.
+std::string parallel_coordinates(const Track& track, std::span<const Trial> trials);
+
+/// Where a value is on its parameter's axis, from 0 to 1, by logarithm where the parameter says so, in the middle of
+/// its share for a choice; nullopt where there is none or of another type.
+std::optional<double> axis_place(const Parameter& p, const Configuration& configuration);
+
+}  // namespace haqa

@@ -1,0 +1,536 @@
+#include "haqa/report/study_page.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "haqa/base/csv.h"
+#include "haqa/base/file.h"
+#include "haqa/report/page.h"
+#include "haqa/report/parallel_coordinates.h"
+#include "haqa/report/plots.h"
+
+namespace haqa {
+namespace {
+
+constexpr size_t kFold = 40;  // rows of a table from which it is folded away
+
+bool has_value(const Trial& t) {
+  return t.state == TrialState::complete && t.value && std::isfinite(*t.value);
+}
+
+bool maximizes(const Track& track) {
+  return track.direction == Direction::maximize;
+}
+
+std::string value_name(const Track& track) {
+  return track.value_name.empty() ? "value" : track.value_name;
+}
+
+std::string value_text(const Json& value) {
+  if (value.is_number_float()) return number_text(value.get<double>());
+  return value.is_string() ? value.get<std::string>() : to_line(value);
+}
+
+std::string configuration_text(const Configuration& c) {
+  std::vector<std::string> parts;
+  for (const auto& [name, value] : c.items()) parts.push_back(name + " " + value_text(value));
+  return one_line(joined(parts), 160);
+}
+
+/// What a point says when it is pointed at.
+std::string label_of(const Trial& t) {
+  const std::string what = has_value(t) ? number_text(*t.value) : std::string(to_string(t.state));
+  return fmt::format("round {}: {} ({})", t.number + 1, what, configuration_text(t.configuration));
+}
+
+double shade_of(const Trial& t, size_t trials) {
+  return trials < 2 ? 1 : std::min(1.0, t.number / static_cast<double>(trials - 1));
+}
+
+/// Where failed trials are marked: a little below all values.
+double floor_of(std::span<const Trial> trials) {
+  const Trial* high = best_trial(trials, Direction::maximize);
+  const Trial* low = best_trial(trials, Direction::minimize);
+  if (!high) return 0;
+  const double spread = *high->value - *low->value;
+  return *low->value - (spread > 0 ? 0.08 * spread : std::max(0.1, 0.05 * std::abs(*low->value)));
+}
+
+Json point(double x, double y, const std::string& label) {
+  return {{"x", x}, {"y", y}, {"label", label}};
+}
+
+Plot history_plot(const Track& track, std::span<const Trial> trials) {
+  PlotSeries each{.label = "this round", .colour = "--soft"}, best{.label = "best so far", .look = Look::step},
+      failed{.label = "failed or given up", .look = Look::cross, .colour = "--bad"};
+  const auto so_far = best_so_far(trials, track.direction);
+  for (size_t i = 0; i < trials.size(); ++i) {
+    const Trial& t = trials[i];
+    const double round = t.number + 1;
+    if (has_value(t)) each.data.push_back(point(round, *t.value, label_of(t)));
+    if (so_far[i])
+      best.data.push_back(
+          point(round, *so_far[i], fmt::format("best after round {}: {}", round, number_text(*so_far[i]))));
+    if (t.state == TrialState::failed || t.state == TrialState::pruned)
+      failed.data.push_back(point(round, floor_of(trials), label_of(t)));
+  }
+  Plot plot{.id = "history",
+            .label = "Value of each round and the best so far; the table of trials holds the same figures"};
+  plot.x = {
+      .title = "round", .whole = true, .range = std::pair(1.0, std::max(2.0, static_cast<double>(trials.size())))};
+  plot.y.title = value_name(track);
+  plot.series = {each, best};
+  if (!failed.data.empty()) plot.series.push_back(failed);
+  return plot;
+}
+
+std::vector<std::string> choice_names(const Parameter& p) {
+  if (p.type == ParameterType::boolean) return {"false", "true"};
+  std::vector<std::string> names;
+  for (const Json& c : p.choices) names.push_back(value_text(c));
+  return names;
+}
+
+/// The place of a value on its axis; choices side by side, their points spread a little so that they do not cover one
+/// another.
+std::optional<double> slice_place(const Parameter& p, const Trial& t) {
+  const auto place = axis_place(p, t.configuration);
+  if (!place) return std::nullopt;
+  if (p.type == ParameterType::real || p.type == ParameterType::integer) return t.configuration[p.name].get<double>();
+  const double n = static_cast<double>(choice_names(p).size()), aside = std::fmod(t.number * 0.618, 1.0) - 0.5;
+  return *place * n - 0.5 + 0.5 * aside;
+}
+
+Plot slice_plot(const Track& track, std::span<const Trial> trials, size_t number) {
+  const Parameter& p = track.space.parameters()[number];
+  PlotSeries values{.label = "trials"}, failed{.label = "failed or given up", .look = Look::cross, .colour = "--bad"};
+  for (const Trial& t : trials) {
+    const auto x = slice_place(p, t);
+    if (!x || t.state == TrialState::running) continue;
+    Json at = point(*x, has_value(t) ? *t.value : floor_of(trials), label_of(t));
+    if (has_value(t)) at["shade"] = shade_of(t, trials.size());
+    (has_value(t) ? values : failed).data.push_back(at);
+  }
+  values.named = failed.named = false;
+  Plot plot{
+      .id = fmt::format("slice-{}", number),
+      .label = fmt::format("{} against {}; the table of trials holds the same figures", value_name(track), p.name)};
+  plot.x = {.title = p.unit.empty() ? "" : p.unit, .log = p.log};
+  if (p.type == ParameterType::boolean || p.type == ParameterType::categorical)
+    plot.x.categories = choice_names(p);
+  else if (p.high > p.low)
+    plot.x.range = std::pair(p.low, p.high);
+  plot.y.title = value_name(track);
+  plot.series = {values, failed};
+  return plot;
+}
+
+Plot importance_plot(const Importance& importance) {
+  PlotSeries bars{.label = "share", .look = Look::bar};
+  Plot plot{.id = "importance",
+            .label = "Importance of each parameter; the table below holds the same figures",
+            .sideways = true};
+  for (size_t i = 0; i < importance.parameters.size(); ++i) {
+    const ParameterImportance& p = importance.parameters[i];
+    Json bar = {{"x", p.share}, {"y", i}, {"label", fmt::format("{}: {:.0f} %", p.name, 100 * p.share)}};
+    if (!p.stands_out()) bar["faint"] = true;
+    bars.data.push_back(bar);
+    plot.y.categories.push_back(p.name);
+  }
+  plot.x.title = "share of the importance";
+  plot.y.reversed = true;
+  plot.series = {bars};
+  return plot;
+}
+
+std::vector<double> goals_of(const Trial& t) {
+  std::vector<double> goals = {*t.value};
+  goals.insert(goals.end(), t.more_values.begin(), t.more_values.end());
+  return goals;
+}
+
+std::vector<Goal> all_goals(const Track& track) {
+  std::vector<Goal> goals = {{value_name(track), track.direction}};
+  goals.insert(goals.end(), track.more_goals.begin(), track.more_goals.end());
+  return goals;
+}
+
+bool has_goals(const Track& track, const Trial& t) {
+  return has_value(t) && t.more_values.size() == track.more_goals.size() &&
+         std::all_of(t.more_values.begin(), t.more_values.end(), [](double v) { return std::isfinite(v); });
+}
+
+bool dominates(const std::vector<Goal>& goals, const Trial& a, const Trial& b) {
+  const std::vector<double> of_a = goals_of(a), of_b = goals_of(b);
+  bool better = false;
+  for (size_t i = 0; i < goals.size(); ++i) {
+    const double gain = goals[i].direction == Direction::maximize ? of_a[i] - of_b[i] : of_b[i] - of_a[i];
+    if (gain < 0) return false;
+    better |= gain > 0;
+  }
+  return better;
+}
+
+/// One further goal against the first.
+Plot front_plot(const Track& track, std::span<const Trial> trials, size_t goal) {
+  PlotSeries others{.label = "dominated", .colour = "--soft"}, front{.label = "Pareto front", .look = Look::points};
+  const std::vector<size_t> on_front = pareto_front(track, trials);
+  for (size_t i = 0; i < trials.size(); ++i) {
+    if (!has_goals(track, trials[i])) continue;
+    const bool best = std::find(on_front.begin(), on_front.end(), i) != on_front.end();
+    (best ? front : others).data.push_back(point(*trials[i].value, trials[i].more_values[goal], label_of(trials[i])));
+  }
+  // A line from point to point in the order of the first goal.
+  std::sort(front.data.begin(), front.data.end(), [](const Json& a, const Json& b) { return a["x"] < b["x"]; });
+  if (track.more_goals.size() == 1) front.look = Look::front;
+  Plot plot{.id = fmt::format("front-{}", goal), .label = "Pareto front; the table below holds the same figures"};
+  plot.x.title = value_name(track);
+  plot.y.title = track.more_goals[goal].value_name;
+  plot.series = {front, others};
+  return plot;
+}
+
+/// A line for each method with a band of a standard deviation.
+Plot curves_plot(const std::string& name_of_value, const MethodComparison& comparison) {
+  Plot plot{.id = "curves",
+            .label = "Mean best value of each method after each round; the table below holds the same figures"};
+  plot.x = {
+      .title = "round", .whole = true, .range = std::pair(1.0, std::max(2.0, static_cast<double>(comparison.rounds)))};
+  plot.y.title = "best " + (name_of_value.empty() ? "value" : name_of_value) + " so far";
+  for (size_t m = 0; m < comparison.methods.size(); ++m) {
+    const MethodSummary& method = comparison.methods[m];
+    PlotSeries line{
+        .label = method.method, .look = Look::line, .colour = fmt::format("--series-{}", m % 8 + 1), .dashed = m >= 8};
+    PlotSeries low{.label = method.method, .look = Look::edge, .colour = line.colour, .named = false}, high = low;
+    high.filled = true;
+    for (size_t i = 0; i < method.curve.size(); ++i) {
+      const CurvePoint& c = method.curve[i];
+      const double round = static_cast<double>(i + 1);
+      if (c.seeds == 0 || !std::isfinite(c.mean)) continue;
+      line.data.push_back(point(round, c.mean,
+                                fmt::format("{}, round {}: {} ± {} over {} seeds", method.method, i + 1,
+                                            number_text(c.mean), number_text(c.deviation), c.seeds)));
+      low.data.push_back({{"x", round}, {"y", c.mean - c.deviation}});
+      high.data.push_back({{"x", round}, {"y", c.mean + c.deviation}});
+    }
+    plot.series.insert(plot.series.end(), {line, low, high});
+  }
+  return plot;
+}
+
+Table trials_table(const Track& track, std::span<const Trial> trials) {
+  Table t{{"round", value_name(track), "best so far"}, "rrr", {}};
+  for (const Goal& g : track.more_goals) {
+    t.head.push_back(g.value_name);
+    t.align += 'r';
+  }
+  for (const Parameter& p : track.space.parameters()) {
+    t.head.push_back(p.name);
+    t.align += p.type == ParameterType::real || p.type == ParameterType::integer ? 'r' : 'l';
+  }
+  t.head.insert(t.head.end(), {"proposed by", "failure"});
+  t.align += "ll";
+  const auto best = best_so_far(trials, track.direction);
+  for (size_t i = 0; i < trials.size(); ++i) {
+    const Trial& trial = trials[i];
+    std::vector<std::string> row = {std::to_string(trial.number + 1),
+                                    has_value(trial) ? number_text(*trial.value) : std::string(to_string(trial.state)),
+                                    best[i] ? number_text(*best[i]) : ""};
+    for (size_t g = 0; g < track.more_goals.size(); ++g)
+      row.push_back(has_goals(track, trial) ? number_text(trial.more_values[g]) : "");
+    for (const Parameter& p : track.space.parameters())
+      row.push_back(trial.configuration.contains(p.name) ? value_text(trial.configuration[p.name]) : "");
+    row.insert(row.end(), {trial.proposed_by,
+                           trial.state == TrialState::failed
+                               ? one_line(trial.message.empty() ? std::string(to_string(trial.reason)) : trial.message)
+                               : ""});
+    t.rows.push_back(row);
+  }
+  return t.shown();
+}
+
+std::string html_trials(const Track& track, std::span<const Trial> trials) {
+  RowLooks looks;
+  const Trial* best = best_trial(trials, track.direction);
+  for (const Trial& t : trials)
+    looks.classes.push_back(&t == best ? "best" : t.state == TrialState::failed ? "failed" : "");
+  const std::string table = html_table(trials_table(track, trials), "Trials", looks);
+  if (trials.size() <= kFold) return table;
+  return fmt::format("<details><summary>All {} trials</summary>\n{}</details>\n", trials.size(), table);
+}
+
+Table front_table(const Track& track, std::span<const Trial> trials) {
+  Table t{{"round"}, "r", {}};
+  for (const Goal& g : all_goals(track)) {
+    t.head.push_back(
+        fmt::format("{} ({})", g.value_name, g.direction == Direction::maximize ? "more is better" : "less is better"));
+    t.align += 'r';
+  }
+  t.head.push_back("configuration");
+  t.align += 'l';
+  for (const size_t i : pareto_front(track, trials)) {
+    std::vector<std::string> row = {std::to_string(trials[i].number + 1)};
+    for (const double v : goals_of(trials[i])) row.push_back(number_text(v));
+    row.push_back(configuration_text(trials[i].configuration));
+    t.rows.push_back(row);
+  }
+  return t;
+}
+
+/// A plot with what explains it; nothing of it without Chart.js.
+class Plots {
+ public:
+  explicit Plots(std::string_view chart_js) : chart_js_(chart_js) {}
+  std::string figure(Plot plot, const std::string& caption, const std::string& title = "") {
+    if (chart_js_.empty()) return "";
+    plots_.push_back(std::move(plot));
+    return "<figure>" + (title.empty() ? "" : element("h3", title)) + canvas(plots_.back()) +
+           (caption.empty() ? "" : element("figcaption", caption)) + "</figure>\n";
+  }
+  std::string scripts() const { return chart_js_.empty() || plots_.empty() ? "" : plot_scripts(plots_, chart_js_); }
+
+ private:
+  std::string_view chart_js_;
+  std::vector<Plot> plots_;
+};
+
+std::string slices(Plots& plots, const Track& track, std::span<const Trial> trials) {
+  std::string out;
+  for (size_t i = 0; i < track.space.parameters().size(); ++i) {
+    const Parameter& p = track.space.parameters()[i];
+    const auto with =
+        std::count_if(trials.begin(), trials.end(), [&](const Trial& t) { return t.configuration.contains(p.name); });
+    const std::string some = static_cast<size_t>(with) == trials.size()
+                                 ? ""
+                                 : fmt::format("{} of {} trials had a value.", with, trials.size());
+    out += plots.figure(slice_plot(track, trials, i), some, p.name);
+  }
+  if (out.empty()) return "";
+  return "<p>Early trials <span class=\"ramp\" aria-hidden=\"true\"></span> late trials; a cross marks one that failed "
+         "or was given up.</p>\n<div class=\"slices\">\n" +
+         out + "</div>\n";
+}
+
+std::string importance_section(Plots& plots, const Importance& importance) {
+  std::string out = importance.caution.empty() ? "" : element("p", importance.caution, " class=\"caution\"") + "\n";
+  if (importance.parameters.empty()) return out;
+  out +=
+      plots.figure(importance_plot(importance), fmt::format("How far the values of the best {} trials lie from those "
+                                                            "of all {} (PED-ANOVA). Pale: no more than chance gives.",
+                                                            importance.best, importance.trials));
+  return out + html_table(importance_table(importance), "Importance");
+}
+
+std::string front_section(Plots& plots, const Track& track, std::span<const Trial> trials) {
+  std::string out;
+  for (size_t g = 0; g < track.more_goals.size(); ++g) out += plots.figure(front_plot(track, trials, g), "");
+  return track.more_goals.empty() ? "" : out + html_table(front_table(track, trials), "Pareto front");
+}
+
+std::string header(const std::string& name, const std::string& verdict, const std::vector<std::string>& facts) {
+  return "<header>\n" + element("h1", name) + (verdict.empty() ? "" : element("p", verdict, " class=\"verdict\"")) +
+         element("p", joined(facts, " · "), " class=\"facts\"") + "\n</header>\n";
+}
+
+std::string count_text(std::span<const Trial> trials, TrialState state, const char* what) {
+  const auto n = std::count_if(trials.begin(), trials.end(), [&](const Trial& t) { return t.state == state; });
+  return n ? fmt::format("{} {}", n, what) : "";
+}
+
+std::string study_header(const std::string& name, const Track& track, std::span<const Trial> trials) {
+  const Trial* best = best_trial(trials, track.direction);
+  std::vector<std::string> facts = {"HAQA study",
+                                    fmt::format("{} trial{}", trials.size(), trials.size() == 1 ? "" : "s")};
+  for (const std::string& text :
+       {count_text(trials, TrialState::failed, "failed"), count_text(trials, TrialState::pruned, "given up"),
+        count_text(trials, TrialState::running, "running")})
+    if (!text.empty()) facts.push_back(text);
+  facts.push_back(value_name(track) + (maximizes(track) ? ": more is better" : ": less is better"));
+  return header(
+      name,
+      best ? fmt::format("best: {} in round {}", number_text(*best->value), best->number + 1) : "no trial is complete",
+      facts);
+}
+
+constexpr const char* kImportanceLimits =
+    "Importance speaks of the values that were tried, and of reaching the best of them: a parameter whose good value "
+    "every "
+    "trial had shows none. It says nothing of parameters that matter only together.";
+constexpr const char* kCompareLimits =
+    "It speaks of one objective and one budget: another may rank the methods otherwise. p is the chance of differences "
+    "as "
+    "large where the methods are alike; a large p does not say that they are.";
+
+Table curves_table(const MethodComparison& comparison) {
+  Table t{{"round"}, "r", {}};
+  for (const MethodSummary& m : comparison.methods) {
+    t.head.push_back(m.method);
+    t.align += 'r';
+  }
+  for (size_t i = 0; i < static_cast<size_t>(comparison.rounds); ++i) {
+    t.rows.push_back({std::to_string(i + 1)});
+    for (const MethodSummary& m : comparison.methods) {
+      const CurvePoint& c = m.curve[i];
+      t.rows.back().push_back(c.seeds ? fmt::format("{} ± {:.2g}", number_text(c.mean), c.deviation) : "");
+    }
+  }
+  return t;
+}
+
+std::string csv_number(const std::optional<double>& value) {
+  return value && std::isfinite(*value) ? fmt::format("{}", *value) : "";
+}
+
+std::string csv_line(const Track& track, const Trial& t, const std::optional<double>& best) {
+  std::string line = fmt::format("{},{},{},{}", t.number + 1, to_string(t.state),
+                                 t.state == TrialState::complete ? csv_number(t.value) : "", csv_number(best));
+  for (size_t g = 0; g < track.more_goals.size(); ++g)
+    line += "," + (has_goals(track, t) ? csv_number(t.more_values[g]) : "");
+  line += fmt::format(",{},{},{}", csv_field(t.proposed_by), t.propose_s, t.evaluate_s);
+  for (const Parameter& p : track.space.parameters()) {
+    const auto found = t.configuration.find(p.name);
+    line += "," + (found == t.configuration.end()
+                       ? ""
+                       : csv_field(found->is_string() ? found->get<std::string>() : to_line(*found)));
+  }
+  return line + "\n";
+}
+
+std::string csv_head(const Track& track) {
+  std::string head = "round,state,value,best";
+  for (const Goal& g : track.more_goals) head += "," + csv_field(g.value_name);
+  head += ",proposed_by,propose_s,evaluate_s";
+  for (const Parameter& p : track.space.parameters()) head += "," + csv_field(p.name);
+  return head + "\n";
+}
+
+std::string p_text(double p) {
+  return std::isnan(p) ? "" : p < 0.001 ? "< 0.001" : fmt::format("{:.3f}", p);
+}
+
+std::string gain_text(const Estimate& gain) {
+  if (!std::isfinite(gain.median)) return "";
+  return fmt::format("{:.3g} ({:.3g} to {:.3g})", gain.median, gain.low, gain.high);
+}
+
+}  // namespace
+
+std::vector<size_t> pareto_front(const Track& track, std::span<const Trial> trials) {
+  const std::vector<Goal> goals = all_goals(track);
+  std::vector<size_t> front;
+  for (size_t i = 0; i < trials.size(); ++i) {
+    const bool beaten = !has_goals(track, trials[i]) || std::any_of(trials.begin(), trials.end(), [&](const Trial& t) {
+      return has_goals(track, t) && dominates(goals, t, trials[i]);
+    });
+    if (!beaten) front.push_back(i);
+  }
+  std::stable_sort(front.begin(), front.end(), [&](size_t a, size_t b) { return *trials[a].value < *trials[b].value; });
+  return front;
+}
+
+std::string study_page(const std::string& name, const Track& track, std::span<const Trial> trials,
+                       const Importance& importance, std::string_view chart_js) {
+  Plots plots(chart_js);
+  std::string body = study_header(name, track, trials) + "<main>\n";
+  body += section("Rounds",
+                  trials.empty() ? "" : plots.figure(history_plot(track, trials), "") + html_trials(track, trials));
+  body += section("Pareto front", front_section(plots, track, trials));
+  body += section("Importance", importance_section(plots, importance) +
+                                    (importance.parameters.empty() ? "" : paragraph(kImportanceLimits)));
+  body += section("Each parameter against the value", trials.empty() ? "" : slices(plots, track, trials));
+  const std::string parallel = parallel_coordinates(track, trials);
+  body += section(
+      "Parallel coordinates",
+      parallel.empty()
+          ? ""
+          : parallel +
+                paragraph(
+                    "A line for each trial, the stronger the better; the thick one is the best. Dashed: failed."));
+  body += "</main>\n" + plots.scripts();
+  return html_page(name + ": HAQA study", body, read_file(data_folder() / "report/study.css"));
+}
+
+Table comparison_table(const MethodComparison& comparison) {
+  Table t{{"method", "mean rank", "mean ± sd", "median", "wins–ties–losses", "median gain (95 %)", "p", "p, corrected"},
+          "lrrrrrrr",
+          {}};
+  for (const MethodSummary& m : comparison.methods) {
+    std::vector<std::string> row = {
+        m.method + (m.method == comparison.reference ? " (reference)" : ""),
+        std::isnan(m.mean_rank) ? "" : fmt::format("{:.2f}", m.mean_rank),
+        std::isnan(m.mean) ? "" : fmt::format("{} ± {:.2g}", number_text(m.mean), m.deviation),
+        std::isnan(m.median) ? "" : number_text(m.median)};
+    if (const auto& v = m.versus)
+      row.insert(row.end(), {fmt::format("{}–{}–{}", v->wins, v->ties, v->losses), gain_text(v->gain), p_text(v->p),
+                             p_text(v->p_holm)});
+    row.resize(t.head.size());
+    t.rows.push_back(row);
+  }
+  return t.shown();
+}
+
+Table cost_table(const MethodComparison& comparison) {
+  Table t{{"method", "seeds", "trials", "failed", "seconds to propose", "seconds to evaluate", "tokens", "US dollars"},
+          "lrrrrrrr",
+          {}};
+  for (const MethodSummary& m : comparison.methods)
+    t.rows.push_back({m.method, std::to_string(m.seeds), std::to_string(m.evaluations), std::to_string(m.failures),
+                      fmt::format("{:.3g}", m.propose_s), fmt::format("{:.3g}", m.evaluate_s),
+                      m.tokens ? fmt::format("{:.0f}", *m.tokens) : "",
+                      m.cost_usd ? fmt::format("{:.4f}", *m.cost_usd) : ""});
+  return t.shown();
+}
+
+std::string comparison_page(const std::string& name, const std::string& value_name, const MethodComparison& comparison,
+                            std::string_view chart_js) {
+  Plots plots(chart_js);
+  const char* better = comparison.direction == Direction::maximize ? "more is better" : "less is better";
+  std::vector<std::string> facts = {"HAQA comparison", fmt::format("{} methods", comparison.methods.size()),
+                                    fmt::format("{} rounds", comparison.rounds),
+                                    fmt::format("{} seeds that all ran", comparison.blocks),
+                                    (value_name.empty() ? "value" : value_name) + std::string(": ") + better};
+  RowLooks looks;
+  for (size_t i = 0; i < comparison.methods.size(); ++i)
+    looks.classes.push_back(i == 0 && comparison.methods.size() > 1 && comparison.blocks > 0 ? "best" : "");
+  std::string body = header(name, "", facts) + "<main>\n";
+  body += section("Methods",
+                  html_table(comparison_table(comparison), "Methods", looks) +
+                      paragraph("Gain, p and wins are against the reference, by paired seeds: Wilcoxon's signed-rank "
+                                "test, corrected by Holm's method. The best mean rank comes first.") +
+                      (std::isnan(comparison.friedman.p)
+                           ? ""
+                           : paragraph(fmt::format("That the methods differ at all: Friedman's test, p {}.",
+                                                   p_text(comparison.friedman.p)))));
+  body += section(
+      "Best so far",
+      plots.figure(
+          curves_plot(value_name, comparison),
+          "Mean over the seeds, with a band of one standard deviation. A failed trial carries the best so far on.") +
+          html_table(curves_table(comparison), "Best so far by round"));
+  body += section("What it took", html_table(cost_table(comparison), "What it took"));
+  body += section("What this page cannot say", paragraph(kCompareLimits));
+  body += "</main>\n" + plots.scripts();
+  return html_page(name + ": HAQA comparison", body, read_file(data_folder() / "report/study.css"));
+}
+
+Table importance_table(const Importance& importance) {
+  Table t{{"parameter", "share", "divergence", "by chance, below", "stands out"}, "lrrrl", {}};
+  for (const ParameterImportance& p : importance.parameters)
+    t.rows.push_back({p.name, fmt::format("{:.1f} %", 100 * p.share), fmt::format("{:.3g}", p.divergence),
+                      fmt::format("{:.3g}", p.chance), p.stands_out() ? "yes" : "no"});
+  return t;
+}
+
+std::vector<NamedFile> study_csv(const Track& track, std::span<const Trial> trials, const Importance& importance) {
+  const auto best = best_so_far(trials, track.direction);
+  std::string all = csv_head(track), front = csv_head(track);
+  for (size_t i = 0; i < trials.size(); ++i) all += csv_line(track, trials[i], best[i]);
+  for (const size_t i : pareto_front(track, trials)) front += csv_line(track, trials[i], best[i]);
+  std::vector<NamedFile> files = {{"trials.csv", all}, {"importance.csv", to_csv(importance)}};
+  if (!track.more_goals.empty()) files.emplace_back("pareto.csv", front);
+  return files;
+}
+
+}  // namespace haqa

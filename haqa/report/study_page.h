@@ -1,0 +1,42 @@
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "haqa/report/findings.h"
+#include "haqa/study/comparison.h"
+#include "haqa/study/importance.h"
+
+namespace haqa {
+
+/// Pages and tables of any study. All texts are hostile input: names of parameters, choices, messages of failures.
+
+/// The complete trials that no other one beats in some goal without losing in another, by their place in `trials`, in
+/// the order of the first goal; equal ones all stay. The goals are the track's value and its further ones; trials that
+/// lack one are left out.
+std::vector<size_t> pareto_front(const Track& track, std::span<const Trial> trials);
+
+/// study.html, self-contained: best-so-far curve, each parameter's values against the objective, parallel coordinates,
+/// importance, the Pareto front where there are several goals, and the trials as a table. chart_js: the text of
+/// Chart.js 3.9; empty: only what needs none of it. Throws Error where data/report/ is missing.
+std::string study_page(const std::string& name, const Track& track, std::span<const Trial> trials,
+                       const Importance& importance, std::string_view chart_js);
+
+/// compare.html: the table of methods, and their mean best-so-far curves with a band of a standard deviation.
+std::string comparison_page(const std::string& name, const std::string& value_name, const MethodComparison& comparison,
+                            std::string_view chart_js);
+
+/// The comparison for a page or a terminal, a row a method: what came out, and what it took.
+Table comparison_table(const MethodComparison& comparison);
+Table cost_table(const MethodComparison& comparison);
+Table importance_table(const Importance& importance);
+
+/// A file's name and its content.
+using NamedFile = std::pair<std::string, std::string>;
+/// What the page's plots show: trials.csv (a line a trial: round, state, value, best, further goals, who proposed it,
+/// seconds, and a column a parameter), importance.csv, and with several goals pareto.csv (the front's lines of it).
+std::vector<NamedFile> study_csv(const Track& track, std::span<const Trial> trials, const Importance& importance);
+
+}  // namespace haqa

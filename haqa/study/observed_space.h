@@ -1,0 +1,13 @@
+#pragma once
+#include <span>
+
+#include "haqa/study/trial.h"
+
+namespace haqa {
+
+/// The search space as far as trials tell, where its file is not at hand: numbers from the least to the greatest tried,
+/// on a logarithmic scale where they are positive and spread over two orders of magnitude; of other values those tried.
+/// A parameter that some trials lack has no condition here. Good for looking back at trials, not for searching.
+SearchSpace observed_space(std::span<const Trial> trials);
+
+}  // namespace haqa

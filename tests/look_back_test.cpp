@@ -1,0 +1,97 @@
+// The commands that look back at trials: haqa importance and haqa compare.
+#include <cmath>
+
+#include "haqa/report/run_log.h"
+#include "haqa/study/comparison_run.h"
+#include "tests/program.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+/// A line a trial: a decides, b does nothing.
+std::string trial_lines(int n) {
+  std::string lines;
+  for (int i = 0; i < n; ++i) {
+    Trial t;
+    t.number = i;
+    t.configuration = {{"a", (i * 37 % n) / 10.0}, {"b", (i * 11 % n) / 10.0}};
+    t.value = t.configuration["a"].get<double>();
+    lines += to_line(to_json(t)) + "\n";
+  }
+  return lines;
+}
+
+TEST_F(ProgramTest, ImportanceReadsTrialsOfAFile) {
+  const ProcessResult r =
+      run({"importance", write("trials.jsonl", trial_lines(40)), "--json", "--output", path("study")});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json json = Json::parse(r.output);
+  EXPECT_EQ(json["parameters"][0]["name"], "a");
+  EXPECT_GT(json["parameters"][0]["share"], 0.9);
+  EXPECT_FALSE(json["parameters"][1]["stands_out"]);
+  for (const char* name : {"study.html", "trials.csv", "importance.csv"})
+    EXPECT_TRUE(fs::exists(folder_ / "study" / name)) << name;
+  EXPECT_THAT(run({"importance", write("few.jsonl", trial_lines(3))}).output, HasSubstr("too few"));
+}
+
+TEST_F(ProgramTest, ImportanceReadsARunsLog) {
+  {
+    RunLog log = RunLog::create(folder_ / "run");
+    for (int i = 0; i < 12; ++i) {
+      Trial t;
+      t.number = log.start({});
+      t.configuration = {{"threads", i % 4 + 1}};
+      t.value = i % 4;
+      log.finish(t);
+    }
+  }
+  for (const std::string& source : {path("run"), path("run/log.jsonl")}) {
+    const ProcessResult r = run({"importance", source});
+    ASSERT_TRUE(r.ok()) << r.errors;
+    EXPECT_THAT(r.output, HasSubstr("100.0 %"));
+    EXPECT_THAT(r.output, HasSubstr("a hint only"));
+  }
+}
+
+TEST_F(ProgramTest, ImportanceNamesWhatIsWrong) {
+  const ProcessResult damaged = run({"importance", write("bad.jsonl", trial_lines(2) + "{}\n")});
+  EXPECT_EQ(damaged.code, 1);
+  EXPECT_THAT(damaged.errors, HasSubstr("bad.jsonl:3: is no trial"));
+  EXPECT_EQ(run({"importance", write("empty.jsonl", "")}).code, 2);
+  EXPECT_EQ(run({"importance", path("none")}).code, 2);
+}
+
+std::string comparison_lines() {
+  std::string lines = R"({"comparison":{"value_name":"ms","direction":"minimize"}})"
+                      "\n";
+  for (int seed = 0; seed < 8; ++seed)
+    for (const auto& [method, value] : {std::pair("random", 5.0 + seed), {"good", 4.0 + seed}}) {
+      Trial t;
+      t.configuration = {{"x", 1}};
+      t.value = value;
+      lines += to_line({{"method", method}, {"seed", seed}, {"trial", to_json(t)}}) + "\n";
+    }
+  return lines;
+}
+
+TEST_F(ProgramTest, CompareShowsAFile) {
+  const std::string file = write("c.jsonl", comparison_lines());
+  const ProcessResult r = run({"compare", file, "--output", path("out")});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_THAT(r.output, HasSubstr("8–0–0"));
+  EXPECT_THAT(r.output, HasSubstr("random (reference)"));
+  for (const char* name : {"compare.html", "summary.csv", "curves.csv"})
+    EXPECT_TRUE(fs::exists(folder_ / "out" / name)) << name;
+  const Json json = Json::parse(run({"compare", file, "--json", "--reference", "good"}).output);
+  EXPECT_EQ(json["methods"][1]["versus"]["losses"], 8);
+  EXPECT_DOUBLE_EQ(json["methods"][1]["versus"]["p"], 2 / 256.0);
+  const ProcessResult none = run({"compare", file, "--reference", "nobody"});
+  EXPECT_EQ(none.code, 2);
+  EXPECT_THAT(none.errors, HasSubstr("choose one of random, good"));
+}
+
+}  // namespace
+}  // namespace haqa
