@@ -23,6 +23,7 @@ void add_commands(CLI::App& app) {
   haqa::add_quantize(app);
   haqa::add_show(app);
   haqa::add_make_model(app);
+  haqa::add_tune(app);
   haqa::add_completion(app);
 }
 
