@@ -11,6 +11,7 @@
 #include <chrono>
 #include <fstream>
 #include <future>
+#include <set>
 #include <thread>
 
 #include "haqa/base/error.h"
@@ -305,6 +306,26 @@ TEST_F(Serving, IsStoppedWhereHopeless) {
   EXPECT_EQ(objective.evaluate(at(1), hopeless).value, std::nullopt);
   EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(5));
   EXPECT_EQ(objective.evaluate(at(0), hopeless).value, 1) << "anew";
+}
+
+// Several workers: each has a program of its own, and no more are started.
+TEST_F(Serving, WorkersAskAtOnce) {
+  CommandOptions o = serving("    time.sleep(0.05); say(event='result', value=os.getpid())\n");
+  o.workers = 3;
+  CommandObjective objective(space(), o);
+  const Track track{"track", space(), Direction::maximize, "value", "", {}};
+  const auto sampler = make_sampler("random", 1);
+  MemoryStorage storage;
+  StudyOptions study;
+  study.budget.rounds = 30;
+  study.workers = 3;
+  run_study(std::array{StudyTrack{track, *sampler, objective, storage}}, study);
+  std::set<double> programs;
+  for (const Trial& t : storage.trials()) {
+    ASSERT_EQ(t.state, TrialState::complete) << t.message;
+    programs.insert(*t.value);
+  }
+  EXPECT_EQ(programs.size(), 3u);
 }
 
 TEST_F(Serving, EndsWithTheObjective) {

@@ -140,8 +140,8 @@ struct Metric::Pattern {
     pcre2_set_heap_limit(context.get(), kMatchKiB);
     const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(
         pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free);
-    for (size_t from = 0; from <= text.size();) {
-      const int rc = pcre2_match(code, subject, text.size(), from, 0, data.get(), context.get());
+    for (size_t from = 0; from < text.size();) {
+      const int rc = pcre2_match(code, subject, text.size(), from, PCRE2_NOTEMPTY, data.get(), context.get());
       if (rc == PCRE2_ERROR_NOMATCH) break;
       if (rc < 0) {
         PCRE2_UCHAR message[200];
@@ -150,7 +150,7 @@ struct Metric::Pattern {
       }
       const PCRE2_SIZE* at = pcre2_get_ovector_pointer(data.get());
       if (rc > 1 && at[2] != PCRE2_UNSET) found.text = text.substr(at[2], at[3] - at[2]);
-      from = std::max(at[1], from + 1);
+      from = std::max(at[1], from + 1);  // \K may let a match end where it began
     }
     return found;
   }

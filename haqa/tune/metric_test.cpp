@@ -55,6 +55,7 @@ TEST(Metric, LastMatchOfAPattern) {
       {"^loss: (.*)$", "x loss: 1\nloss: 2\nloss 3\n", "", 2},
       {"(?:train|test) loss ([\\d.]+)", "train loss 2 test loss 3", "", 3},
       {"a(b)?", "ab a", "", "is 'b'"},
+      {"(.*)", "1\n2\n", "", 2},
       {"time=(\\d*)", "time=\n", "", "'', which is no number"},
   };
   for (const auto& c : cases) check(read(c.metric, c.output, c.errors), c.expected, c.metric + " in " + c.output);
