@@ -207,12 +207,18 @@ TEST_F(TuneTest, CtrlCKeepsWhatIsFinished) {
   EXPECT_TRUE(gone_soon(folder_ / "pid"));
 }
 
-TEST_F(TuneTest, CtrlCHasItsOwnStatus) {
-  const Command command = haqa({"--space", space(), "--command", "kill -INT $PPID; sleep 100", "--metric", "v=(.*)",
-                                "--direction", "maximize", "--workers", "3"});
+TEST_F(TuneTest, CtrlCHasItsOwnStatusAndLeavesNoFiles) {
+  // The first of three workers sends it.
+  Command command = haqa({"--space", space(), "--command",
+                          "mkdir " + (folder_ / "once").string() + " && sleep 1 && kill -INT $PPID; sleep 100",
+                          "--metric", "v=(.*)", "--direction", "maximize", "--workers", "3"});
+  fs::create_directory(folder_ / "tmp");
+  command.environment = {{"TMPDIR", folder_ / "tmp"}};
   const ProcessResult r = run_process(command);
   EXPECT_EQ(r.end, ProcessEnd::exited);
   EXPECT_EQ(r.code, 130) << r.errors;
+  EXPECT_THAT(r.errors, HasSubstr("interrupted after 0 of 10 rounds"));
+  EXPECT_TRUE(fs::is_empty(folder_ / "tmp"));
 }
 
 TEST_F(TuneTest, WorkersRunTrialsAtOnce) {

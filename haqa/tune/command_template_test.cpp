@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "haqa/base/error.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/worker/process.h"
@@ -62,6 +64,32 @@ TEST(CommandTemplate, ValuesReachTheProgramAsTheyAreAndAreNeverSyntax) {
     }
   }
   EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "a value was run as a command";
+}
+
+// Whatever the command looks like, and where our reading of the shell's grammar is wrong: a value is never run.
+TEST(CommandTemplate, RandomCommandsNeverRunAValue) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> parts = {"'",   "\"", "$(", ")",  "(", "\\",  " ",     "x",         "{text}", "{text}",
+                                          "`",   "|",  ";",  "&&", "#", "\n",  "$",     "echo ",     "${x:-",  "}",
+                                          "$((", "[",  "*",  "=",  "!", "<<x", "eval=", "case x in "};
+  std::mt19937_64 random(1);
+  int accepted = 0;
+  for (int i = 0; i < 20000 && accepted < 200; ++i) {
+    std::string text = "cd " + folder.path().string() + "; ";
+    for (int k = 0; k < 12; ++k) text += parts[random() % parts.size()];
+    if (text.find("{text}") == std::string::npos) continue;
+    const std::string value = std::vector<std::string>{
+        "'; touch a; '", "\"; touch b; \"", "$(touch c)", "`touch d`", "\n touch e\n", ") touch f; ("}[random() % 6];
+    try {
+      Command command = CommandTemplate(text, space()).command({{"rate", 0.5}, {"text", value}, {"momentum", 1}}, {});
+      command.timeout_s = 5;
+      run_process(command);
+      ++accepted;
+    } catch (const UsageError&) {
+    }
+    ASSERT_TRUE(std::filesystem::is_empty(folder.path())) << value << " was run by\n" << text;
+  }
+  EXPECT_EQ(accepted, 200);
 }
 
 TEST(CommandTemplate, BracesThatAreNoPlaceholders) {

@@ -109,7 +109,11 @@ struct Metric::Pattern {
   explicit Pattern(const std::string& text) {
     int error = 0;
     PCRE2_SIZE at = 0;
-    code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), PCRE2_MULTILINE, &error, &at, nullptr);
+    const std::unique_ptr<pcre2_compile_context, void (*)(pcre2_compile_context*)> context(
+        pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
+    pcre2_set_newline(context.get(), PCRE2_NEWLINE_ANYCRLF);  // bars of progress return to the line's start
+    code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), PCRE2_MULTILINE, &error, &at,
+                         context.get());
     if (!code) {
       PCRE2_UCHAR message[200];
       pcre2_get_error_message(error, message, sizeof message);

@@ -53,6 +53,8 @@ TEST(Metric, LastMatchOfAPattern) {
       {pattern, "loss=1\n", "", "nothing matches 'accuracy=(\\S+)' in what it printed"},
       {pattern, "", "", "it printed nothing"},
       {"^loss: (.*)$", "x loss: 1\nloss: 2\nloss 3\n", "", 2},
+      {"^loss: (.*)$", " 10%|#   |\rloss: 4\r 20%|##  |\r", "", 4},
+      {"^loss: (.*)$", "loss: 4\r\nend\r\n", "", 4},
       {"(?:train|test) loss ([\\d.]+)", "train loss 2 test loss 3", "", 3},
       {"a(b)?", "ab a", "", "is 'b'"},
       {"(.*)", "1\n2\n", "", 2},
