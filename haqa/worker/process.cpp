@@ -195,6 +195,11 @@ class Child {
 
   /// Feeds a request and waits until `answered` is set by on_line, or for the end.
   std::optional<ProcessResult> exchange(std::string_view request, const OnLine& on_line, const bool& answered) {
+    const OnLine ignore = [](std::string_view) {};
+    on_line_ = &ignore;
+    drain(out_, true);  // what came after the last answer is no part of this one
+    drain(err_, false);
+    line_.clear();
     on_line_ = &on_line;
     input_ = request;
     fed_ = 0;

@@ -344,6 +344,14 @@ TEST(ServingProcess, EachRequestHasItsTime) {
   EXPECT_THAT(ask(program, "a"), ElementsAre("1 a", "end"));
 }
 
+TEST(ServingProcess, WhatComesAfterAnAnswerIsNoPartOfTheNext) {
+  ServingProcess program(shell("while read -r line; do echo $line; echo end; echo stale; echo end; done"));
+  for (const char* request : {"a", "b", "c"}) {
+    EXPECT_THAT(ask(program, request), ElementsAre(request, "end"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
 TEST(ServingProcess, WhatTheListenerThrowsEndsIt) {
   ServingProcess program(shell("while read -r line; do echo $$; sleep 100; done"));
   pid_t pid = 0;
