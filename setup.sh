@@ -10,6 +10,7 @@ set -euo pipefail
 PACKAGES=(build-essential cmake ninja-build python3 python3-venv
   nlohmann-json3-dev libvalijson-dev libyaml-cpp-dev libcli11-dev libfmt-dev
   libcurl4-openssl-dev libeigen3-dev libnlopt-dev libboost-dev libhwloc-dev ocl-icd-opencl-dev pocl-opencl-icd
+  libpcre2-dev
   libjs-chart.js libgtest-dev libgmock-dev)
 LLAMA_PACKAGE=llama-cpp-python # its source distribution carries llama.cpp in vendor/
 LLAMA_PACKAGE_VERSION=0.3.36

@@ -1,4 +1,4 @@
-// A folder for a test's files.
+// A folder for files that do not stay: a test's, a trial's.
 #pragma once
 #include <stdlib.h>
 
@@ -12,11 +12,14 @@ namespace haqa {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "haqa-test-XXXXXX").string();
+    std::string name = (std::filesystem::temp_directory_path() / "haqa-XXXXXX").string();
     if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), name);
     path_ = name;
   }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  ~TemporaryFolder() {
+    std::error_code ignored;  // somebody may have made a part of it read-only
+    std::filesystem::remove_all(path_, ignored);
+  }
   TemporaryFolder(const TemporaryFolder&) = delete;
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }

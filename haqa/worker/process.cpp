@@ -13,8 +13,12 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <fstream>
+#include <future>
+#include <mutex>
+#include <thread>
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/descriptor.h"
@@ -158,18 +162,21 @@ Memory memory_of(pid_t pid) {
   return {anonymous + file + shared, anonymous + shared + std::min(file, locked)};
 }
 
+using OnLine = std::function<void(std::string_view)>;
+
 /// One running child: its pipes, and what has been read of them.
 class Child {
  public:
-  Child(const Command& command, const std::function<void(std::string_view)>& on_line)
-      : command_(command), on_line_(on_line), start_(Clock::now()) {
+  /// serves: its standard input stays open for exchange().
+  explicit Child(const Command& command, bool serves = false)
+      : command_(command), serves_(serves), start_(Clock::now()), input_(command.input) {
     Pipe in = make_input(), out = make_pipe(), err = make_pipe();
     pid_ = spawn(command, in.read.get(), out.write.get(), err.write.get());
     in_ = std::move(in.write);
     out_ = std::move(out.read);
     err_ = std::move(err.read);
     for (const int fd : {in_.get(), out_.get(), err_.get()}) fcntl(fd, F_SETFL, O_NONBLOCK);
-    if (command.input.empty()) in_.reset();
+    if (input_.empty() && !serves) in_.reset();
   }
   ~Child() {
     if (pid_ > 0) {
@@ -180,24 +187,56 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
-  ProcessResult run() {
-    while (!finished()) {
-      wait_for_output();
-      check_interrupted();
-      enforce_limits();
-    }
-    drain(out_, true);
-    drain(err_, false);
-    if (on_line_ && !line_.empty()) on_line_(line_);
-    result_.seconds = elapsed();
-    return std::move(result_);
+  ProcessResult run(const OnLine& on_line) {
+    on_line_ = on_line ? &on_line : nullptr;
+    while (!finished()) work();
+    return end();
   }
+
+  /// Feeds a request and waits until `answered` is set by on_line, or for the end.
+  std::optional<ProcessResult> exchange(std::string_view request, const OnLine& on_line, const bool& answered) {
+    const OnLine ignore = [](std::string_view) {};
+    on_line_ = &ignore;
+    drain(out_, true);  // what came after the last answer is no part of this one
+    drain(err_, false);
+    line_.clear();
+    on_line_ = &on_line;
+    input_ = request;
+    fed_ = 0;
+    start_ = Clock::now();
+    result_.errors.clear();
+    while (!answered) {
+      if (finished()) {
+        ProcessResult result = end();  // its last lines may hold the answer
+        return answered ? std::nullopt : std::optional(std::move(result));
+      }
+      work();
+    }
+    return std::nullopt;
+  }
+
+  bool ended() const { return pid_ < 0; }
 
  private:
   double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 
+  void work() {
+    wait_for_output();
+    check_interrupted();
+    enforce_limits();
+  }
+
+  ProcessResult end() {
+    drain(out_, true);
+    drain(err_, false);
+    if (on_line_ && !line_.empty()) (*on_line_)(line_);
+    result_.seconds = elapsed();
+    return std::move(result_);
+  }
+
   void wait_for_output() {
-    std::array<pollfd, 3> fds = {{{out_.get(), POLLIN, 0}, {err_.get(), POLLIN, 0}, {in_.get(), POLLOUT, 0}}};
+    const int in = fed_ < input_.size() ? in_.get() : -1;
+    std::array<pollfd, 3> fds = {{{out_.get(), POLLIN, 0}, {err_.get(), POLLIN, 0}, {in, POLLOUT, 0}}};
     poll(fds.data(), fds.size(), 20);
     if (fds[0].revents) drain(out_, true);
     if (fds[1].revents) drain(err_, false);
@@ -205,9 +244,10 @@ class Child {
   }
 
   void feed() {
-    const ssize_t n = send(in_.get(), command_.input.data() + fed_, command_.input.size() - fed_, MSG_NOSIGNAL);
+    const ssize_t n = send(in_.get(), input_.data() + fed_, input_.size() - fed_, MSG_NOSIGNAL);
     if (n > 0) fed_ += static_cast<size_t>(n);
-    if (fed_ == command_.input.size() || (n < 0 && errno != EAGAIN && errno != EINTR)) in_.reset();
+    const bool broken = n < 0 && errno != EAGAIN && errno != EINTR;
+    if (broken || (fed_ == input_.size() && !serves_)) in_.reset();
   }
 
   void drain(Descriptor& fd, bool is_output) {
@@ -223,19 +263,19 @@ class Child {
 
   void take_output(std::string_view text) {
     if (!on_line_) {
-      keep(result_.output, text);
+      keep(result_.output, text, kOutputKept);
       return;
     }
     for (size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1)) {
-      keep(line_, text.substr(0, end));
-      on_line_(line_);
+      keep(line_, text.substr(0, end), command_.longest_line);
+      (*on_line_)(line_);
       line_.clear();
     }
-    keep(line_, text);
+    keep(line_, text, command_.longest_line);
   }
 
-  static void keep(std::string& all, std::string_view more) {
-    all += more.substr(0, kOutputKept - std::min(kOutputKept, all.size()));
+  static void keep(std::string& all, std::string_view more, size_t most) {
+    all += more.substr(0, most - std::min(most, all.size()));
   }
 
   void take_errors(std::string_view text) {
@@ -268,10 +308,12 @@ class Child {
   }
 
   const Command& command_;
-  const std::function<void(std::string_view)>& on_line_;
+  const bool serves_;
+  const OnLine* on_line_ = nullptr;
   Clock::time_point start_;
   pid_t pid_ = -1;
   Descriptor in_, out_, err_;
+  std::string_view input_;
   size_t fed_ = 0;
   std::string line_;
   ProcessResult result_;
@@ -299,7 +341,75 @@ std::string ProcessResult::describe() const {
 
 ProcessResult run_process(const Command& command, const std::function<void(std::string_view)>& on_line) {
   check_interrupted();
-  return Child(command, on_line).run();
+  return Child(command).run(on_line);
+}
+
+/// The thread that starts the program and talks with it. It has one of its own because PR_SET_PDEATHSIG means the
+/// thread that forked: with that of a single trial the program would end too.
+struct ServingProcess::Owner {
+  using Task = std::packaged_task<std::optional<ProcessResult>()>;
+
+  explicit Owner(Command c) : command(std::move(c)), thread([this](const std::stop_token& stop) { serve(stop); }) {}
+
+  void serve(const std::stop_token& stop) {
+    for (std::unique_lock lock(mutex); changed.wait(lock, stop, [&] { return task.valid(); });) {
+      Task next = std::exchange(task, Task());
+      lock.unlock();
+      next();
+      lock.lock();
+    }
+    child.reset();
+  }
+
+  std::optional<ProcessResult> exchange(const std::string& request,
+                                        const std::function<bool(std::string_view)>& on_line) {
+    check_interrupted();
+    const bool fresh = !child;
+    if (fresh) child.emplace(command, true);
+    bool answered = false, silent = true;
+    std::optional<ProcessResult> ended;
+    try {
+      ended = child->exchange(
+          request,
+          [&](std::string_view line) {
+            silent = false;
+            if (!answered) answered = on_line(line);
+          },
+          answered);
+    } catch (...) {
+      child.reset();
+      throw;
+    }
+    if (child->ended()) child.reset();
+    // One that ended of itself after its last answer did not fail this request.
+    const bool again = ended && !fresh && silent && ended->end == ProcessEnd::exited;
+    return again ? exchange(request, on_line) : std::move(ended);
+  }
+
+  const Command command;
+  std::optional<Child> child;  ///< of the thread
+  std::mutex mutex;            ///< of task
+  std::condition_variable_any changed;
+  Task task;
+  std::jthread thread;  ///< last, so that it ends before the rest goes
+};
+
+ServingProcess::ServingProcess(Command command) : owner_(std::make_unique<Owner>(std::move(command))) {}
+ServingProcess::~ServingProcess() = default;
+ServingProcess::ServingProcess(ServingProcess&&) noexcept = default;
+ServingProcess& ServingProcess::operator=(ServingProcess&&) noexcept = default;
+
+std::optional<ProcessResult> ServingProcess::ask(const std::string& request,
+                                                 const std::function<bool(std::string_view)>& on_line) {
+  const std::string line = request + "\n";
+  Owner::Task task([&] { return owner_->exchange(line, on_line); });
+  std::future<std::optional<ProcessResult>> result = task.get_future();
+  {
+    const std::scoped_lock lock(owner_->mutex);
+    owner_->task = std::move(task);
+  }
+  owner_->changed.notify_one();
+  return result.get();
 }
 
 BackgroundProcess::BackgroundProcess(const Command& command, const std::filesystem::path& log) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,7 +18,8 @@ struct Command {
   double timeout_s = 0;                                               ///< 0: none
   uint64_t memory_bytes =
       0;  ///< memory above which the child is ended: resident, but for file pages that can be dropped; 0: none
-  std::string input = {};  ///< written to its standard input
+  std::string input = {};            ///< written to its standard input
+  size_t longest_line = 256u << 20;  ///< bytes; what a line has beyond them is dropped before on_line sees it
 };
 
 enum class ProcessEnd { exited, signalled, timed_out, out_of_memory };
@@ -40,6 +42,26 @@ struct ProcessResult {
 /// `on_line` sees each complete line of standard output as it comes; where given, `output` stays empty.
 /// Throws Error where the program cannot be started.
 ProcessResult run_process(const Command& command, const std::function<void(std::string_view)>& on_line = {});
+
+/// A program that stays and answers one request after another, a line each. It is started with the first request, and
+/// anew with the next one after it ended; killed with its children by the destructor. One request at a time.
+class ServingProcess {
+ public:
+  /// command.timeout_s is that of one request; command.input is not used.
+  explicit ServingProcess(Command command);
+  ~ServingProcess();
+  ServingProcess(ServingProcess&&) noexcept;
+  ServingProcess& operator=(ServingProcess&&) noexcept;
+
+  /// Sends a line and hands over those that come back (what came before it is dropped) until on_line says true: the
+  /// answer is whole. Returns how the program ended where it did so before, by a limit say; nothing where it answered.
+  /// What on_line throws ends it too. Throws Interrupted, and Error where the program cannot be started.
+  std::optional<ProcessResult> ask(const std::string& request, const std::function<bool(std::string_view)>& on_line);
+
+ private:
+  struct Owner;
+  std::unique_ptr<Owner> owner_;
+};
 
 /// A program that goes on beside this one, its output in a file; killed by the destructor.
 class BackgroundProcess {

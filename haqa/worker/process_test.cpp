@@ -298,6 +298,72 @@ TEST(Process, SignalsDoNotHideAMissingProgram) {
   EXPECT_EQ(in_process(work), 42);
 }
 
+TEST(Process, ALineIsCutWhereAskedTo) {
+  Command c = shell("printf '123456789\\nabc\\n'");
+  c.longest_line = 5;
+  std::vector<std::string> lines;
+  run_process(c, [&](std::string_view line) { lines.emplace_back(line); });
+  EXPECT_THAT(lines, ElementsAre("12345", "abc"));
+}
+
+/// The lines of an answer, up to "end".
+std::vector<std::string> ask(ServingProcess& program, const std::string& request) {
+  std::vector<std::string> lines;
+  const auto ended = program.ask(request, [&](std::string_view line) {
+    lines.emplace_back(line);
+    return line == "end";
+  });
+  if (ended) lines.push_back(ended->describe());
+  return lines;
+}
+
+// "exit" ends it without an answer, "last" after it; $n counts the requests of one process.
+constexpr const char* kServe =
+    "n=0; while read -r line; do n=$((n+1)); case $line in exit) echo error: asked to >&2; exit 3;; hang) sleep 100;; "
+    "esac; echo $n $line; echo end; if [ \"$line\" = last ]; then exit 0; fi; done";
+
+TEST(ServingProcess, AnswersAndIsStartedAnewWhereItEnded) {
+  ServingProcess program(shell(kServe));
+  EXPECT_THAT(ask(program, "a"), ElementsAre("1 a", "end"));
+  EXPECT_THAT(ask(program, "b"), ElementsAre("2 b", "end"));
+  EXPECT_THAT(ask(program, std::string(100000, 'c')), ElementsAre("3 " + std::string(100000, 'c'), "end"));
+  EXPECT_THAT(ask(program, "exit"), ElementsAre("exit status 3: error: asked to"));
+  EXPECT_THAT(ask(program, "last"), ElementsAre("1 last", "end"));
+  EXPECT_THAT(ask(program, "a"), ElementsAre("1 a", "end")) << "it ended with its answer, and no request failed";
+}
+
+TEST(ServingProcess, EachRequestHasItsTime) {
+  Command c = shell(kServe);
+  c.timeout_s = 0.5;
+  ServingProcess program(c);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(ask(program, "a").size(), 2u);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // idle time is not counted
+  }
+  EXPECT_THAT(ask(program, "hang"), ElementsAre(HasSubstr("no result after")));
+  EXPECT_THAT(ask(program, "a"), ElementsAre("1 a", "end"));
+}
+
+TEST(ServingProcess, WhatComesAfterAnAnswerIsNoPartOfTheNext) {
+  ServingProcess program(shell("while read -r line; do echo $line; echo end; echo stale; echo end; done"));
+  for (const char* request : {"a", "b", "c"}) {
+    EXPECT_THAT(ask(program, request), ElementsAre(request, "end"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+TEST(ServingProcess, WhatTheListenerThrowsEndsIt) {
+  ServingProcess program(shell("while read -r line; do echo $$; sleep 100; done"));
+  pid_t pid = 0;
+  const auto refuse = [&](std::string_view line) -> bool {
+    pid = std::stoi(std::string(line));
+    throw std::runtime_error("enough");
+  };
+  EXPECT_THROW(program.ask("a", refuse), std::runtime_error);
+  EXPECT_TRUE(gone_soon(pid));
+  EXPECT_THROW(ServingProcess(Command{{"/no/such/program"}}).ask("a", refuse), Error);
+}
+
 TEST(BackgroundProcess, NoticesTheEndAndKeepsTheLog) {
   const std::string log = testing::TempDir() + "haqa-background-" + std::to_string(getpid());
   {

@@ -1,0 +1,277 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <chrono>
+
+#include "haqa/base/bytes.h"
+#include "haqa/base/progress.h"
+#include "haqa/base/text.h"
+#include "haqa/cli/commands.h"
+#include "haqa/report/findings.h"
+#include "haqa/sampler/registry.h"
+#include "haqa/space/space_file.h"
+#include "haqa/study/pruner.h"
+#include "haqa/study/study.h"
+#include "haqa/tune/command_objective.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct TuneOptions {
+  fs::path space;
+  std::string command, direction, sampler = "bayesian", pruner = "none", study, storage;
+  std::vector<std::string> metrics, environment;
+  int rounds = 10, workers = 1;
+  double timeout_s = 0, max_seconds = 0, stop_early = 0;
+  uint64_t seed = 1;
+  bool serves = false, json = false, quiet = false;
+};
+
+std::vector<Metric> read_metrics(const TuneOptions& o) {
+  std::optional<Direction> direction;
+  if (!o.direction.empty()) direction = o.direction == "maximize" ? Direction::maximize : Direction::minimize;
+  std::vector<Metric> metrics;
+  for (const std::string& text : o.metrics) metrics.emplace_back(text, direction);
+  return metrics;
+}
+
+CommandOptions command_options(const TuneOptions& o) {
+  CommandOptions command{o.command, read_metrics(o), o.timeout_s, {}, o.serves, o.workers};
+  for (const std::string& entry : o.environment) {
+    const size_t equals = entry.find('=');
+    if (equals == 0 || equals == std::string::npos) throw UsageError("--env {}: write NAME=VALUE", entry);
+    command.environment.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
+  }
+  return command;
+}
+
+Track make_track(const TuneOptions& o, SearchSpace space, const std::vector<Metric>& metrics) {
+  Track track{o.space.stem().string(), std::move(space)};
+  track.direction = metrics.front().goal().direction;
+  track.value_name = metrics.front().goal().value_name;
+  for (size_t i = 1; i < metrics.size(); ++i) track.more_goals.push_back(metrics[i].goal());
+  track.brief = fmt::format("Each trial runs: {}", o.command);
+  return track;
+}
+
+/// By default a study is that of a space and a command: the space's name, and a number that tells commands apart.
+/// Source of the number: FNV-1a, draft-eastlake-fnv, as std::hash may differ from one build to the next.
+std::string study_name(const TuneOptions& o) {
+  if (!o.study.empty()) return o.study;
+  uint32_t hash = 2166136261u;
+  for (const unsigned char c : o.command) hash = (hash ^ c) * 16777619u;
+  return fmt::format("{}-{:08x}", o.space.stem().string(), hash);
+}
+
+std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track&) {
+  if (!o.storage.empty())
+    throw UsageError("--storage {}: this version keeps studies in memory only; leave it out", o.storage);
+  return std::make_unique<MemoryStorage>();
+}
+
+std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, const Track&) {
+  return make_sampler(o.sampler, o.seed);
+}
+
+std::string value_text(const Track& track, const Trial& t) {
+  std::string text = fmt::format("{} {:.6g}", track.value_name, *t.value);
+  for (size_t i = 0; i < t.more_values.size() && i < track.more_goals.size(); ++i)
+    text += fmt::format(", {} {:.6g}", track.more_goals[i].value_name, t.more_values[i]);
+  return text;
+}
+
+/// "round 3: accuracy 0.91, best 0.93: learning_rate 0.01 [bayesian]"
+std::string describe(const Track& track, const Trial& t, const Trial* best) {
+  const Configuration defaults = track.space.defaults();
+  std::string changed = changes(Part(defaults), Part(t.configuration));
+  if (changed.empty()) changed = "the defaults";
+  if (t.state == TrialState::failed)
+    return fmt::format("round {}: failed ({}): {} [{}: {}]", t.number + 1, to_string(t.reason), changed, t.proposed_by,
+                       t.message);
+  std::string state = value_text(track, t);
+  if (t.state == TrialState::pruned) state = "given up at " + state;
+  if (best) state += fmt::format(", best {:.6g}", *best->value);
+  return fmt::format("round {}: {}: {} [{}]", t.number + 1, state, changed, t.proposed_by);
+}
+
+/// A command line that runs the configuration by itself.
+std::string repeating_command(const TuneOptions& o, const CommandObjective& objective, const Configuration& c) {
+  const std::string command = objective.command().filled_in(c);
+  if (o.serves) return fmt::format("echo {} | {}", shell_word(to_line({{"configuration", c}})), command);
+  if (objective.command().unused().empty()) return command;
+  return fmt::format("export HAQA_CONFIGURATION={}; {}", shell_word(to_line(c)), command);
+}
+
+/// What a study came to.
+struct TuneResult {
+  std::string study, stop;
+  std::vector<Trial> trials;
+};
+
+Json to_json(const TuneOptions& o, const Track& track, const CommandObjective& objective, const TuneResult& result) {
+  const auto goal = [](const std::string& name, Direction d) {
+    return Json{{"name", name}, {"direction", d == Direction::maximize ? "maximize" : "minimize"}};
+  };
+  Json json = {{"study", result.study},  {"space", o.space.string()},
+               {"command", o.command},   {"sampler", o.sampler},
+               {"seed", o.seed},         {"goals", {goal(track.value_name, track.direction)}},
+               {"stopped", result.stop}, {"best", nullptr},
+               {"trials", Json::array()}};
+  for (const Goal& g : track.more_goals) json["goals"].push_back(goal(g.value_name, g.direction));
+  if (const Trial* best = best_trial(result.trials, track.direction)) {
+    json["best"] = {{"number", best->number}, {"value", *best->value}, {"configuration", best->configuration}};
+    if (!best->more_values.empty()) json["best"]["more_values"] = best->more_values;
+    json["best"]["command"] = repeating_command(o, objective, best->configuration);
+  }
+  for (const Trial& t : result.trials) json["trials"].push_back(to_json(t));
+  return json;
+}
+
+void print_text(const TuneOptions& o, const Track& track, const CommandObjective& objective, const TuneResult& result) {
+  const Trial* best = best_trial(result.trials, track.direction);
+  if (!best) return;
+  const Trial& first = result.trials.front();
+  const std::string defaults = first.value ? fmt::format("{:.6g}", *first.value) : "failed";
+  fmt::print("Best: {} in round {} of {}; the defaults: {}\n", value_text(track, *best), best->number + 1,
+             result.trials.size(), defaults);
+  for (const auto& [name, value] : best->configuration.items())
+    fmt::print("  {:<24} {}\n", name, printable(argument(value)));
+  fmt::print("Command: {}\nStopped: {}.\n", printable(repeating_command(o, objective, best->configuration)),
+             result.stop);
+}
+
+void print_result(const TuneOptions& o, const Track& track, const CommandObjective& objective,
+                  const TuneResult& result) {
+  if (o.json) {
+    fmt::print("{}\n", to_json(o, track, objective, result).dump(2, ' ', false, Json::error_handler_t::replace));
+  } else {
+    print_text(o, track, objective, result);
+  }
+}
+
+void note_unused(const TuneOptions& o, const CommandObjective& objective, Progress& progress) {
+  const std::vector<std::string> unused = objective.command().unused();
+  if (!o.serves && !unused.empty())
+    progress.note(fmt::format("note: not in the command, so the program must read $HAQA_CONFIGURATION: {}",
+                              fmt::join(unused, ", ")));
+}
+
+/// "round 4 of 10, 12 s left"
+std::string step_title(const Trial& t, int rounds, int done, std::chrono::duration<double> spent) {
+  std::string title = fmt::format("round {} of {}", t.number + 1, rounds);
+  if (done > 0) title += fmt::format(", {} left", format_seconds(spent.count() / done * (rounds - t.number)));
+  return title;
+}
+
+void run_tune(const TuneOptions& o) {
+  const CommandOptions command = command_options(o);
+  const Track track = make_track(o, read_space(o.space), command.metrics);
+  CommandObjective objective(track.space, command);
+  const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, track);
+  const std::unique_ptr<Pruner> pruner = make_pruner(o.pruner);
+  const std::unique_ptr<Storage> storage = open_study_storage(o, track);
+  Progress progress(o.quiet);
+  note_unused(o, objective, progress);
+
+  StudyOptions options;
+  options.budget = {o.rounds, o.max_seconds};
+  options.workers = o.workers;
+  options.negligible_gain = o.stop_early;
+  options.pruner = pruner.get();
+  const auto start = std::chrono::steady_clock::now();
+  int done = 0;
+  options.on_proposal = [&](const Track&, const Trial& t) {
+    progress.step(step_title(t, o.rounds, done, std::chrono::steady_clock::now() - start));
+  };
+  options.on_trial = [&](const Track&, const Trial& t) {
+    ++done;
+    const std::vector<Trial> trials = storage->trials();
+    progress.done(describe(track, t, best_trial(trials, track.direction)));
+  };
+  TuneResult result{study_name(o), "interrupted", {}};
+  const auto finish = [&] {
+    result.trials = storage->trials();
+    std::erase_if(result.trials, [](const Trial& t) { return t.state == TrialState::running; });
+    print_result(o, track, objective, result);
+  };
+  try {
+    result.stop = to_string(run_study(std::array{StudyTrack{track, *sampler, objective, *storage}}, options));
+  } catch (const Interrupted&) {
+    progress.done();
+    finish();
+    throw Interrupted("interrupted after {} of {} rounds", result.trials.size(), o.rounds);
+  }
+  finish();
+  if (!best_trial(result.trials, track.direction))
+    throw Error("no round gave a value; the last: {}",
+                result.trials.empty() ? "there was none" : result.trials.back().message);
+}
+
+void add_study_options(CLI::App& command, TuneOptions& o) {
+  command.add_option("--rounds", o.rounds, "Trials of the study in all, the first of which runs the defaults")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  command.add_option("--max-seconds", o.max_seconds, "Begin no trial after this time")->check(CLI::PositiveNumber);
+  command.add_option("--workers", o.workers, "Trials at once")->check(CLI::Range(1, 1024))->capture_default_str();
+  command.add_option("--sampler", o.sampler, fmt::format("Who proposes: {}", fmt::join(sampler_names(), ", ")))
+      ->capture_default_str();
+  command.add_option("--seed", o.seed, "Seed of the sampler")->capture_default_str();
+  command
+      .add_option("--pruner", o.pruner, "Give up hopeless trials that report values on the way: none, median or asha")
+      ->capture_default_str();
+  command
+      .add_option("--stop-early", o.stop_early,
+                  "Stop where less than this share of the spread of values so far is expected to be gained")
+      ->type_name("SHARE")
+      ->check(CLI::Range(0.0, 1.0));
+  command.add_option("--study", o.study, "Name of the study (default: from the space and the command)")
+      ->check(not_empty);
+  command.add_option("--storage", o.storage, "Where studies are kept")->type_name("URL")->check(not_empty);
+}
+
+}  // namespace
+
+void add_tune(CLI::App& app) {
+  auto o = std::make_shared<TuneOptions>();
+  CLI::App* command = app.add_subcommand("tune", "Tune any program: its command line, and where its value is found");
+  command->add_option("--space", o->space, "Search space in YAML or JSON; see docs/spaces.md")
+      ->required()
+      ->type_name("FILE");
+  command
+      ->add_option("--command", o->command,
+                   "What the shell runs, with {NAME} for the value of a parameter, {file} for a JSON file with all of "
+                   "them, {folder} for a folder of the trial's own; {{ is a brace")
+      ->required();
+  command
+      ->add_option("--metric", o->metrics,
+                   "Where the value is: a regular expression with one group, whose last match counts; json:KEY of the "
+                   "last JSON object printed; file:PATH:KEY; t4:PATH[:NAME]. Several goals: NAME:minimize=... each")
+      ->required()
+      ->allow_extra_args(false);
+  command->add_option("--direction", o->direction, "maximize or minimize")
+      ->check(CLI::IsMember({"maximize", "minimize"}));
+  command->add_option("--timeout", o->timeout_s, "Seconds after which a trial is ended, with all that it started")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--worker", o->serves, "The program stays and takes a request a line; see docs/tune.md");
+  command->add_option("--env", o->environment, "NAME=VALUE for the program's environment")->allow_extra_args(false);
+  add_study_options(*command, *o);
+  command->add_flag("--json", o->json, "Print JSON; see docs/json.md");
+  command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");
+  command->footer(
+      "A trial that fails, hangs or prints no number is kept as failed, with the reason; the study goes on. Exit "
+      "status "
+      "1 where none gave a value.\n\n"
+      "Examples:\n"
+      "  haqa tune --space space.yaml --command './train.py --lr {learning_rate} --batch {batch_size}' \\\n"
+      "    --metric 'accuracy=(\\S+)' --direction maximize --timeout 600\n"
+      "  haqa tune --space flags.yaml --command 'cc -O{level} -o {folder}/a.out a.c && {folder}/a.out' \\\n"
+      "    --metric json:seconds --direction minimize --rounds 30 --sampler random\n"
+      "  haqa tune --space space.yaml --command ./serve.py --worker --workers 2 --pruner median \\\n"
+      "    --metric accuracy:maximize=json:accuracy --metric bytes:minimize=json:bytes");
+  command->callback([o] { run_tune(*o); });
+}
+
+}  // namespace haqa
