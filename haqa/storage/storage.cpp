@@ -174,25 +174,24 @@ class OptunaStorage : public DatabaseStorage {
   /// Ends running trials whose process is gone.
   void end_orphans() {
     std::vector<std::pair<int, Json>> orphans;
-    const auto read = [&] {
+    const auto read = [&](const char* lock) {
       int id = 0;
       std::string json;
       soci::statement rows =
           (db_.sql().prepare << "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_system_attributes a ON "
                                 "a.trial_id = t.trial_id WHERE t.state = 'RUNNING' AND a.\"key\" = '"
-                             << kProcess << "' AND t.study_id = " << study_id_,
+                             << kProcess << "' AND t.study_id = " << study_id_ << lock,
            soci::into(id), soci::into(json));
       for (rows.execute(); rows.fetch();)
         if (const Json process = Json::parse(json, nullptr, false); is_gone(process)) orphans.emplace_back(id, process);
     };
-    db_.read(read);
+    db_.read([&] { read(""); });
     if (orphans.empty()) return;
     db_.write([&] {
+      // Again: another coordinator may have been faster, or the server may still be busy with the last words of one.
       orphans.clear();
-      read();  // again: another coordinator may have been faster
+      read(db_.postgres() ? " FOR UPDATE OF t" : "");
       for (const auto& [id, process] : orphans) {
-        Trial failed;
-        failed.state = TrialState::failed;
         write_user_attribute(db_, id, "haqa:reason", to_string(FailReason::crashed));
         write_user_attribute(db_, id, "haqa:message",
                              fmt::format("its coordinator, process {} on {}, ended before it did",
