@@ -10,6 +10,7 @@
 
 #include "haqa/base/descriptor.h"
 #include "haqa/base/error.h"
+#include "haqa/base/file.h"
 #include "haqa/storage/coordinator.h"
 #include "haqa/storage/storage_test_support.h"
 
@@ -107,7 +108,7 @@ TEST_P(Coordinators, KilledAtAnyMomentLoseNoFinishedTrial) {
     // The first is killed while it makes the tables.
     if (round > 1)
       if (const auto number = child.next()) taken.insert(*number);
-    usleep(static_cast<useconds_t>(std::uniform_int_distribution<int>(0, 60000)(random)));
+    usleep(static_cast<useconds_t>(std::uniform_int_distribution<int>(0, 300000)(random)));
     child.kill_now();
     while (const auto number = child.next()) taken.insert(*number);
 
@@ -200,11 +201,15 @@ TEST(Coordinator, IsGoneOnlyWhereThatIsCertain) {
   EXPECT_FALSE(is_gone(with("pid_space", "pid:[1]")));
   for (const Json& foreign : {Json(), Json(3), Json::object(), Json({{"pid", "1"}})}) EXPECT_FALSE(is_gone(foreign));
 
+  const TemporaryFolder folder;
   const pid_t child = fork();
-  if (child == 0) _exit(0);
+  if (child == 0) {
+    write_file(folder / "child", this_coordinator().dump());
+    _exit(0);
+  }
   siginfo_t info;
   waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);  // dead, and nobody has taken note
-  EXPECT_TRUE(is_gone(with("pid", child)));
+  EXPECT_TRUE(is_gone(read_json(folder / "child")));
   waitpid(child, nullptr, 0);
 }
 

@@ -15,7 +15,7 @@ namespace {
 constexpr const char* kForms =
     "use sqlite:///file.db, sqlite:////folder/file.db or postgresql://user:password@host:port/database";
 
-/// What a kind of failure calls for.
+/// What a kind of failure calls for; empty where nobody can tell.
 std::string_view advice(std::string_view message) {
   constexpr std::pair<std::string_view, std::string_view> kKnown[] = {
       {"not a database", "it is no SQLite file; choose another one"},
@@ -29,7 +29,7 @@ std::string_view advice(std::string_view message) {
   };
   for (const auto& [sign, text] : kKnown)
     if (message.find(sign) != std::string_view::npos) return text;
-  return "see the message";
+  return "";
 }
 
 void replace_all(std::string& text, const std::string& from, std::string_view to) {
@@ -40,7 +40,8 @@ void replace_all(std::string& text, const std::string& from, std::string_view to
 }  // namespace
 
 Database::Database(const std::string& url, Missing missing) {
-  static const std::regex kPostgres(R"(postgres(?:ql)?(?:\+\w+)?(://.*))"), kSqlite(R"(sqlite(?:\+\w+)?:///(.+))");
+  static const std::regex kPostgres(R"(postgres(?:ql)?(?:\+\w+)?(://.*))"),
+      kSqlite(R"(sqlite(?:\+\w+)?:///([^?]+)(\?.*)?)");
   static const std::regex kPassword(R"(://[^:/?@]*:(.*)@|[?&]password=([^&]*))");
   std::smatch match;
   if (std::regex_search(url, match, kPassword)) {
@@ -80,7 +81,8 @@ void Database::open(const std::string& target, Missing missing) {
 Error Database::failure(const std::string& message) const {
   std::string shown = one_line(message, 300);
   if (!password_.empty()) replace_all(shown, password_, "***");
-  return Error("the database {} failed: {}; {}", name_, shown, advice(shown));
+  const std::string_view advised = advice(shown);
+  return Error("the database {} failed: {}{}{}", name_, shown, advised.empty() ? "" : "; ", advised);
 }
 
 void Database::begin(const char* statement) {

@@ -25,12 +25,15 @@ class Database {
   soci::session& sql() { return sql_; }
 
   /// Runs `work` in a transaction that sees what others have committed.
-  void read(const std::function<void()>& work) { transaction("BEGIN", work); }
+  void read(const std::function<void()>& work) { transaction(postgres_ ? kPostgresBegin : "BEGIN", work); }
   /// Runs `work` in a transaction of which all is on disk at its end, or nothing. SQLite lets one writer in at a time:
   /// others wait, for a minute at most.
-  void write(const std::function<void()>& work) { transaction(postgres_ ? "BEGIN" : "BEGIN IMMEDIATE", work); }
+  void write(const std::function<void()>& work) { transaction(postgres_ ? kPostgresBegin : "BEGIN IMMEDIATE", work); }
 
  private:
+  /// Whoever waited for a lock sees what its holder did; a server may have another level as its default.
+  static constexpr const char* kPostgresBegin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
   void open(const std::string& url, Missing missing);
   void begin(const char* statement);
   void transaction(const char* begin, const std::function<void()>& work);

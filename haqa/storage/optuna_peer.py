@@ -6,11 +6,13 @@ goes-on   lets Optuna's own TPE add trials to a study of every_kind() (storage_t
 enqueue   makes a study of every_kind() with two enqueued trials
 schema    makes an empty database
 analyze   importances, the Pareto front and data frames, as far as they can be computed without plotting
+dashboard what optuna-dashboard serves of the first study
 two       makes a study with two goals and lets NSGA-II add trials to it; goes on where it is there
 """
 
 import json
 import sys
+import wsgiref.util
 
 import optuna
 from optuna.trial import TrialState
@@ -105,7 +107,24 @@ def analyze(study):
     return frame
 
 
+def dashboard(url):
+    """The dashboard's own answers, without a port."""
+    import optuna_dashboard
+
+    app = optuna_dashboard.wsgi(url)
+
+    def get(path, query=""):
+        environ = {"PATH_INFO": path, "QUERY_STRING": query}
+        wsgiref.util.setup_testing_defaults(environ)
+        return json.loads(b"".join(app(environ, lambda *answer: None)))
+
+    study = get("/api/studies")["study_summaries"][0]["study_id"]
+    return get(f"/api/studies/{study}", "after=0")
+
+
 def main(command, url, name):
+    if command == "dashboard":
+        return dashboard(url)
     if command == "schema":
         optuna.storages.RDBStorage(url)
         return {"version": optuna.__version__}

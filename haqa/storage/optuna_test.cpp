@@ -148,6 +148,15 @@ TEST_P(WithOptuna, ReadsAndContinuesOurs) {
   EXPECT_GE(first["seconds"], 0);  // both of the same clock
   EXPECT_LT(first["seconds"], 60);
 
+  const Json page = optuna("dashboard");  // what optuna-dashboard shows
+  EXPECT_EQ(page["name"], "study");
+  EXPECT_EQ(page["objective_names"], Json({"accuracy, %"}));
+  EXPECT_EQ(page["trials"].size(), 8u);
+  EXPECT_EQ(page["trials"][0]["values"], Json({80.0}));
+  EXPECT_EQ(page["trials"][0]["state"], "Complete");
+  EXPECT_EQ(page["trials"][0]["intermediate_values"].size(), 3u);
+  EXPECT_EQ(page["best_trials"][0]["number"], 6);
+
   const Json more = optuna("goes-on");  // by its TPE
   EXPECT_EQ(more["trials"].size(), 23u);
   expect_same(ours->trials(), more, track.space);  // what it wrote while this storage was open
@@ -241,10 +250,18 @@ TEST_P(WithOptuna, SeveralGoalsBothWays) {
     t.more_values = {more};
     ours->finish(t);
   }
+  for (const TrialState state : {TrialState::pruned, TrialState::failed}) {
+    const Proposal p{track.space.defaults(), "expert", "", {}};
+    Trial t = running_trial(ours->start(p), p);
+    t.state = state;
+    t.intermediate = {{0, 1.5}};
+    if (state == TrialState::pruned) t.value = 1.5;
+    ours->finish(t);
+  }
   const Json theirs = optuna("two");
   EXPECT_EQ(theirs["directions"], Json({"MINIMIZE", "MAXIMIZE"}));
   EXPECT_EQ(theirs["metric_names"], Json({"loss", "distance, m"}));
-  EXPECT_EQ(theirs["trials"].size(), 14u);
+  EXPECT_EQ(theirs["trials"].size(), 16u);
   expect_same(ours->trials(), theirs, track.space);
   EXPECT_THAT(optuna("analyze")["front"], testing::Contains(1));
 

@@ -149,7 +149,7 @@ class OptunaStorage : public DatabaseStorage {
       if (trial.value) write_value(db_, id, 0, *trial.value);
       for (size_t i = 0; i < trial.more_values.size(); ++i)
         write_value(db_, id, static_cast<int>(i) + 1, trial.more_values[i]);
-      for (const Intermediate& i : trial.intermediate) write_intermediate(db_, id, i);
+      write_missing_intermediate(db_, id, trial.intermediate);
       write_extras(db_, trial, id);
       end_trial(id, trial.state);
     });
@@ -180,7 +180,7 @@ class OptunaStorage : public DatabaseStorage {
       soci::statement rows =
           (db_.sql().prepare << "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_system_attributes a ON "
                                 "a.trial_id = t.trial_id WHERE t.state = 'RUNNING' AND a.\"key\" = '"
-                             << kProcess << "' AND t.study_id = " << study_id_ << lock,
+                             << kProcess << "' AND t.study_id = " << study_id_ << " ORDER BY t.trial_id" << lock,
            soci::into(id), soci::into(json));
       for (rows.execute(); rows.fetch();)
         if (const Json process = Json::parse(json, nullptr, false); is_gone(process)) orphans.emplace_back(id, process);
@@ -205,8 +205,10 @@ class OptunaStorage : public DatabaseStorage {
   /// anyway.
   void lock_study() {
     int id = 0;
-    db_.sql() << "SELECT study_id FROM studies WHERE study_id = " << study_id_ << (db_.postgres() ? " FOR UPDATE" : ""),
-        soci::into(id);
+    // By its name too: SQLite gives the numbers of what was deleted to others.
+    db_.sql() << "SELECT study_id FROM studies WHERE study_id = " << study_id_ << " AND study_name = :name"
+              << (db_.postgres() ? " FOR UPDATE" : ""),
+        soci::use(name_), soci::into(id);
     if (!db_.sql().got_data()) throw Error("study \"{}\" is no longer in {}; somebody deleted it", name_, db_.name());
   }
 

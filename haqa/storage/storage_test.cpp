@@ -156,7 +156,14 @@ INSTANTIATE_TEST_SUITE_P(Every, StorageContract, testing::Values("memory", "sqli
                          [](const auto& kind) { return std::string(kind.param); });
 
 /// What databases have beyond that.
-class DatabaseStorageTest : public StorageContract {};
+class DatabaseStorageTest : public StorageContract {
+ protected:
+  /// The database without us.
+  soci::session raw() {
+    if (GetParam() == std::string("sqlite")) return {"sqlite3", "db=" + database_.url.substr(10)};
+    return {"postgresql", "postgresql" + database_.url.substr(database_.url.find("://"))};
+  }
+};
 
 TEST_P(DatabaseStorageTest, SeesWhatOthersWrite) {
   const auto one = open(simple()), other = open(simple());
@@ -222,20 +229,47 @@ TEST_P(DatabaseStorageTest, RefusesWhatContradictsTheTrack) {
   track.space = SearchSpace({real_parameter("momentum", 0.95, 0.99, 0.96, ""), integer_parameter("new", 1, 3, 2, ""),
                              categorical_parameter("optimizer", {"größer", "adamw", "sgd"}, "sgd", "")});
   EXPECT_EQ(open(track)->trials().at(0).configuration.dump(), R"({"momentum":0.9,"new":2,"optimizer":"adamw"})");
+  // Optuna holds the order against a study: new trials keep the one that is there.
+  open(track)->start({track.space.defaults(), "", "", {}});
+  int orders = 0;
+  raw() << "SELECT count(DISTINCT distribution_json) FROM trial_params WHERE param_name = 'optimizer'",
+      soci::into(orders);
+  EXPECT_EQ(orders, 1);
+  EXPECT_EQ(open(track)->trials().at(1).configuration["optimizer"], "sgd");
 }
 
 TEST_P(DatabaseStorageTest, RefusesAnotherVersion) {
   open(simple());
-  soci::session sql;
-  if (GetParam() == std::string("sqlite"))
-    sql.open("sqlite3", "db=" + database_.url.substr(10));
-  else
-    sql.open("postgresql", "postgresql" + database_.url.substr(database_.url.find("://")));
+  soci::session sql = raw();
   sql << "UPDATE alembic_version SET version_num = 'v9.9.9.a'";
   for (const auto& use : std::vector<std::function<void()>>{
            [&] { open(simple()); }, [&] { list_studies(database_.url); }, [&] { read_trials(database_.url, "study"); }})
     EXPECT_THAT(message(use), AllOf(HasSubstr("has version v9.9.9.a of Optuna's tables, and HAQA knows v3.2.0.a"),
                                     Not(HasSubstr("secret"))));
+  sql << "UPDATE version_info SET schema_version = 11";
+  EXPECT_THAT(message([&] { open(simple()); }), HasSubstr("has version 11 of Optuna's tables, and HAQA knows 12"));
+}
+
+TEST_P(DatabaseStorageTest, MissesAStudyThatSomebodyDeleted) {
+  const auto storage = open(simple());
+  raw() << "DELETE FROM study_system_attributes";
+  raw() << "DELETE FROM study_directions";
+  raw() << "DELETE FROM studies";
+  open_storage(database_.url, "another", simple());  // gets its number in SQLite
+  EXPECT_THAT(message([&] { storage->start(propose(1)); }), HasSubstr("study \"study\" is no longer in"));
+  EXPECT_TRUE(read_trials(database_.url, "another").empty());
+}
+
+TEST(Storage, CompletesTablesThatWereLeftHalfMade) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "study.db").string();
+  {
+    soci::session sql("sqlite3", "db=" + file);
+    sql << "CREATE TABLE studies (study_id INTEGER NOT NULL, study_name VARCHAR(512) NOT NULL, PRIMARY KEY (study_id))";
+    sql << "CREATE TABLE mine (x INTEGER)";  // somebody's own, as Optuna leaves it
+  }
+  open_storage("sqlite:///" + file, "study", simple())->start(propose(1));
+  EXPECT_EQ(open_storage("sqlite:///" + file + "?timeout=5", "study", simple())->trials().size(), 1u);
 }
 
 TEST_P(DatabaseStorageTest, RefusesWhatOptunaCouldNotRead) {
@@ -276,8 +310,10 @@ TEST_P(DatabaseStorageTest, IsQuickWith200Trials) {
   std::sort(known.begin(), known.end());
   RecordProperty("open_and_read_ms", std::to_string(opening[4]));
   std::printf("opening and reading 200 trials: %.1f ms; reading again: %.2f ms\n", opening[4], known[4]);
-#ifndef __SANITIZE_ADDRESS__
-  EXPECT_LT(opening[0], 50);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  if (GetParam() == std::string("sqlite")) {
+    EXPECT_LT(opening[0], 50);
+  }
 #endif
 }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <set>
 
 namespace haqa {
 namespace {
@@ -243,6 +244,17 @@ void write_intermediate(Database& db, int trial_id, const Intermediate& value) {
            << "SET intermediate_value = excluded.intermediate_value, intermediate_value_type = "
            << "excluded.intermediate_value_type",
       soci::use(n.value, n.null), soci::use(n.type);
+}
+
+void write_missing_intermediate(Database& db, int trial_id, std::span<const Intermediate> values) {
+  std::set<int> there;
+  int step = 0;
+  soci::statement rows =
+      (db.sql().prepare << "SELECT step FROM trial_intermediate_values WHERE trial_id = " << trial_id,
+       soci::into(step));
+  for (rows.execute(); rows.fetch();) there.insert(step);
+  for (const Intermediate& value : values)
+    if (!there.contains(value.step)) write_intermediate(db, trial_id, value);
 }
 
 void write_user_attribute(Database& db, int trial_id, const std::string& key, const Json& value) {

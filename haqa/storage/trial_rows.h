@@ -1,6 +1,7 @@
 #pragma once
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,8 @@ void write_parameters(Database& db, int trial_id, const Configuration& configura
                       const std::map<std::string, Distribution>& distributions);
 void write_value(Database& db, int trial_id, int objective, double value);
 void write_intermediate(Database& db, int trial_id, const Intermediate& value);
+/// Those whose step is not there yet.
+void write_missing_intermediate(Database& db, int trial_id, std::span<const Intermediate> values);
 void write_user_attribute(Database& db, int trial_id, const std::string& key, const Json& value);
 void write_system_attribute(Database& db, int trial_id, const std::string& key, const Json& value);
 /// What Optuna has no column for: who proposed it and why, the reason of its failure, metrics, times.
