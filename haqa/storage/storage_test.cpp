@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <soci/soci.h>
 
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -284,6 +285,38 @@ TEST_P(DatabaseStorageTest, RefusesWhatOptunaCouldNotRead) {
   EXPECT_THAT(message([&] { storage->finish(complete(t, 2)); }), HasSubstr("another program has ended it"));
   EXPECT_THAT(message([&] { storage->report(0, {1, 2}); }), HasSubstr("another program has ended it"));
   EXPECT_EQ(storage->trials()[0].value, 1.0);
+}
+
+/// Proposes the next whole number; the value is it, after two reports.
+struct CountingUp : Sampler, Objective {
+  Proposal ask(const Track&, std::span<const Trial> trials, int) override {
+    return propose(static_cast<int>(trials.size()));
+  }
+  Outcome evaluate(const Configuration& c, const Report& report) override {
+    Outcome outcome;
+    outcome.value = c["x"].get<double>();
+    for (const int step : {0, 1}) report(step, *outcome.value + step);
+    return outcome;
+  }
+};
+
+TEST_P(DatabaseStorageTest, CarriesAStudyWithSeveralWorkersAndGoesOn) {
+  const Track track = simple();
+  for (const int rounds : {9, 14}) {
+    const auto storage = open(track);
+    CountingUp both;
+    StudyOptions options;
+    options.budget.rounds = rounds;
+    options.workers = 3;
+    EXPECT_EQ(run_study(std::array{StudyTrack{track, both, both, *storage}}, options), StopReason::rounds);
+  }
+  const std::vector<Trial> trials = open(track)->trials();
+  ASSERT_EQ(trials.size(), 14u);
+  for (int i = 0; i < 14; ++i) {
+    EXPECT_EQ(trials[i].value, i == 0 ? 5 : i);  // the first runs the defaults
+    EXPECT_EQ(trials[i].intermediate.size(), 2u);
+    EXPECT_GT(trials[i].propose_s, 0);
+  }
 }
 
 TEST_P(DatabaseStorageTest, IsQuickWith200Trials) {
