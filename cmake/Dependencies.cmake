@@ -30,6 +30,9 @@ add_library(soci INTERFACE)
 pkg_check_modules(LIBPQ REQUIRED IMPORTED_TARGET libpq) # which SOCI's headers include
 target_include_directories(soci SYSTEM INTERFACE ${SOCI_INCLUDE})
 target_link_libraries(soci INTERFACE ${SOCI_SQLITE3} ${SOCI_POSTGRESQL} ${SOCI_CORE} PkgConfig::LIBPQ)
+if(HAQA_SANITIZE)
+  target_compile_options(soci INTERFACE -fno-sanitize=vptr) # needs type information that SOCI's libraries hide
+endif()
 
 # llama.cpp: a folder with include/ and build/bin/ as setup.sh leaves it, or -DHAQA_LLAMA_CPP=DIR, or an
 # installed package.
