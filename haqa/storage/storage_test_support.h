@@ -2,6 +2,7 @@
 #pragma once
 #include <gtest/gtest.h>
 #include <pwd.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -29,6 +30,8 @@ class PostgresServer {
     return server.get();
   }
 
+  ~PostgresServer() { stop(); }
+
   /// The URL of a new, empty database; the password is not asked for.
   std::string new_database() {
     const std::string name = "t" + std::to_string(++databases_);
@@ -39,8 +42,7 @@ class PostgresServer {
 
   /// Ends all connections, as a restart of the server does.
   void restart() {
-    process_.reset();
-    std::filesystem::remove(folder_ / "data" / "postmaster.pid");
+    stop();
     launch();
   }
 
@@ -62,9 +64,11 @@ class PostgresServer {
     return server;
   }
 
-  /// PostgreSQL refuses to run as root.
+  /// PostgreSQL refuses to run as root. It ends with this process, which a change of user would make it forget.
   std::vector<std::string> as_user(std::vector<std::string> argv) const {
-    if (getuid() == 0) argv.insert(argv.begin(), {"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"});
+    if (getuid() == 0)
+      argv.insert(argv.begin(),
+                  {"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=QUIT"});
     return argv;
   }
 
@@ -80,6 +84,14 @@ class PostgresServer {
     const ProcessResult made = run_process({as_user({programs_ / "initdb", "-D", data, "-U", "haqa", "-A", "trust",
                                                      "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"})});
     if (!made.ok()) throw Error("initdb: {}", made.describe());
+  }
+
+  /// At once, but not by SIGKILL, after which shared memory stays for good.
+  void stop() {
+    if (process_ && process_->running()) kill(process_->pid(), SIGQUIT);
+    for (int tries = 0; tries < 200 && process_ && process_->running(); ++tries)
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    process_.reset();
   }
 
   void launch() {
