@@ -9,9 +9,8 @@ set -euo pipefail
 
 PACKAGES=(build-essential cmake ninja-build python3 python3-venv
   nlohmann-json3-dev libvalijson-dev libyaml-cpp-dev libcli11-dev libfmt-dev
-  libcurl4-openssl-dev libeigen3-dev libnlopt-dev libboost-dev libhwloc-dev ocl-icd-opencl-dev pocl-opencl-icd
-  libpcre2-dev
-  libjs-chart.js libgtest-dev libgmock-dev)
+  libcurl4-openssl-dev libeigen3-dev libnlopt-dev libpcre2-dev libhwloc-dev ocl-icd-opencl-dev pocl-opencl-icd
+  libsoci-dev libboost-dev libsqlite3-dev libpq-dev postgresql libjs-chart.js libgtest-dev libgmock-dev)
 LLAMA_PACKAGE=llama-cpp-python # its source distribution carries llama.cpp in vendor/
 LLAMA_PACKAGE_VERSION=0.3.36
 LLAMA_SHA256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e

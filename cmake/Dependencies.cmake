@@ -23,6 +23,19 @@ find_path(VALIJSON_INCLUDE valijson/schema.hpp REQUIRED)
 add_library(valijson INTERFACE)
 target_include_directories(valijson SYSTEM INTERFACE ${VALIJSON_INCLUDE})
 
+# SOCI brings no file for find_package. Its headers raise warnings of their own.
+find_path(SOCI_INCLUDE soci/soci.h REQUIRED)
+find_library(SOCI_CORE soci_core REQUIRED)
+find_library(SOCI_SQLITE3 soci_sqlite3 REQUIRED)
+find_library(SOCI_POSTGRESQL soci_postgresql REQUIRED)
+add_library(soci INTERFACE)
+pkg_check_modules(LIBPQ REQUIRED IMPORTED_TARGET libpq) # which SOCI's headers include
+target_include_directories(soci SYSTEM INTERFACE ${SOCI_INCLUDE})
+target_link_libraries(soci INTERFACE ${SOCI_SQLITE3} ${SOCI_POSTGRESQL} ${SOCI_CORE} PkgConfig::LIBPQ)
+if(HAQA_SANITIZE)
+  target_compile_options(soci INTERFACE -fno-sanitize=vptr) # needs type information that SOCI's libraries hide
+endif()
+
 # llama.cpp: a folder with include/ and build/bin/ as setup.sh leaves it, or -DHAQA_LLAMA_CPP=DIR, or an
 # installed package.
 if(NOT HAQA_LLAMA_CPP)

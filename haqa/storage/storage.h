@@ -1,0 +1,44 @@
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "haqa/study/study.h"
+
+namespace haqa {
+
+/// Trials in a database of Optuna's schema, which Optuna and its dashboard read, continue and plot. docs/storage.md
+/// says what stands where.
+class DatabaseStorage : public Storage {
+ public:
+  /// Begins the first trial that somebody enqueued (Optuna's study.enqueue_trial), brought into the search space, what
+  /// it leaves open at its default; nullopt where none waits. start() leaves those alone; trials() shows them as
+  /// running, proposed by "enqueued".
+  virtual std::optional<Trial> claim_waiting() = 0;
+};
+
+/// Opens the study of that name, or begins it. Trials of a process that died on this host end as failed (crashed).
+/// Parameters that the track does not have are left out of configurations; those that a trial lacks are at their
+/// default. url: sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:port/database. Throws
+/// UsageError for another URL or an empty name; Error where the database cannot be opened, is of another version, or
+/// holds a study of that name with other directions or other kinds of parameters. Not thread-safe; several processes
+/// may open one study.
+std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std::string& study_name,
+                                              const Track& track);
+
+struct StudySummary {
+  std::string name;
+  std::vector<Direction> directions;
+  int trials = 0;
+  std::optional<double> best;  ///< of complete trials, by the first direction
+};
+
+/// The studies of a database, oldest first. Throws Error where there is no such database.
+std::vector<StudySummary> list_studies(const std::string& url);
+
+/// The trials of any study, ours or Optuna's, their configurations as they were stored. Throws Error where there is
+/// none.
+std::vector<Trial> read_trials(const std::string& url, const std::string& study_name);
+
+}  // namespace haqa
