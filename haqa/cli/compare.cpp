@@ -7,7 +7,7 @@
 #include "haqa/base/text.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/trial_source.h"
-#include "haqa/report/study_page.h"
+#include "haqa/report/comparison_page.h"
 #include "haqa/study/comparison.h"
 
 namespace haqa {

@@ -52,6 +52,11 @@ std::string html_table(const Table& table, const std::string& label, const RowLo
   return out + "</tbody></table></div>\n";
 }
 
+std::string html_header(const std::string& name, const std::string& verdict, const std::vector<std::string>& facts) {
+  return "<header>\n" + element("h1", name) + (verdict.empty() ? "" : element("p", verdict, " class=\"verdict\"")) +
+         element("p", joined(facts, " · "), " class=\"facts\"") + "\n</header>\n";
+}
+
 std::string html_facts(const Facts& facts) {
   std::string out;
   for (const auto& [name, value] : facts) out += element("dt", name) + element("dd", value) + "\n";

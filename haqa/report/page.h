@@ -14,6 +14,8 @@ std::string element(std::string_view tag, const std::string& text, std::string_v
 /// Nothing where there is no content (markup).
 std::string section(const std::string& title, const std::string& content);
 std::string paragraph(const std::string& text);
+/// The page's head: its name, a verdict in few words (empty: none), facts in small.
+std::string html_header(const std::string& name, const std::string& verdict, const std::vector<std::string>& facts);
 std::string html_facts(const Facts& facts);
 
 /// How a table's rows differ from one another; a vector that is shorter than the table leaves the rest plain.

@@ -6,6 +6,7 @@
 
 #include "haqa/base/file.h"
 #include "haqa/report/escape.h"
+#include "haqa/report/page.h"
 
 namespace haqa {
 namespace {
@@ -59,6 +60,21 @@ std::string plot_scripts(const std::vector<Plot>& plots, std::string_view chart_
   for (const Plot& plot : plots) all.push_back(plot_json(plot));
   return fmt::format("<script>{}</script>\n<script>const plots = {};\n{}</script>\n", script_code(chart_js),
                      script_json(all), script_code(read_file(data_folder() / "report/study.js")));
+}
+
+Json point(double x, double y, const std::string& label) {
+  return {{"x", x}, {"y", y}, {"label", label}};
+}
+
+std::string Plots::figure(Plot plot, const std::string& caption, const std::string& title) {
+  if (chart_js_.empty()) return "";
+  plots_.push_back(std::move(plot));
+  return "<figure>" + (title.empty() ? "" : element("h3", title)) + canvas(plots_.back()) +
+         (caption.empty() ? "" : element("figcaption", caption)) + "</figure>\n";
+}
+
+std::string Plots::scripts() const {
+  return chart_js_.empty() || plots_.empty() ? "" : plot_scripts(plots_, chart_js_);
 }
 
 }  // namespace haqa

@@ -44,9 +44,26 @@ struct Plot {
 /// Five significant digits at most: "0.93214", "1e-05".
 std::string number_text(double value);
 
+/// A place in a series' data, and what is said of it on hovering.
+Json point(double x, double y, const std::string& label);
+
 /// Where the plot is to be on the page.
 std::string canvas(const Plot& plot);
 /// Chart.js and what draws the plots: once a page, behind their canvases. Throws Error where data/report/ is missing.
 std::string plot_scripts(const std::vector<Plot>& plots, std::string_view chart_js);
+
+/// The plots of a page; nothing of them without Chart.js.
+class Plots {
+ public:
+  explicit Plots(std::string_view chart_js) : chart_js_(chart_js) {}
+  /// The plot's place with its title and caption.
+  std::string figure(Plot plot, const std::string& caption, const std::string& title = "");
+  /// Once, behind all of them.
+  std::string scripts() const;
+
+ private:
+  std::string_view chart_js_;
+  std::vector<Plot> plots_;
+};
 
 }  // namespace haqa

@@ -10,6 +10,7 @@
 #include "haqa/report/page.h"
 #include "haqa/report/parallel_coordinates.h"
 #include "haqa/report/plots.h"
+#include "haqa/study/comparison.h"
 
 namespace haqa {
 namespace {
@@ -56,10 +57,6 @@ double floor_of(std::span<const Trial> trials) {
   if (!high) return 0;
   const double spread = *high->value - *low->value;
   return *low->value - (spread > 0 ? 0.08 * spread : std::max(0.1, 0.05 * std::abs(*low->value)));
-}
-
-Json point(double x, double y, const std::string& label) {
-  return {{"x", x}, {"y", y}, {"label", label}};
 }
 
 Plot history_plot(const Track& track, std::span<const Trial> trials) {
@@ -192,34 +189,6 @@ Plot front_plot(const Track& track, std::span<const Trial> trials, size_t goal) 
   return plot;
 }
 
-/// A line for each method with a band of a standard deviation.
-Plot curves_plot(const std::string& name_of_value, const MethodComparison& comparison) {
-  Plot plot{.id = "curves",
-            .label = "Mean best value of each method after each round; the table below holds the same figures"};
-  plot.x = {
-      .title = "round", .whole = true, .range = std::pair(1.0, std::max(2.0, static_cast<double>(comparison.rounds)))};
-  plot.y.title = "best " + (name_of_value.empty() ? "value" : name_of_value) + " so far";
-  for (size_t m = 0; m < comparison.methods.size(); ++m) {
-    const MethodSummary& method = comparison.methods[m];
-    PlotSeries line{
-        .label = method.method, .look = Look::line, .colour = fmt::format("--series-{}", m % 8 + 1), .dashed = m >= 8};
-    PlotSeries low{.label = method.method, .look = Look::edge, .colour = line.colour, .named = false}, high = low;
-    high.filled = true;
-    for (size_t i = 0; i < method.curve.size(); ++i) {
-      const CurvePoint& c = method.curve[i];
-      const double round = static_cast<double>(i + 1);
-      if (c.seeds == 0 || !std::isfinite(c.mean)) continue;
-      line.data.push_back(point(round, c.mean,
-                                fmt::format("{}, round {}: {} ± {} over {} seeds", method.method, i + 1,
-                                            number_text(c.mean), number_text(c.deviation), c.seeds)));
-      low.data.push_back({{"x", round}, {"y", c.mean - c.deviation}});
-      high.data.push_back({{"x", round}, {"y", c.mean + c.deviation}});
-    }
-    plot.series.insert(plot.series.end(), {line, low, high});
-  }
-  return plot;
-}
-
 Table trials_table(const Track& track, std::span<const Trial> trials) {
   Table t{{"round", value_name(track), "best so far"}, "rrr", {}};
   for (const Goal& g : track.more_goals) {
@@ -279,23 +248,6 @@ Table front_table(const Track& track, std::span<const Trial> trials) {
   return t;
 }
 
-/// A plot with what explains it; nothing of it without Chart.js.
-class Plots {
- public:
-  explicit Plots(std::string_view chart_js) : chart_js_(chart_js) {}
-  std::string figure(Plot plot, const std::string& caption, const std::string& title = "") {
-    if (chart_js_.empty()) return "";
-    plots_.push_back(std::move(plot));
-    return "<figure>" + (title.empty() ? "" : element("h3", title)) + canvas(plots_.back()) +
-           (caption.empty() ? "" : element("figcaption", caption)) + "</figure>\n";
-  }
-  std::string scripts() const { return chart_js_.empty() || plots_.empty() ? "" : plot_scripts(plots_, chart_js_); }
-
- private:
-  std::string_view chart_js_;
-  std::vector<Plot> plots_;
-};
-
 std::string slices(Plots& plots, const Track& track, std::span<const Trial> trials) {
   std::string out;
   for (size_t i = 0; i < track.space.parameters().size(); ++i) {
@@ -329,11 +281,6 @@ std::string front_section(Plots& plots, const Track& track, std::span<const Tria
   return track.more_goals.empty() ? "" : out + html_table(front_table(track, trials), "Pareto front");
 }
 
-std::string header(const std::string& name, const std::string& verdict, const std::vector<std::string>& facts) {
-  return "<header>\n" + element("h1", name) + (verdict.empty() ? "" : element("p", verdict, " class=\"verdict\"")) +
-         element("p", joined(facts, " · "), " class=\"facts\"") + "\n</header>\n";
-}
-
 std::string count_text(std::span<const Trial> trials, TrialState state, const char* what) {
   const auto n = std::count_if(trials.begin(), trials.end(), [&](const Trial& t) { return t.state == state; });
   return n ? fmt::format("{} {}", n, what) : "";
@@ -348,7 +295,7 @@ std::string study_header(const std::string& name, const Track& track, std::span<
         count_text(trials, TrialState::running, "running")})
     if (!text.empty()) facts.push_back(text);
   facts.push_back(value_name(track) + (maximizes(track) ? ": more is better" : ": less is better"));
-  return header(
+  return html_header(
       name,
       best ? fmt::format("best: {} in round {}", number_text(*best->value), best->number + 1) : "no trial is complete",
       facts);
@@ -358,27 +305,6 @@ constexpr const char* kImportanceLimits =
     "Importance speaks of the values that were tried, and of reaching the best of them: a parameter whose good value "
     "every "
     "trial had shows none. It says nothing of parameters that matter only together.";
-constexpr const char* kCompareLimits =
-    "It speaks of one objective and one budget: another may rank the methods otherwise. p is the chance of differences "
-    "as "
-    "large where the methods are alike; a large p does not say that they are.";
-
-Table curves_table(const MethodComparison& comparison) {
-  Table t{{"round"}, "r", {}};
-  for (const MethodSummary& m : comparison.methods) {
-    t.head.push_back(m.method);
-    t.align += 'r';
-  }
-  for (size_t i = 0; i < static_cast<size_t>(comparison.rounds); ++i) {
-    t.rows.push_back({std::to_string(i + 1)});
-    for (const MethodSummary& m : comparison.methods) {
-      const CurvePoint& c = m.curve[i];
-      t.rows.back().push_back(c.seeds ? fmt::format("{} ± {:.2g}", number_text(c.mean), c.deviation) : "");
-    }
-  }
-  return t;
-}
-
 std::string csv_number(const std::optional<double>& value) {
   return value && std::isfinite(*value) ? fmt::format("{}", *value) : "";
 }
@@ -404,15 +330,6 @@ std::string csv_head(const Track& track) {
   head += ",proposed_by,propose_s,evaluate_s";
   for (const Parameter& p : track.space.parameters()) head += "," + csv_field(p.name);
   return head + "\n";
-}
-
-std::string p_text(double p) {
-  return std::isnan(p) ? "" : p < 0.001 ? "< 0.001" : fmt::format("{:.3f}", p);
-}
-
-std::string gain_text(const Estimate& gain) {
-  if (!std::isfinite(gain.median)) return "";
-  return fmt::format("{:.3g} ({:.3g} to {:.3g})", gain.median, gain.low, gain.high);
 }
 
 }  // namespace
@@ -450,69 +367,6 @@ std::string study_page(const std::string& name, const Track& track, std::span<co
                     "A line for each trial, the stronger the better; the thick one is the best. Dashed: failed."));
   body += "</main>\n" + plots.scripts();
   return html_page(name + ": HAQA study", body, read_file(data_folder() / "report/study.css"));
-}
-
-Table comparison_table(const MethodComparison& comparison) {
-  Table t{{"method", "mean rank", "mean ± sd", "median", "wins–ties–losses", "median gain (95 %)", "p", "p, corrected"},
-          "lrrrrrrr",
-          {}};
-  for (const MethodSummary& m : comparison.methods) {
-    std::vector<std::string> row = {
-        m.method + (m.method == comparison.reference ? " (reference)" : ""),
-        std::isnan(m.mean_rank) ? "" : fmt::format("{:.2f}", m.mean_rank),
-        std::isnan(m.mean) ? "" : fmt::format("{} ± {:.2g}", number_text(m.mean), m.deviation),
-        std::isnan(m.median) ? "" : number_text(m.median)};
-    if (const auto& v = m.versus)
-      row.insert(row.end(), {fmt::format("{}–{}–{}", v->wins, v->ties, v->losses), gain_text(v->gain), p_text(v->p),
-                             p_text(v->p_holm)});
-    row.resize(t.head.size());
-    t.rows.push_back(row);
-  }
-  return t.shown();
-}
-
-Table cost_table(const MethodComparison& comparison) {
-  Table t{{"method", "seeds", "trials", "failed", "seconds to propose", "seconds to evaluate", "tokens", "US dollars"},
-          "lrrrrrrr",
-          {}};
-  for (const MethodSummary& m : comparison.methods)
-    t.rows.push_back({m.method, std::to_string(m.seeds), std::to_string(m.evaluations), std::to_string(m.failures),
-                      fmt::format("{:.3g}", m.propose_s), fmt::format("{:.3g}", m.evaluate_s),
-                      m.tokens ? fmt::format("{:.0f}", *m.tokens) : "",
-                      m.cost_usd ? fmt::format("{:.4f}", *m.cost_usd) : ""});
-  return t.shown();
-}
-
-std::string comparison_page(const std::string& name, const std::string& value_name, const MethodComparison& comparison,
-                            std::string_view chart_js) {
-  Plots plots(chart_js);
-  const char* better = comparison.direction == Direction::maximize ? "more is better" : "less is better";
-  std::vector<std::string> facts = {"HAQA comparison", fmt::format("{} methods", comparison.methods.size()),
-                                    fmt::format("{} rounds", comparison.rounds),
-                                    fmt::format("{} seeds that all ran", comparison.blocks),
-                                    (value_name.empty() ? "value" : value_name) + std::string(": ") + better};
-  RowLooks looks;
-  for (size_t i = 0; i < comparison.methods.size(); ++i)
-    looks.classes.push_back(i == 0 && comparison.methods.size() > 1 && comparison.blocks > 0 ? "best" : "");
-  std::string body = header(name, "", facts) + "<main>\n";
-  body += section("Methods",
-                  html_table(comparison_table(comparison), "Methods", looks) +
-                      paragraph("Gain, p and wins are against the reference, by paired seeds: Wilcoxon's signed-rank "
-                                "test, corrected by Holm's method. The best mean rank comes first.") +
-                      (std::isnan(comparison.friedman.p)
-                           ? ""
-                           : paragraph(fmt::format("That the methods differ at all: Friedman's test, p {}.",
-                                                   p_text(comparison.friedman.p)))));
-  body += section(
-      "Best so far",
-      plots.figure(
-          curves_plot(value_name, comparison),
-          "Mean over the seeds, with a band of one standard deviation. A failed trial carries the best so far on.") +
-          html_table(curves_table(comparison), "Best so far by round"));
-  body += section("What it took", html_table(cost_table(comparison), "What it took"));
-  body += section("What this page cannot say", paragraph(kCompareLimits));
-  body += "</main>\n" + plots.scripts();
-  return html_page(name + ": HAQA comparison", body, read_file(data_folder() / "report/study.css"));
 }
 
 Table importance_table(const Importance& importance) {

@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "haqa/report/findings.h"
-#include "haqa/study/comparison.h"
 #include "haqa/study/importance.h"
+#include "haqa/study/study.h"
 
 namespace haqa {
 
-/// Pages and tables of any study. All texts are hostile input: names of parameters, choices, messages of failures.
+/// The page and tables of any study. All texts are hostile input: names of parameters, choices, messages of failures.
 
 /// The complete trials that no other one beats in some goal without losing in another, by their place in `trials`, in
 /// the order of the first goal; equal ones all stay. The goals are the track's value and its further ones; trials that
@@ -24,13 +24,7 @@ std::vector<size_t> pareto_front(const Track& track, std::span<const Trial> tria
 std::string study_page(const std::string& name, const Track& track, std::span<const Trial> trials,
                        const Importance& importance, std::string_view chart_js);
 
-/// compare.html: the table of methods, and their mean best-so-far curves with a band of a standard deviation.
-std::string comparison_page(const std::string& name, const std::string& value_name, const MethodComparison& comparison,
-                            std::string_view chart_js);
-
-/// The comparison for a page or a terminal, a row a method: what came out, and what it took.
-Table comparison_table(const MethodComparison& comparison);
-Table cost_table(const MethodComparison& comparison);
+/// For a page or a terminal, a row a parameter.
 Table importance_table(const Importance& importance);
 
 /// A file's name and its content.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "haqa/report/comparison_page.h"
+
 namespace haqa {
 namespace {
 
