@@ -138,7 +138,7 @@ void print_text(const TuneOptions& o, const Track& track, const CommandObjective
   fmt::print("Best: {} in round {} of {}; the defaults: {}\n", value_text(track, *best), best->number + 1,
              result.trials.size(), defaults);
   for (const auto& [name, value] : best->configuration.items())
-    fmt::print("  {:<24} {}\n", name, printable(argument(value)));
+    fmt::print("  {:<24} {}\n", name, one_line(argument(value), 1000));
   fmt::print("Command: {}\nStopped: {}.\n", printable(repeating_command(o, objective, best->configuration)),
              result.stop);
 }
@@ -183,13 +183,14 @@ void run_tune(const TuneOptions& o) {
   options.pruner = pruner.get();
   const auto start = std::chrono::steady_clock::now();
   int done = 0;
+  std::vector<Trial> finished = storage->trials();  // asking it again is not safe while other threads report to it
   options.on_proposal = [&](const Track&, const Trial& t) {
     progress.step(step_title(t, o.rounds, done, std::chrono::steady_clock::now() - start));
   };
   options.on_trial = [&](const Track&, const Trial& t) {
     ++done;
-    const std::vector<Trial> trials = storage->trials();
-    progress.done(describe(track, t, best_trial(trials, track.direction)));
+    finished.push_back(t);
+    progress.done(one_line(describe(track, t, best_trial(finished, track.direction)), 1000));
   };
   TuneResult result{study_name(o), "interrupted", {}};
   const auto finish = [&] {
