@@ -150,10 +150,10 @@ TEST(StudyPage, FindsTheParetoFront) {
   }
   all[5].state = TrialState::pruned;
   all[6].more_values = {};
-  EXPECT_THAT(pareto_front(t, all), ElementsAre(2, 0, 4, 3));
+  EXPECT_THAT(front_rows(t, all), ElementsAre(2, 0, 4, 3));
   t.more_goals[0].direction = Direction::maximize;
-  EXPECT_THAT(pareto_front(t, all), ElementsAre(3));
-  EXPECT_THAT(pareto_front(track(), all), ElementsAre(6)) << "the others have two values where one is expected";
+  EXPECT_THAT(front_rows(t, all), ElementsAre(3));
+  EXPECT_THAT(front_rows(track(), all), ElementsAre(6)) << "the others have two values where one is expected";
 }
 
 TEST(StudyPage, WritesCsv) {
