@@ -1,10 +1,14 @@
 #include "haqa/cli/compare.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/progress.h"
 #include "haqa/base/text.h"
+#include "haqa/cli/agent_setup.h"
+#include "haqa/cli/command_options.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/trial_source.h"
 #include "haqa/report/comparison_page.h"
@@ -43,20 +47,87 @@ void CompareFlags::add_to(CLI::App& command) {
   command.add_flag("--json", json, "Print JSON; see docs/compare.md");
 }
 
-void add_compare(CLI::App& app) {
-  struct Options {
-    std::filesystem::path file;
-    CompareFlags flags;
+namespace {
+
+struct Options {
+  std::filesystem::path file;
+  CommandFlags command;
+  std::vector<std::string> methods = {"default", "random", "sobol", "local", "bayesian", "tpe", "nsga2", "expert"};
+  int seeds = 8, rounds = 10;
+  AgentSetup agent;
+  CompareFlags flags;
+  bool quiet = false;
+};
+
+/// What the values depend on: a file of results is bound to it.
+Json settings(const CommandFlags& c) {
+  return {{"command", c.command},     {"metrics", c.metrics}, {"environment", c.environment},
+          {"timeout_s", c.timeout_s}, {"worker", c.serves},   {"workers", c.workers}};
+}
+
+void run_methods(const Options& o) {
+  const CommandOptions command = o.command.options();
+  const Track track = o.command.track(command);
+  CommandObjective objective(track.space, command);
+  Progress progress(o.quiet);
+  ComparisonPlan plan{o.methods, o.seeds, o.rounds, o.command.workers, {}, settings(o.command)};
+  if (!o.flags.output.empty()) {
+    make_folder(o.flags.output);
+    plan.file = o.flags.output / "results.jsonl";
+  }
+  const auto maker = [&](const std::string& method, uint64_t seed) {
+    AgentSetup agent = o.agent;
+    agent.folder = o.flags.output / fmt::format("agent-{}", seed);
+    agent.on_trouble = [&progress](const std::string& trouble) { progress.note(trouble); };
+    return make_named_sampler(method, seed, agent);
   };
+  const auto tell = [&](const std::string& method, uint64_t seed, const Trial& t) {
+    progress.note(
+        one_line(fmt::format("seed {} of {}, round {} of {}, {}: {}", seed + 1, o.seeds, t.number + 1, o.rounds, method,
+                             t.value ? fmt::format("{:.6g}", *t.value) : "failed: " + t.message)));
+  };
+  try {
+    const StoredComparison runs{track.direction, track.value_name, run_comparison(plan, track, objective, maker, tell)};
+    show_comparison(runs, track.name, o.flags);
+  } catch (const Interrupted&) {
+    throw Interrupted("interrupted{}", plan.file.empty() ? "; with --output it could go on"
+                                                         : "; what was finished is kept: the same command goes on");
+  }
+}
+
+void run_compare(const Options& o) {
+  if (!o.file.empty()) return show_comparison(read_comparison(o.file), o.file.stem().string(), o.flags);
+  if (o.command.space.empty() || o.command.command.empty() || o.command.metrics.empty())
+    throw UsageError("name a comparison's file, or --space, --command and --metric to run one");
+  require_no_secret(o.agent.task.endpoint.base_url);
+  run_methods(o);
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("compare", "Methods side by side: curves, ranks and tests over seeds");
-  command->add_option("file", o->file, "File of a comparison, finished or not")
-      ->required()
+  command->add_option("file", o->file, "File of a comparison, finished or not; else one is run, by these options")
       ->check(CLI::ExistingFile)
       ->type_name("FILE");
+  o->command.add_to(*command, /*required=*/false);
+  command->add_option("--methods", o->methods, fmt::format("Of {}", fmt::join(named_samplers(), ", ")))
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--seeds", o->seeds, "Runs of each method")->check(CLI::Range(1, 1000))->capture_default_str();
+  command->add_option("--rounds", o->rounds, "Trials of each run, the defaults included")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  add_agent_options(*command, o->agent.task, {"expert", "openai"});
   o->flags.add_to(*command);
-  command->footer("Example:\n  haqa compare comparison.jsonl --reference random --output comparison");
-  command->callback([o] { show_comparison(read_comparison(o->file), o->file.stem().string(), o->flags); });
+  command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");
+  command->footer(
+      "Examples:\n"
+      "  haqa compare --space space.yaml --command './train.py --lr {lr}' --metric 'loss=(\\S+)' \\\n"
+      "    --direction minimize --methods random,bayesian,expert --seeds 8 --rounds 20 --output comparison\n"
+      "  haqa compare comparison/results.jsonl --reference random");
+  command->callback([o] { run_compare(*o); });
 }
 
 }  // namespace haqa

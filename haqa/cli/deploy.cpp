@@ -1,24 +1,9 @@
 #include "haqa/base/bytes.h"
+#include "haqa/cli/agent_setup.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/facts.h"
 
 namespace haqa {
-namespace {
-
-/// What task.yaml has under `agent`.
-void add_agent_options(CLI::App& command, AgentTask& agent) {
-  command
-      .add_option("--agent", agent.provider,
-                  "Who proposes: expert (offline rules and a surrogate), openai (any compatible endpoint), self (the "
-                  "model itself), manual (you and a chat window)")
-      ->check(CLI::IsMember({"expert", "openai", "self", "manual"}))
-      ->capture_default_str();
-  command.add_option("--base-url", agent.endpoint.base_url, "Endpoint of --agent openai, up to /v1 ($HAQA_BASE_URL)");
-  command.add_option("--agent-model", agent.endpoint.model, "Model of --agent openai ($HAQA_MODEL)");
-}
-
-}  // namespace
-
 void add_deploy(CLI::App& app) {
   struct Options {
     Task task;
@@ -52,7 +37,7 @@ void add_deploy(CLI::App& app) {
   command->add_option("--seed", o->task.seed, "Seed of the sampler")
       ->check(CLI::Range(0, 2147483647))
       ->capture_default_str();
-  add_agent_options(*command, o->task.agent);
+  add_agent_options(*command, o->task.agent, {"expert", "openai", "self", "manual"});
   o->flags.add_to(*command);
   command->footer(
       "Examples:\n"

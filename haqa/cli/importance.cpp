@@ -18,13 +18,6 @@ struct Options {
   bool json = false;
 };
 
-void write_pages(const std::filesystem::path& folder, const StudySource& study, const Importance& importance) {
-  make_folder(folder);
-  write_file(folder / "study.html", study_page(study.name, study.track, study.trials, importance, chart_js()));
-  for (const auto& [name, content] : study_csv(study.track, study.trials, importance))
-    write_file(folder / name, content);
-}
-
 void print_importance(const Importance& importance) {
   if (!importance.caution.empty()) fmt::print("{}\n", importance.caution);
   if (importance.parameters.empty()) return;
@@ -36,7 +29,7 @@ void print_importance(const Importance& importance) {
 void run(const Options& o) {
   const StudySource study = read_source(o.flags);
   const Importance result = importance(study.track.space, study.trials, study.track.direction, o.importance);
-  if (!o.output.empty()) write_pages(o.output, study, result);
+  if (!o.output.empty()) write_study(o.output, study, result);
   if (o.json)
     fmt::print("{}\n", to_json(result).dump(2, ' ', false, Json::error_handler_t::replace));
   else
@@ -50,10 +43,17 @@ void run(const Options& o) {
 void add_importance(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("importance", "Which parameters mattered, by the trials of a study");
-  command->add_option("source", o->flags.source, "Folder of a run, or a file with a trial a line")
-      ->required()
-      ->check(CLI::ExistingPath)
-      ->type_name("STUDY");
+  CLI::Option* source = command->add_option("source", o->flags.source, "Folder of a run, or a file with a trial a line")
+                            ->check(CLI::ExistingPath)
+                            ->type_name("STUDY");
+  command->add_option("--study", o->flags.study, "Study in a database instead")
+      ->type_name("NAME")
+      ->check(not_empty)
+      ->excludes(source);
+  command->add_option("--storage", o->flags.storage, "Its database; see docs/storage.md")
+      ->type_name("URL")
+      ->check(not_empty)
+      ->capture_default_str();
   command->add_option("--space", o->flags.space, "File of the search space (default: as far as the trials tell)")
       ->check(CLI::ExistingFile)
       ->type_name("FILE");
@@ -67,7 +67,9 @@ void add_importance(CLI::App& app) {
       ->type_name("FOLDER")
       ->check(not_empty);
   command->add_flag("--json", o->json, "Print JSON; see docs/compare.md");
-  command->footer("Example:\n  haqa importance runs/quickstart-20261124T081933 --output study");
+  command->footer(
+      "Examples:\n  haqa importance runs/quickstart-20261124T081933 --output study\n"
+      "  haqa importance --study space-0ab1cd23 --space space.yaml");
   command->callback([o] { run(*o); });
 }
 

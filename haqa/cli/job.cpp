@@ -8,9 +8,9 @@
 #include <limits>
 #include <thread>
 
-#include "haqa/agent/expert.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
+#include "haqa/cli/agent_setup.h"
 #include "haqa/cli/facts.h"
 #include "haqa/deploy/quantize.h"
 #include "haqa/deploy/runtime_objective.h"
@@ -24,16 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kQualityTimeout = 4 * 3600;
-
-Prompts prompts() {
-  return Prompts(data_folder() / "prompts");
-}
-
-size_t lines_of(const fs::path& file) {
-  if (!fs::exists(file)) return 0;
-  const std::string text = read_file(file);
-  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
-}
 
 /// Exchanges with the provider that came to something: one whose proposal was not logged before a kill is had again.
 size_t exchanges_used(const RunLog& log) {
@@ -464,11 +454,7 @@ Json Job::quality(const std::string& gguf_type, const std::string& type_k, const
 ChatProvider& Job::provider() {
   if (provider_) return *provider_;
   std::unique_ptr<ChatProvider> inner;
-  if (!task_.agent.replay.empty()) {
-    inner = make_replay_provider(task_.agent.replay, exchanges_used(log_));
-  } else if (task_.agent.provider == "openai") {
-    inner = make_endpoint_provider(endpoint_from_environment(task_.agent.endpoint));
-  } else if (task_.agent.provider == "self") {
+  if (task_.agent.provider == "self" && task_.agent.replay.empty()) {
     SelfOptions options;
     options.model = model_file(gguf_type_);
     options.log = log_.folder() / "llama-server.log";
@@ -477,19 +463,18 @@ ChatProvider& Job::provider() {
     options.n_ctx = agent_options().history.token_budget + answer_tokens();
     options.n_ctx_train = model_.n_ctx_train;
     inner = make_self_provider(options);
-  } else if (task_.agent.provider == "manual") {
-    inner = make_manual_provider(log_.folder(), exchanges_used(log_));
   } else {
-    inner = make_expert(data_folder() / "priors", task_.seed);
+    inner = make_provider(task_.agent, log_.folder(), exchanges_used(log_), task_.seed);
   }
   provider_ = std::make_unique<RecordingProvider>(std::move(inner), log_.folder() / "transcript.jsonl");
   return *provider_;
 }
 
 AgentSampler Job::make_agent(std::function<size_t()> round) {
-  return AgentSampler(provider(), prompts(), agent_options(), [this, round = std::move(round)](const AgentEvent& e) {
-    log_.add_event("agent", {{"round", round()}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
-  });
+  return AgentSampler(
+      provider(), agent_prompts(), agent_options(), [this, round = std::move(round)](const AgentEvent& e) {
+        log_.add_event("agent", {{"round", round()}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
+      });
 }
 
 /// Tokens of question and answer that a model can hold that answers for itself. What YaRN makes of a short context is
@@ -519,7 +504,7 @@ void Job::require_room_for_prompt() {
   const Track track = runtime_track(plan_.rows.front().gguf_type);
   const HistoryLimits any = {1, std::numeric_limits<int>::max()};
   const int needed =
-      total_tokens(build_conversation(prompts(), track, {}, task_.rounds, any)) + kResultTokens + answer_tokens();
+      total_tokens(build_conversation(agent_prompts(), track, {}, task_.rounds, any)) + kResultTokens + answer_tokens();
   if (needed > self_context())
     throw Error(
         "{}: was trained on {} tokens, and the agent's prompt and answer need about {}; take another "
@@ -554,7 +539,7 @@ Track Job::runtime_track(const std::string& chosen) {
   slots["bit_width"] = fmt::format("{} ({})", to_string(width), chosen);
   slots["context"] = std::to_string(task_.context);
   slots["quality"] = quality_rule;
-  track.brief = prompts().render("deployment", slots);
+  track.brief = agent_prompts().render("deployment", slots);
   return track;
 }
 
@@ -569,7 +554,7 @@ Track Job::bit_width_track() const {
   track.value_name = "generated tokens per second";
   std::map<std::string, std::string> slots = prompt_facts(task_, hardware_, model_, plan_);
   slots["memory"] = to_line(haqa::to_json(plan_));
-  track.brief = prompts().render("bit_width", slots);
+  track.brief = agent_prompts().render("bit_width", slots);
   return track;
 }
 

@@ -6,7 +6,9 @@
 #include "haqa/base/file.h"
 #include "haqa/report/part.h"
 #include "haqa/report/run_log.h"
+#include "haqa/report/study_page.h"
 #include "haqa/space/space_file.h"
+#include "haqa/storage/storage.h"
 #include "haqa/study/observed_space.h"
 
 namespace haqa {
@@ -53,17 +55,44 @@ StudySource from_lines(const fs::path& file) {
   return study;
 }
 
+StudySource from_storage(const std::string& url, const std::string& name) {
+  StudySource study;
+  study.trials = read_trials(url, name);
+  std::erase_if(study.trials, [](const Trial& t) { return t.state == TrialState::running; });
+  for (const StudySummary& s : list_studies(url)) {
+    if (s.name != name || s.directions.empty()) continue;
+    study.track.direction = s.directions.front();
+    for (size_t i = 1; i < s.directions.size(); ++i)
+      study.track.more_goals.push_back({"value " + std::to_string(i + 1), s.directions[i]});
+  }
+  return study;
+}
+
+StudySource source_of(const SourceFlags& flags) {
+  if (!flags.study.empty()) return from_storage(flags.storage, flags.study);
+  if (flags.source.empty()) throw UsageError("name a run's folder, a file, or a study by --study");
+  return fs::is_directory(flags.source) ? from_run(flags.source) : from_lines(flags.source);
+}
+
 }  // namespace
 
 StudySource read_source(const SourceFlags& flags) {
-  StudySource study = fs::is_directory(flags.source) ? from_run(flags.source) : from_lines(flags.source);
+  StudySource study = source_of(flags);
+  if (study.trials.empty() && !flags.study.empty()) throw Error("study \"{}\" holds no finished trial", flags.study);
   if (study.trials.empty())
     throw UsageError("{}: holds no trial; name a run's folder or a file with a trial a line", flags.source);
-  study.name = fs::path(flags.source).lexically_normal().filename().string();
+  study.name = !flags.study.empty() ? flags.study : fs::path(flags.source).lexically_normal().filename().string();
   if (study.name.empty()) study.name = fs::absolute(flags.source).parent_path().filename().string();
   if (!flags.direction.empty()) study.track.direction = direction_from(flags.direction);
   study.track.space = flags.space.empty() ? observed_space(study.trials) : read_space(flags.space);
   return study;
+}
+
+void write_study(const fs::path& folder, const StudySource& study, const Importance& importance) {
+  make_folder(folder);
+  write_file(folder / "study.html", study_page(study.name, study.track, study.trials, importance, chart_js()));
+  for (const auto& [name, content] : study_csv(study.track, study.trials, importance))
+    write_file(folder / name, content);
 }
 
 std::string chart_js() {

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "haqa/study/importance.h"
 #include "haqa/study/study.h"
 
 namespace haqa {
@@ -18,11 +19,15 @@ struct StudySource {
 struct SourceFlags {
   std::string source;           ///< a run's folder, or a file with a line a trial: a run's log.jsonl, or bare trials
   std::filesystem::path space;  ///< of search; empty: as far as the trials tell
-  std::string direction;        ///< "maximize" or "minimize"; empty: what the run says, else maximize
+  std::string storage = "sqlite:///haqa.db", study;  ///< instead of a source: a study in a database
+  std::string direction;  ///< "maximize" or "minimize"; empty: what the run says, else maximize
 };
 
 /// Throws UsageError where the source holds no trial; Error naming the line that is damaged.
 StudySource read_source(const SourceFlags& flags);
+
+/// Writes study.html, trials.csv and importance.csv into the folder, which is made.
+void write_study(const std::filesystem::path& folder, const StudySource& study, const Importance& importance);
 
 /// Chart.js's text; empty where it is not installed.
 std::string chart_js();

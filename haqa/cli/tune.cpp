@@ -7,10 +7,13 @@
 #include "haqa/base/bytes.h"
 #include "haqa/base/progress.h"
 #include "haqa/base/text.h"
+#include "haqa/cli/agent_setup.h"
 #include "haqa/cli/command_options.h"
 #include "haqa/cli/commands.h"
+#include "haqa/cli/facts.h"
+#include "haqa/cli/trial_source.h"
 #include "haqa/report/findings.h"
-#include "haqa/sampler/registry.h"
+#include "haqa/sampler/warm_start.h"
 #include "haqa/storage/storage.h"
 #include "haqa/study/pruner.h"
 #include "haqa/study/study.h"
@@ -22,9 +25,12 @@ namespace fs = std::filesystem;
 
 struct TuneOptions {
   CommandFlags command;
-  std::string sampler = "bayesian", pruner = "none", study, storage = "sqlite:///haqa.db";
+  std::string sampler = "expert", pruner = "none", study, storage = "sqlite:///haqa.db";
   int rounds = 10;
-  double max_seconds = 0, stop_early = 0;
+  double max_seconds = 0, max_tokens = 0, max_money = 0, stop_early = 0;
+  std::vector<std::string> warm_start;
+  AgentTask agent;
+  fs::path output;
   uint64_t seed = 1;
   bool json = false, quiet = false;
 };
@@ -45,8 +51,62 @@ std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track& t
   return open_storage(o.storage, study_name(o), track);
 }
 
-std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, const Track&) {
-  return make_sampler(o.sampler, o.seed);
+/// Where the agent's transcript and the study's page go.
+fs::path output_folder(const TuneOptions& o) {
+  return o.output.empty() ? fs::path("runs") / study_name(o) : o.output;
+}
+
+/// STUDY of the same storage, or URL#STUDY.
+std::vector<EarlierTrial> earlier_trials(const TuneOptions& o, const SearchSpace& space, const std::string& where) {
+  const size_t hash = where.find("://") == std::string::npos ? std::string::npos : where.rfind('#');
+  const std::string url = hash == std::string::npos ? o.storage : where.substr(0, hash);
+  const std::string name = hash == std::string::npos ? where : where.substr(hash + 1);
+  if (url == "memory") throw UsageError("--warm-start {}: name its database too: URL#STUDY", where);
+  const std::vector<Trial> trials = read_trials(url, name);
+  Direction direction = Direction::maximize;
+  for (const StudySummary& s : list_studies(url))
+    if (s.name == name && !s.directions.empty()) direction = s.directions.front();
+  std::vector<EarlierTrial> best = best_earlier_trials(space, name, trials, direction);
+  if (best.empty()) throw Error("--warm-start {}: no trial of study \"{}\" fits the search space", where, name);
+  return best;
+}
+
+std::vector<EarlierTrial> earlier_trials(const TuneOptions& o, const SearchSpace& space) {
+  std::vector<EarlierTrial> all;
+  for (const std::string& where : o.warm_start)
+    for (EarlierTrial& e : earlier_trials(o, space, where)) all.push_back(std::move(e));
+  return all;
+}
+
+/// For the agent's prompt.
+std::string told(const std::vector<EarlierTrial>& earlier) {
+  std::string text = earlier.empty() ? "" : "\n\nThe best of earlier studies:";
+  for (const EarlierTrial& e : earlier)
+    text += fmt::format("\n{} (study {}, value {:.6g})", to_line(e.configuration), e.study, e.value);
+  return text;
+}
+
+std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, std::vector<EarlierTrial> earlier,
+                                           Progress& progress) {
+  const AgentSetup agent{o.agent, output_folder(o), [&](const std::string& trouble) { progress.note(trouble); }};
+  std::unique_ptr<Sampler> sampler = make_named_sampler(o.sampler, o.seed, agent);
+  if (earlier.empty()) return sampler;
+  return std::make_unique<WarmStartSampler>(std::move(sampler), std::move(earlier));
+}
+
+/// The agent's tokens and money, those of earlier calls included: the transcript has them.
+Budget spent(const TuneOptions& o, std::chrono::duration<double> time) {
+  const Json usage = usage_of(output_folder(o) / "transcript.jsonl", o.agent);
+  return {0, time.count(), usage["prompt_tokens"].get<double>() + usage["completion_tokens"].get<double>(),
+          usage["cost_usd"].is_number() ? usage["cost_usd"].get<double>() : 0};
+}
+
+void require_sense(const TuneOptions& o) {
+  require_no_secret(o.agent.endpoint.base_url);
+  if (o.sampler != "agent" && (o.max_tokens > 0 || o.max_money > 0))
+    throw UsageError("--max-tokens and --max-money are for --sampler agent");
+  if (o.max_money > 0 && o.agent.price_prompt <= 0 && o.agent.price_completion <= 0)
+    throw UsageError("--max-money needs --price-prompt and --price-completion");
 }
 
 std::string value_text(const Track& track, const Trial& t) {
@@ -143,20 +203,24 @@ std::string step_title(const Trial& t, int rounds, int done, std::chrono::durati
 
 void run_tune(const TuneOptions& o) {
   const CommandOptions command = o.command.options();
-  const Track track = o.command.track(command);
+  require_sense(o);
+  Track track = o.command.track(command);
   CommandObjective objective(track.space, command);
-  const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, track);
+  std::vector<EarlierTrial> earlier = earlier_trials(o, track.space);
+  track.brief += told(earlier);
+  Progress progress(o.quiet);
+  const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, std::move(earlier), progress);
   const std::unique_ptr<Pruner> pruner = make_pruner(o.pruner);
   const std::unique_ptr<Storage> storage = open_study_storage(o, track);
-  Progress progress(o.quiet);
   note_unused(o, objective, progress);
 
   StudyOptions options;
-  options.budget = {o.rounds, o.max_seconds};
+  options.budget = {o.rounds, o.max_seconds, o.max_tokens, o.max_money};
   options.workers = o.command.workers;
   options.negligible_gain = o.stop_early;
   options.pruner = pruner.get();
   const auto start = std::chrono::steady_clock::now();
+  if (o.sampler == "agent") options.spent = [&o, start] { return spent(o, std::chrono::steady_clock::now() - start); };
   int done = 0;
   std::vector<Trial> finished = storage->trials();  // asking it again is not safe while other threads report to it
   options.on_proposal = [&](const Track&, const Trial& t) {
@@ -175,6 +239,10 @@ void run_tune(const TuneOptions& o) {
     result.trials = storage->trials();
     std::erase_if(result.trials, [](const Trial& t) { return t.state == TrialState::running; });
     print_result(o, track, objective, result);
+    if (o.output.empty()) return;
+    write_study(o.output, {result.study, track, result.trials},
+                importance(track.space, result.trials, track.direction));
+    progress.note(fmt::format("{}: study.html and its figures as CSV", one_line(o.output.string())));
   };
   try {
     result.stop = to_string(run_study(std::array{StudyTrack{track, *sampler, objective, *storage}}, options));
@@ -195,7 +263,9 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command.add_option("--max-seconds", o.max_seconds, "Begin no trial after this time")->check(CLI::PositiveNumber);
-  command.add_option("--sampler", o.sampler, fmt::format("Who proposes: {}", fmt::join(sampler_names(), ", ")))
+  command
+      .add_option("--sampler", o.sampler,
+                  fmt::format("Who proposes: {}, human:FILE", fmt::join(named_samplers(), ", ")))
       ->capture_default_str();
   command.add_option("--seed", o.seed, "Seed of the sampler")->capture_default_str();
   command
@@ -206,6 +276,28 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
                   "Stop where less than this share of the spread of values so far is expected to be gained")
       ->type_name("SHARE")
       ->check(CLI::Range(0.0, 1.0));
+  add_agent_options(command, o.agent, {"expert", "openai", "manual"});
+  command.add_option("--replay", o.agent.replay, "Take the agent's answers from a transcript.jsonl")
+      ->type_name("FILE")
+      ->check(CLI::ExistingFile);
+  command.add_option("--max-tokens", o.max_tokens, "Ask the agent no more after these tokens, in and out together")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--max-money", o.max_money, "Nor after these US dollars")->check(CLI::PositiveNumber);
+  command.add_option("--price-prompt", o.agent.price_prompt, "US dollars per million tokens in")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--price-completion", o.agent.price_completion, "US dollars per million tokens out")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--warm-start", o.warm_start,
+                  "Try the best three of an earlier study after the defaults; of another database: URL#STUDY")
+      ->type_name("STUDY")
+      ->allow_extra_args(false)
+      ->check(not_empty);
+  command
+      .add_option("-o,--output", o.output,
+                  "Folder for study.html, its figures as CSV and the agent's transcript (else runs/STUDY has that)")
+      ->type_name("FOLDER")
+      ->check(not_empty);
   command.add_option("--study", o.study, "Name of the study (default: from the space and the command)")
       ->check(not_empty);
   command
@@ -234,6 +326,8 @@ void add_tune(CLI::App& app) {
       "    --metric 'accuracy=(\\S+)' --direction maximize --timeout 600\n"
       "  haqa tune --space flags.yaml --command 'cc -O{level} -o {folder}/a.out a.c && {folder}/a.out' \\\n"
       "    --metric json:seconds --direction minimize --rounds 30 --sampler random\n"
+      "  haqa tune --space space.yaml --command './train.py --lr {learning_rate}' --metric json:loss \\\n"
+      "    --direction minimize --sampler agent --agent openai --agent-model gpt-4o --output study\n"
       "  haqa tune --space space.yaml --command ./serve.py --worker --workers 2 --pruner median \\\n"
       "    --metric accuracy:maximize=json:accuracy --metric bytes:minimize=json:bytes");
   command->callback([o] { run_tune(*o); });

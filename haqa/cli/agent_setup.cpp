@@ -1,0 +1,105 @@
+#include "haqa/cli/agent_setup.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "haqa/agent/expert.h"
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/base/text.h"
+#include "haqa/sampler/registry.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kCorrections = 2;
+
+std::string describe(const AgentEvent& e) {
+  return one_line(fmt::format("agent: {}: {}{}", e.kind, e.detail, e.fallback ? "; the surrogate proposes" : ""));
+}
+
+/// The agent with the provider that it speaks to.
+class AgentWithProvider : public Sampler {
+ public:
+  AgentWithProvider(uint64_t seed, const AgentSetup& setup)
+      : provider_(recorded(seed, setup)),
+        agent_(provider_, agent_prompts(), {setup.task.history, kCorrections, seed},
+               [trouble = setup.on_trouble](const AgentEvent& e) {
+                 if (trouble) trouble(describe(e));
+               }) {
+    provider_.check();
+  }
+  Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override {
+    return agent_.ask(track, trials, rounds_left);
+  }
+  void tell(const Track& track, const Trial& trial) override { agent_.tell(track, trial); }
+
+ private:
+  static RecordingProvider recorded(uint64_t seed, const AgentSetup& setup) {
+    const fs::path transcript = setup.folder / "transcript.jsonl";
+    std::unique_ptr<ChatProvider> inner = make_provider(setup.task, setup.folder, lines_of(transcript), seed);
+    make_folder(setup.folder);
+    return RecordingProvider(std::move(inner), transcript);
+  }
+
+  RecordingProvider provider_;
+  AgentSampler agent_;
+};
+
+}  // namespace
+
+Prompts agent_prompts() {
+  return Prompts(data_folder() / "prompts");
+}
+
+size_t lines_of(const fs::path& file) {
+  if (!fs::exists(file)) return 0;
+  const std::string text = read_file(file);
+  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+std::unique_ptr<ChatProvider> make_provider(const AgentTask& agent, const fs::path& folder, size_t answered,
+                                            uint64_t seed) {
+  if (!agent.replay.empty()) return make_replay_provider(agent.replay, answered);
+  if (agent.provider == "openai") return make_endpoint_provider(endpoint_from_environment(agent.endpoint));
+  if (agent.provider == "manual") return make_manual_provider(folder, answered);
+  return make_expert(data_folder() / "priors", seed);
+}
+
+void add_agent_options(CLI::App& command, AgentTask& agent, const std::vector<std::string>& providers) {
+  const std::pair<std::string, std::string> all[] = {{"expert", "offline rules and a surrogate"},
+                                                     {"openai", "any compatible endpoint"},
+                                                     {"self", "the model itself"},
+                                                     {"manual", "you and a chat window"}};
+  std::vector<std::string> told;
+  for (const auto& [name, what] : all)
+    if (std::find(providers.begin(), providers.end(), name) != providers.end())
+      told.push_back(fmt::format("{} ({})", name, what));
+  command.add_option("--agent", agent.provider, fmt::format("Who answers as the agent: {}", fmt::join(told, ", ")))
+      ->check(CLI::IsMember(providers))
+      ->capture_default_str();
+  command.add_option("--base-url", agent.endpoint.base_url, "Endpoint of --agent openai, up to /v1 ($HAQA_BASE_URL)");
+  command.add_option("--agent-model", agent.endpoint.model, "Model of --agent openai ($HAQA_MODEL)");
+}
+
+std::vector<std::string> named_samplers() {
+  std::vector<std::string> names = {"expert", "agent"};
+  for (std::string& name : sampler_names()) names.push_back(std::move(name));
+  return names;
+}
+
+std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t seed, const AgentSetup& agent) {
+  if (name == "expert") return std::make_unique<ExpertSampler>(data_folder() / "priors", seed);
+  if (name == "agent") return std::make_unique<AgentWithProvider>(seed, agent);
+  const std::vector<std::string> names = named_samplers();
+  if (!name.starts_with("human:") && std::find(names.begin(), names.end(), name) == names.end())
+    throw UsageError("sampler {}: there is none such; use one of {}, or human:FILE with configurations written down",
+                     one_line(name), fmt::join(names, ", "));
+  return make_sampler(name, seed);
+}
+
+}  // namespace haqa
