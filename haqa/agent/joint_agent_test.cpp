@@ -116,6 +116,7 @@ TEST(JointAgent, OneExchangeARoundServesAllTracks) {
   EXPECT_THAT(last.back().content, HasSubstr("Track \"finetune\":\nThe current configuration is: {\"epochs\":11"));
   EXPECT_THAT(last.back().content, HasSubstr("Track \"runtime\":\nThe current configuration is: {\"threads\":8"));
   EXPECT_THAT(last.back().content, HasSubstr("accuracy: 11 (round 3)"));
+  EXPECT_THAT(last.back().content, Not(HasSubstr("still being measured"))) << "the other track's result was told";
   EXPECT_EQ(provider.schemas[0]["properties"]["runtime"], two_tracks()[1].space.schema());
   EXPECT_EQ(provider.schemas[0]["required"], Json({"finetune", "runtime"}));
   EXPECT_TRUE(joint.events.empty());
@@ -252,6 +253,8 @@ TEST(JointAgent, GoesOnAfterAnInterruption) {
     for (const Message& m : provider.requests[0]) all += m.content;
     for (const char* told : {"\"epochs\":6", "\"threads\":5", "\"ubatch\":77", "earlier thought", "Rounds in all: 4."})
       EXPECT_THAT(all, HasSubstr(told)) << ahead;
+    EXPECT_THAT(provider.requests[0].back().content, HasSubstr("there are 2 rounds left"));
+    EXPECT_THAT(provider.requests[1].back().content, HasSubstr("there are 1 rounds left"));
     EXPECT_EQ(joint.storages[0].trials().size(), 4u);
     EXPECT_EQ(joint.storages[1].trials().size(), 4u);
     for (const Trial& t : joint.storages[1].trials()) EXPECT_EQ(t.proposed_by, "scripted");
