@@ -68,6 +68,8 @@ Proposal HybridSampler::choose(const Surrogate& surrogate, Proposal agents, size
         " By its score the agent's candidate is {:.2g} {} the surrogate's best; after {} "
         "trials the agent is granted {:.2g}.",
         std::abs(behind), behind > 0 ? "below" : "above", trials, granted);
+  // Whether a study may end is not the agent's to say.
+  if (surrogate.modelled()) chosen.expected_gain = std::max(*chosen.expected_gain, surrogate.expect(both[1]).gain);
   chosen.thought = follow ? said(agents) + " " + chosen.thought : chosen.thought + " " + said(agents);
   return chosen;
 }

@@ -171,6 +171,30 @@ TEST(HybridSampler, WorksWhereNothingCanBeTunedAndWhereAllFailed) {
   EXPECT_EQ(problem.track.space.problem(sampler.ask(problem.track, trials, 3).configuration), std::nullopt);
 }
 
+// Else a study that stops where hardly any gain is expected would stop at the agent's first poor idea.
+TEST(HybridSampler, ExpectsWhatTheSurrogateCouldGainWhoeverIsFollowed) {
+  const Problem problem = mixed_problem();
+  std::vector<Trial> trials = {judged(problem, 0, problem.track.space.defaults())};
+  for (const double x : {0.4, 0.45})
+    trials.push_back(judged(problem, static_cast<int>(trials.size()), {{"x", x}, {"y", 0.01}, {"n", 1}, {"c", "d"}}));
+  int followed = 0;
+  double most = 0;  ///< gain told, by the gain that the same model expects of the agent's candidate
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    int calls = 0;
+    std::mt19937_64 random(seed);
+    const Answer anywhere = [&](const Track& t, std::span<const Trial>) { return t.space.sample(random); };
+    HybridSampler sampler(std::make_unique<Scripted>(anywhere, calls), seed);
+    const Proposal p = sampler.ask(problem.track, trials, 9);
+    if (p.proposed_by != "hybrid: agent") continue;
+    ++followed;
+    const std::optional<Prior> none;
+    const Surrogate surrogate(problem.track, trials, none, random);
+    most = std::max(most, p.expected_gain.value() / surrogate.expect(p.configuration).gain);
+  }
+  EXPECT_GT(followed, 2);
+  EXPECT_GT(most, 1.3);
+}
+
 TEST(HybridSampler, TellsTheAgent) {
   struct Listening : Sampler {
     explicit Listening(int& t) : told(t) {}
