@@ -63,7 +63,7 @@ Proposal HybridSampler::choose(const Surrogate& surrogate, Proposal agents, size
   const bool follow = guess || behind <= granted;
   Proposal chosen = {follow ? both[0] : both[1], follow ? "hybrid: agent" : "hybrid: surrogate", "", {}};
   chosen.thought = expected(surrogate, chosen);
-  if (surrogate.modelled())
+  if (surrogate.modelled() && std::isfinite(behind))
     chosen.thought += fmt::format(
         " By its score the agent's candidate is {:.2g} {} the surrogate's best; after {} "
         "trials the agent is granted {:.2g}.",

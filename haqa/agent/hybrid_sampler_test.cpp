@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "haqa/sampler/bayesian.h"
 #include "haqa/sampler/sampler_test_support.h"
@@ -193,6 +194,30 @@ TEST(HybridSampler, ExpectsWhatTheSurrogateCouldGainWhoeverIsFollowed) {
   }
   EXPECT_GT(followed, 2);
   EXPECT_GT(most, 1.3);
+}
+
+TEST(HybridSampler, StandsAnyHistory) {
+  const Problem problem = mixed_problem();
+  const Track& track = problem.track;
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  const std::vector<std::vector<double>> histories = {
+      {5, 5, 5, 5}, {1e150, -1e150, 0, 1}, {1e-300, 2e-300, 0, 1e-300}, {nan, 1, 2, inf}, {-inf, nan}};
+  for (const auto& values : histories)
+    for (uint64_t seed = 0; seed < 5; ++seed) {
+      std::mt19937_64 random(seed);
+      std::vector<Trial> trials;
+      for (const double value : values) {
+        trials.push_back(judged(problem, static_cast<int>(trials.size()), track.space.sample(random)));
+        trials.back().state = TrialState::complete;
+        trials.back().value = value;
+      }
+      int calls = 0;
+      const Answer anywhere = [&](const Track& t, std::span<const Trial>) { return t.space.sample(random); };
+      HybridSampler sampler(std::make_unique<Scripted>(anywhere, calls), seed);
+      const Proposal p = sampler.ask(track, trials, 1);
+      EXPECT_EQ(track.space.problem(p.configuration), std::nullopt) << p.configuration;
+      EXPECT_THAT(p.thought, testing::Not(testing::AnyOf(HasSubstr("nan"), HasSubstr("inf"))));
+    }
 }
 
 TEST(HybridSampler, TellsTheAgent) {
