@@ -1,6 +1,7 @@
 #pragma once
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include <chrono>
@@ -31,6 +32,11 @@ inline int trials_in(const std::filesystem::path& log) {
 inline bool wait_until(const std::function<bool()>& condition) {
   for (int i = 0; i < 3000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   return condition();
+}
+
+/// One that has ended has no number any more, and kill(-1) would end every process of the user.
+inline void send_signal(BackgroundProcess& process, int signal) {
+  if (process.running()) kill(process.pid(), signal);
 }
 
 /// A folder of its own for each test, with a tiny model and the means to run haqa in it.

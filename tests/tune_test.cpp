@@ -1,6 +1,7 @@
 // haqa tune as a user runs it.
 #include <signal.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -28,6 +29,8 @@ class TuneTest : public testing::Test {
   Command haqa(std::vector<std::string> arguments) const {
     Command command{{HAQA_BIN_DIR "/haqa", "tune"}};
     command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+    if (std::find(arguments.begin(), arguments.end(), "--storage") == arguments.end())
+      command.argv.insert(command.argv.end(), {"--storage", "memory"});
     command.timeout_s = 120;
     return command;
   }
@@ -198,7 +201,7 @@ TEST_F(TuneTest, CtrlCKeepsWhatIsFinished) {
     const auto second_runs = [&] { return read_file(log).find("round 2 of 10") != std::string::npos; };
     ASSERT_TRUE(wait_until([&] { return second_runs() || !tune.running(); }));
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
-    kill(tune.pid(), SIGINT);
+    send_signal(tune, SIGINT);
     ASSERT_TRUE(wait_until([&] { return !tune.running(); }));
   }
   const std::string text = read_file(log);

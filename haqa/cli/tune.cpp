@@ -7,13 +7,13 @@
 #include "haqa/base/bytes.h"
 #include "haqa/base/progress.h"
 #include "haqa/base/text.h"
+#include "haqa/cli/command_options.h"
 #include "haqa/cli/commands.h"
 #include "haqa/report/findings.h"
 #include "haqa/sampler/registry.h"
-#include "haqa/space/space_file.h"
+#include "haqa/storage/storage.h"
 #include "haqa/study/pruner.h"
 #include "haqa/study/study.h"
-#include "haqa/tune/command_objective.h"
 
 namespace haqa {
 namespace {
@@ -21,55 +21,28 @@ namespace {
 namespace fs = std::filesystem;
 
 struct TuneOptions {
-  fs::path space;
-  std::string command, direction, sampler = "bayesian", pruner = "none", study, storage;
-  std::vector<std::string> metrics, environment;
-  int rounds = 10, workers = 1;
-  double timeout_s = 0, max_seconds = 0, stop_early = 0;
+  CommandFlags command;
+  std::string sampler = "bayesian", pruner = "none", study, storage = "sqlite:///haqa.db";
+  int rounds = 10;
+  double max_seconds = 0, stop_early = 0;
   uint64_t seed = 1;
-  bool serves = false, json = false, quiet = false;
+  bool json = false, quiet = false;
 };
 
-std::vector<Metric> read_metrics(const TuneOptions& o) {
-  std::optional<Direction> direction;
-  if (!o.direction.empty()) direction = o.direction == "maximize" ? Direction::maximize : Direction::minimize;
-  std::vector<Metric> metrics;
-  for (const std::string& text : o.metrics) metrics.emplace_back(text, direction);
-  return metrics;
-}
-
-CommandOptions command_options(const TuneOptions& o) {
-  CommandOptions command{o.command, read_metrics(o), o.timeout_s, {}, o.serves, o.workers};
-  for (const std::string& entry : o.environment) {
-    const size_t equals = entry.find('=');
-    if (equals == 0 || equals == std::string::npos) throw UsageError("--env {}: write NAME=VALUE", entry);
-    command.environment.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
-  }
-  return command;
-}
-
-Track make_track(const TuneOptions& o, SearchSpace space, const std::vector<Metric>& metrics) {
-  Track track{o.space.stem().string(), std::move(space)};
-  track.direction = metrics.front().goal().direction;
-  track.value_name = metrics.front().goal().value_name;
-  for (size_t i = 1; i < metrics.size(); ++i) track.more_goals.push_back(metrics[i].goal());
-  track.brief = fmt::format("Each trial runs: {}", o.command);
-  return track;
-}
-
-/// By default a study is that of a space and a command: the space's name, and a number that tells commands apart.
-/// Source of the number: FNV-1a, draft-eastlake-fnv, as std::hash may differ from one build to the next.
+/// By default a study is that of a space, a command and its values: the space's name, and a number that tells the
+/// others apart. Source of the number: FNV-1a, draft-eastlake-fnv, as std::hash may differ from one build to the next.
 std::string study_name(const TuneOptions& o) {
   if (!o.study.empty()) return o.study;
+  std::string what = o.command.command;
+  for (const std::string& metric : o.command.metrics) what += '\0' + metric;
   uint32_t hash = 2166136261u;
-  for (const unsigned char c : o.command) hash = (hash ^ c) * 16777619u;
-  return fmt::format("{}-{:08x}", o.space.stem().string(), hash);
+  for (const unsigned char c : what) hash = (hash ^ c) * 16777619u;
+  return fmt::format("{}-{:08x}", o.command.space.stem().string(), hash);
 }
 
-std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track&) {
-  if (!o.storage.empty())
-    throw UsageError("--storage {}: this version keeps studies in memory only; leave it out", o.storage);
-  return std::make_unique<MemoryStorage>();
+std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track& track) {
+  if (o.storage == "memory") return std::make_unique<MemoryStorage>();
+  return open_storage(o.storage, study_name(o), track);
 }
 
 std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, const Track&) {
@@ -97,14 +70,6 @@ std::string describe(const Track& track, const Trial& t, const Trial* best) {
   return fmt::format("round {}: {}: {} [{}]", t.number + 1, state, changed, t.proposed_by);
 }
 
-/// A command line that runs the configuration by itself.
-std::string repeating_command(const TuneOptions& o, const CommandObjective& objective, const Configuration& c) {
-  const std::string command = objective.command().filled_in(c);
-  if (o.serves) return fmt::format("echo {} | {}", shell_word(to_line({{"configuration", c}})), command);
-  if (objective.command().unused().empty()) return command;
-  return fmt::format("export HAQA_CONFIGURATION={}; {}", shell_word(to_line(c)), command);
-}
-
 /// What a study came to.
 struct TuneResult {
   std::string study, stop;
@@ -115,16 +80,20 @@ Json to_json(const TuneOptions& o, const Track& track, const CommandObjective& o
   const auto goal = [](const std::string& name, Direction d) {
     return Json{{"name", name}, {"direction", d == Direction::maximize ? "maximize" : "minimize"}};
   };
-  Json json = {{"study", result.study},  {"space", o.space.string()},
-               {"command", o.command},   {"sampler", o.sampler},
-               {"seed", o.seed},         {"goals", {goal(track.value_name, track.direction)}},
-               {"stopped", result.stop}, {"best", nullptr},
+  Json json = {{"study", result.study},
+               {"space", o.command.space.string()},
+               {"command", o.command.command},
+               {"sampler", o.sampler},
+               {"seed", o.seed},
+               {"goals", {goal(track.value_name, track.direction)}},
+               {"stopped", result.stop},
+               {"best", nullptr},
                {"trials", Json::array()}};
   for (const Goal& g : track.more_goals) json["goals"].push_back(goal(g.value_name, g.direction));
   if (const Trial* best = best_trial(result.trials, track.direction)) {
     json["best"] = {{"number", best->number}, {"value", *best->value}, {"configuration", best->configuration}};
     if (!best->more_values.empty()) json["best"]["more_values"] = best->more_values;
-    json["best"]["command"] = repeating_command(o, objective, best->configuration);
+    json["best"]["command"] = o.command.repeating(objective, best->configuration);
   }
   for (const Trial& t : result.trials) json["trials"].push_back(to_json(t));
   return json;
@@ -133,14 +102,20 @@ Json to_json(const TuneOptions& o, const Track& track, const CommandObjective& o
 void print_text(const TuneOptions& o, const Track& track, const CommandObjective& objective, const TuneResult& result) {
   const Trial* best = best_trial(result.trials, track.direction);
   if (!best) return;
-  const Trial& first = result.trials.front();
-  const std::string defaults = first.value ? fmt::format("{:.6g}", *first.value) : "failed";
+  const Configuration default_values = track.space.defaults();
+  std::string defaults = "not tried";
+  for (const Trial& t : result.trials)
+    if (t.configuration == default_values) {
+      defaults = t.value ? fmt::format("{:.6g}", *t.value) : "failed";
+      break;
+    }
   fmt::print("Best: {} in round {} of {}; the defaults: {}\n", value_text(track, *best), best->number + 1,
              result.trials.size(), defaults);
   for (const auto& [name, value] : best->configuration.items())
     fmt::print("  {:<24} {}\n", name, one_line(argument(value), 1000));
-  fmt::print("Command: {}\nStopped: {}.\n", printable(repeating_command(o, objective, best->configuration)),
+  fmt::print("Command: {}\nStopped: {}.\n", printable(o.command.repeating(objective, best->configuration)),
              result.stop);
+  if (o.storage != "memory") fmt::print("Study: {}; with more --rounds the same command goes on.\n", result.study);
 }
 
 void print_result(const TuneOptions& o, const Track& track, const CommandObjective& objective,
@@ -154,7 +129,7 @@ void print_result(const TuneOptions& o, const Track& track, const CommandObjecti
 
 void note_unused(const TuneOptions& o, const CommandObjective& objective, Progress& progress) {
   const std::vector<std::string> unused = objective.command().unused();
-  if (!o.serves && !unused.empty())
+  if (!o.command.serves && !unused.empty())
     progress.note(fmt::format("note: not in the command, so the program must read $HAQA_CONFIGURATION: {}",
                               fmt::join(unused, ", ")));
 }
@@ -167,8 +142,8 @@ std::string step_title(const Trial& t, int rounds, int done, std::chrono::durati
 }
 
 void run_tune(const TuneOptions& o) {
-  const CommandOptions command = command_options(o);
-  const Track track = make_track(o, read_space(o.space), command.metrics);
+  const CommandOptions command = o.command.options();
+  const Track track = o.command.track(command);
   CommandObjective objective(track.space, command);
   const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, track);
   const std::unique_ptr<Pruner> pruner = make_pruner(o.pruner);
@@ -178,7 +153,7 @@ void run_tune(const TuneOptions& o) {
 
   StudyOptions options;
   options.budget = {o.rounds, o.max_seconds};
-  options.workers = o.workers;
+  options.workers = o.command.workers;
   options.negligible_gain = o.stop_early;
   options.pruner = pruner.get();
   const auto start = std::chrono::steady_clock::now();
@@ -193,6 +168,9 @@ void run_tune(const TuneOptions& o) {
     progress.done(one_line(describe(track, t, best_trial(finished, track.direction)), 1000));
   };
   TuneResult result{study_name(o), "interrupted", {}};
+  if (!finished.empty())
+    progress.note(
+        fmt::format("going on with study {}: {} of {} rounds are there", result.study, finished.size(), o.rounds));
   const auto finish = [&] {
     result.trials = storage->trials();
     std::erase_if(result.trials, [](const Trial& t) { return t.state == TrialState::running; });
@@ -203,7 +181,8 @@ void run_tune(const TuneOptions& o) {
   } catch (const Interrupted&) {
     progress.done();
     finish();
-    throw Interrupted("interrupted after {} of {} rounds", result.trials.size(), o.rounds);
+    throw Interrupted("interrupted after {} of {} rounds{}", result.trials.size(), o.rounds,
+                      o.storage == "memory" ? "" : "; the same command goes on");
   }
   finish();
   if (!best_trial(result.trials, track.direction))
@@ -216,7 +195,6 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command.add_option("--max-seconds", o.max_seconds, "Begin no trial after this time")->check(CLI::PositiveNumber);
-  command.add_option("--workers", o.workers, "Trials at once")->check(CLI::Range(1, 1024))->capture_default_str();
   command.add_option("--sampler", o.sampler, fmt::format("Who proposes: {}", fmt::join(sampler_names(), ", ")))
       ->capture_default_str();
   command.add_option("--seed", o.seed, "Seed of the sampler")->capture_default_str();
@@ -230,7 +208,12 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
       ->check(CLI::Range(0.0, 1.0));
   command.add_option("--study", o.study, "Name of the study (default: from the space and the command)")
       ->check(not_empty);
-  command.add_option("--storage", o.storage, "Where studies are kept")->type_name("URL")->check(not_empty);
+  command
+      .add_option("--storage", o.storage,
+                  "Database of studies: sqlite:///FILE, postgresql://... (docs/storage.md), or memory for none")
+      ->type_name("URL")
+      ->check(not_empty)
+      ->capture_default_str();
 }
 
 }  // namespace
@@ -238,26 +221,7 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
 void add_tune(CLI::App& app) {
   auto o = std::make_shared<TuneOptions>();
   CLI::App* command = app.add_subcommand("tune", "Tune any program: its command line, and where its value is found");
-  command->add_option("--space", o->space, "Search space in YAML or JSON; see docs/spaces.md")
-      ->required()
-      ->type_name("FILE");
-  command
-      ->add_option("--command", o->command,
-                   "What the shell runs, with {NAME} for the value of a parameter, {file} for a JSON file with all of "
-                   "them, {folder} for a folder of the trial's own; {{ is a brace")
-      ->required();
-  command
-      ->add_option("--metric", o->metrics,
-                   "Where the value is: a regular expression with one group, whose last match counts; json:KEY of the "
-                   "last JSON object printed; file:PATH:KEY; t4:PATH[:NAME]. Several goals: NAME:minimize=... each")
-      ->required()
-      ->allow_extra_args(false);
-  command->add_option("--direction", o->direction, "maximize or minimize")
-      ->check(CLI::IsMember({"maximize", "minimize"}));
-  command->add_option("--timeout", o->timeout_s, "Seconds after which a trial is ended, with all that it started")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--worker", o->serves, "The program stays and takes a request a line; see docs/tune.md");
-  command->add_option("--env", o->environment, "NAME=VALUE for the program's environment")->allow_extra_args(false);
+  o->command.add_to(*command, /*required=*/true);
   add_study_options(*command, *o);
   command->add_flag("--json", o->json, "Print JSON; see docs/json.md");
   command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");

@@ -160,18 +160,10 @@ bool has_goals(const Track& track, const Trial& t) {
          std::all_of(t.more_values.begin(), t.more_values.end(), [](double v) { return std::isfinite(v); });
 }
 
-/// The Pareto front's places in `trials`, in the order of the first goal.
-std::vector<size_t> front_places(const Track& track, std::span<const Trial> trials) {
-  std::vector<size_t> front;
-  for (const Trial* t : pareto_front(track, trials)) front.push_back(static_cast<size_t>(t - trials.data()));
-  std::stable_sort(front.begin(), front.end(), [&](size_t a, size_t b) { return *trials[a].value < *trials[b].value; });
-  return front;
-}
-
 /// One further goal against the first.
 Plot front_plot(const Track& track, std::span<const Trial> trials, size_t goal) {
   PlotSeries others{.label = "dominated", .colour = "--soft"}, front{.label = "Pareto front", .look = Look::points};
-  const std::vector<size_t> on_front = front_places(track, trials);
+  const std::vector<size_t> on_front = front_rows(track, trials);
   for (size_t i = 0; i < trials.size(); ++i) {
     if (!has_goals(track, trials[i])) continue;
     const bool best = std::find(on_front.begin(), on_front.end(), i) != on_front.end();
@@ -237,7 +229,7 @@ Table front_table(const Track& track, std::span<const Trial> trials) {
   }
   t.head.push_back("configuration");
   t.align += 'l';
-  for (const size_t i : front_places(track, trials)) {
+  for (const size_t i : front_rows(track, trials)) {
     std::vector<std::string> row = {std::to_string(trials[i].number + 1)};
     for (const double v : goals_of(trials[i])) row.push_back(number_text(v));
     row.push_back(configuration_text(trials[i].configuration));
@@ -332,6 +324,13 @@ std::string csv_head(const Track& track) {
 
 }  // namespace
 
+std::vector<size_t> front_rows(const Track& track, std::span<const Trial> trials) {
+  std::vector<size_t> front;
+  for (const Trial* t : pareto_front(track, trials)) front.push_back(static_cast<size_t>(t - trials.data()));
+  std::stable_sort(front.begin(), front.end(), [&](size_t a, size_t b) { return *trials[a].value < *trials[b].value; });
+  return front;
+}
+
 std::string study_page(const std::string& name, const Track& track, std::span<const Trial> trials,
                        const Importance& importance, std::string_view chart_js) {
   Plots plots(chart_js);
@@ -366,7 +365,7 @@ std::vector<NamedFile> study_csv(const Track& track, std::span<const Trial> tria
   const auto best = best_so_far(trials, track.direction);
   std::string all = csv_head(track), front = csv_head(track);
   for (size_t i = 0; i < trials.size(); ++i) all += csv_line(track, trials[i], best[i]);
-  for (const size_t i : front_places(track, trials)) front += csv_line(track, trials[i], best[i]);
+  for (const size_t i : front_rows(track, trials)) front += csv_line(track, trials[i], best[i]);
   std::vector<NamedFile> files = {{"trials.csv", all}, {"importance.csv", to_csv(importance)}};
   if (!track.more_goals.empty()) files.emplace_back("pareto.csv", front);
   return files;

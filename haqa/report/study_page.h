@@ -13,6 +13,11 @@ namespace haqa {
 
 /// The page and tables of any study. All texts are hostile input: names of parameters, choices, messages of failures.
 
+/// The complete trials that no other one beats in some goal without losing in another, by their place in `trials`, in
+/// the order of the first goal; equal ones all stay. The goals are the track's value and its further ones; trials that
+/// lack one are left out.
+std::vector<size_t> front_rows(const Track& track, std::span<const Trial> trials);
+
 /// study.html, self-contained: best-so-far curve, each parameter's values against the objective, parallel coordinates,
 /// importance, the Pareto front where there are several goals, and the trials as a table. chart_js: the text of
 /// Chart.js 3.9; empty: only what needs none of it. Throws Error where data/report/ is missing.

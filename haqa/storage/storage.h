@@ -12,10 +12,9 @@ namespace haqa {
 /// says what stands where.
 class DatabaseStorage : public Storage {
  public:
-  /// Begins the first trial that somebody enqueued (Optuna's study.enqueue_trial), brought into the search space, what
-  /// it leaves open at its default; nullopt where none waits. start() leaves those alone; trials() shows them as
-  /// running, proposed by "enqueued".
-  virtual std::optional<Trial> claim_waiting() = 0;
+  /// What Optuna's study.enqueue_trial left, brought into the search space, what it leaves open at its default;
+  /// proposed by "enqueued".
+  std::optional<Trial> claim_waiting() override = 0;
 };
 
 /// Opens the study of that name, or begins it. Trials of a process that died on this host end as failed (crashed).

@@ -55,6 +55,11 @@ std::vector<Trial> Evaluations::trials(const StudyTrack& on) {
   return on.storage.trials();
 }
 
+std::optional<Trial> Evaluations::claim_waiting(const StudyTrack& on) {
+  const std::scoped_lock lock(mutex_);
+  return on.storage.claim_waiting();
+}
+
 Trial Evaluations::keep(const StudyTrack& on, const Proposal& proposal) {
   const std::scoped_lock lock(mutex_);
   return running_trial(on.storage.start(proposal), proposal);

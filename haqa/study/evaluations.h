@@ -20,6 +20,7 @@ class Evaluations {
   bool has_room() const { return static_cast<int>(running_.size()) < std::max(1, options_.workers); }
 
   std::vector<Trial> trials(const StudyTrack& on);
+  std::optional<Trial> claim_waiting(const StudyTrack& on);
   /// Keeps the trial in its storage, which numbers it.
   Trial keep(const StudyTrack& on, const Proposal& proposal);
   void start(const StudyTrack& on, Trial trial);

@@ -56,18 +56,25 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
   for (const StudyTrack& on : tracks)
     for (const Trial& earlier : evaluations.trials(on)) on.sampler.tell(on.track, earlier);
 
+  const auto run = [&](const StudyTrack& on, Trial trial) {
+    if (options.on_proposal) options.on_proposal(on.track, trial);
+    trial.propose_s = seconds_since(evaluations.last_end());
+    evaluations.start(on, std::move(trial));
+  };
   /// Begins the next trial, or says why there is none.
   const auto begin = [&]() -> std::optional<StopReason> {
     if (const auto reason = overspent(options, start)) return reason;
+    for (const StudyTrack& on : tracks)
+      if (std::optional<Trial> waiting = evaluations.claim_waiting(on)) {
+        run(on, *std::move(waiting));
+        return std::nullopt;
+      }
     const StudyTrack* on = next_track(tracks, evaluations, options.budget.rounds);
     if (!on) return StopReason::rounds;
     const std::vector<Trial> trials = evaluations.trials(*on);
     const Proposal proposal = propose(*on, trials, options.budget.rounds);
     if (negligible(proposal.expected_gain, trials, options.negligible_gain)) return StopReason::no_gain;
-    Trial trial = evaluations.keep(*on, proposal);
-    if (options.on_proposal) options.on_proposal(on->track, trial);
-    trial.propose_s = seconds_since(evaluations.last_end());
-    evaluations.start(*on, std::move(trial));
+    run(*on, evaluations.keep(*on, proposal));
     return std::nullopt;
   };
 

@@ -64,6 +64,9 @@ class Storage {
   virtual ~Storage() = default;
   /// All trials, number i at i.
   virtual std::vector<Trial> trials() = 0;
+  /// Begins the first trial that somebody put there to be run, and gives it; nullopt where none waits. start() leaves
+  /// those alone; trials() shows them as running.
+  virtual std::optional<Trial> claim_waiting() { return std::nullopt; }
   /// Keeps a trial that begins, and gives it its number.
   virtual int start(const Proposal& proposal) = 0;
   virtual void report(int number, const Intermediate& value) = 0;
@@ -126,8 +129,9 @@ struct StudyTrack {
   Storage& storage;
 };
 
-/// The loop: ask, evaluate, tell, a round of each track after another, until the budget is spent. The first trial of a
-/// track runs the defaults, so that every method starts alike. Returns what ended it, once nothing runs any more.
+/// The loop: ask, evaluate, tell, a round of each track after another, until the budget is spent. What waits in a
+/// storage is run before anything is asked for, also beyond the rounds. The first trial of a track runs the defaults,
+/// so that every method starts alike. Returns what ended it, once nothing runs any more.
 StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& options);
 
 /// The best complete trial: the incumbent; nullptr where none is complete.

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -303,6 +304,37 @@ TEST(Study, GivesUpHopelessTrials) {
   EXPECT_EQ(trials[1].intermediate.size(), 2u);
   EXPECT_EQ(trials[2].state, TrialState::complete);
   EXPECT_EQ(best_trial(std::span(trials).subspan(1, 1), Direction::maximize), nullptr) << "pruned is not complete";
+}
+
+/// Two configurations that somebody left in the storage of a study that has a trial.
+struct WithWaiting : MemoryStorage {
+  std::optional<Trial> claim_waiting() override {
+    if (waiting.empty()) return {};
+    Proposal next{{{"x", waiting.back()}}, "enqueued", "", {}};
+    waiting.pop_back();
+    return running_trial(start(next), next);
+  }
+  std::vector<int> waiting = {7, 3};
+};
+
+TEST(Study, RunsFirstWhatWaits) {
+  for (const int rounds : {4, 1}) {
+    std::vector<std::string> events;
+    Counting sampler(events);
+    Identity objective(events);
+    WithWaiting storage;
+    StudyOptions options;
+    options.budget.rounds = rounds;
+    EXPECT_EQ(run(sampler, objective, storage, options), StopReason::rounds);
+    const std::vector<Trial> trials = storage.trials();
+    ASSERT_EQ(trials.size(), rounds == 4 ? 4u : 2u) << "what was asked for is run beyond the rounds";
+    EXPECT_EQ(trials[0].value, 3);
+    EXPECT_EQ(trials[1].value, 7);
+    EXPECT_EQ(trials[1].proposed_by, "enqueued");
+    EXPECT_EQ(std::count_if(events.begin(), events.end(), [](auto& e) { return e.starts_with("ask"); }),
+              rounds == 4 ? 2 : 0);
+    EXPECT_THAT(events, testing::Contains("tell 0"));
+  }
 }
 
 TEST(Study, EndsWhereTheBudgetEnds) {

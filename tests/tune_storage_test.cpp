@@ -1,0 +1,117 @@
+// haqa tune on studies that are kept: killed and gone on with, shared by processes and with Optuna.
+#include <signal.h>
+
+#include <set>
+
+#include "haqa/base/error.h"
+#include "haqa/storage/storage.h"
+#include "tests/program.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+
+class TuneStorageTest : public testing::Test {
+ protected:
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(folder_ / name) << content;
+    return folder_ / name;
+  }
+  /// 1 - x * x, printed after `seconds`.
+  Command tune(std::vector<std::string> more, const std::string& seconds = "0") const {
+    Command command{
+        {HAQA_BIN_DIR "/haqa", "tune", "--space",
+         write("space.yaml", "x: {type: float, low: -1, high: 1, default: 0.9}\n"), "--command",
+         "sh " + write("f.sh", "sleep $2; awk -v x=$1 'BEGIN {print \"v=\" 1 - x * x}'\n") + " {x} " + seconds,
+         "--metric", "v=(.*)", "--direction", "maximize", "--storage", url_, "--sampler", "random"}};
+    command.argv.insert(command.argv.end(), more.begin(), more.end());
+    command.environment = {{"HAQA_CACHE", (folder_ / "cache").string()}, {"OPENAI_API_KEY", ""}};
+    command.timeout_s = 120;
+    return command;
+  }
+  std::vector<Trial> trials(const std::string& study) const { return read_trials(url_, study); }
+  int finished(const std::string& study) const {
+    try {
+      const std::vector<Trial> all = trials(study);
+      return static_cast<int>(
+          std::count_if(all.begin(), all.end(), [](const Trial& t) { return t.state == TrialState::complete; }));
+    } catch (const Error&) {
+      return 0;  // not there yet
+    }
+  }
+
+  const TemporaryFolder folder_;
+  const std::string url_ = "sqlite:///" + (folder_ / "studies.db").string();
+};
+
+TEST_F(TuneStorageTest, KilledItGoesOn) {
+  std::vector<Trial> before;
+  {
+    BackgroundProcess first(tune({"--study", "s", "--rounds", "8"}, "0.2"), folder_ / "log");
+    ASSERT_TRUE(wait_until([&] { return finished("s") >= 3 || !first.running(); }));
+    ASSERT_TRUE(first.running()) << read_file(folder_ / "log");
+    send_signal(first, SIGKILL);
+    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
+    before = trials("s");
+  }
+  ASSERT_LT(before.size(), 8u);
+  const ProcessResult second = run_process(tune({"--study", "s", "--rounds", "8"}, "0.2"));
+  ASSERT_TRUE(second.ok()) << second.errors;
+  EXPECT_THAT(second.errors, HasSubstr("going on with study s: "));
+  const std::vector<Trial> after = trials("s");
+  ASSERT_EQ(after.size(), 8u);
+  for (const Trial& t : before)
+    if (t.state == TrialState::complete) {
+      EXPECT_EQ(to_json(after[static_cast<size_t>(t.number)]), to_json(t)) << "a finished trial changed";
+    }
+  int lost = 0;
+  for (const Trial& t : after) lost += t.state != TrialState::complete;
+  EXPECT_LE(lost, 1) << "only the one that ran when it was killed";
+  const ProcessResult third = run_process(tune({"--study", "s", "--rounds", "8", "--json", "--quiet"}));
+  EXPECT_EQ(Json::parse(third.output)["trials"].size(), 8u);
+  EXPECT_EQ(trials("s").size(), 8u) << "nothing is left to do";
+}
+
+TEST_F(TuneStorageTest, TwoProcessesShareAStudy) {
+  {
+    BackgroundProcess other(tune({"--study", "s", "--rounds", "10", "--seed", "2"}, "0.1"), folder_ / "log");
+    const ProcessResult one = run_process(tune({"--study", "s", "--rounds", "10"}, "0.1"));
+    EXPECT_TRUE(one.ok()) << one.errors;
+    ASSERT_TRUE(wait_until([&] { return !other.running(); }));
+  }
+  const std::vector<Trial> all = trials("s");
+  EXPECT_GE(all.size(), 10u);
+  EXPECT_LE(all.size(), 11u) << "each may begin the last one";
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].number, i);
+    EXPECT_EQ(all[i].state, TrialState::complete);
+  }
+}
+
+TEST_F(TuneStorageTest, TheDefaultIsAFileHere) {
+  Command command = tune({"--rounds", "2", "--quiet"});
+  const auto at = std::find(command.argv.begin(), command.argv.end(), "--storage");
+  command.argv.erase(at, at + 2);
+  std::string line = "cd " + folder_.path().string() + " && exec \"$@\"";
+  command.argv.insert(command.argv.begin(), {"/bin/sh", "-c", line, "sh"});
+  const ProcessResult r = run_process(command);
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_EQ(list_studies("sqlite:///" + (folder_ / "haqa.db").string()).at(0).trials, 2);
+  EXPECT_THAT(r.output, HasSubstr("Study: space-"));
+}
+
+TEST_F(TuneStorageTest, RefusesAStudyOfOtherGoals) {
+  ASSERT_TRUE(run_process(tune({"--study", "s", "--rounds", "1"})).ok());
+  Command other = tune({"--study", "s"});
+  *std::find(other.argv.begin(), other.argv.end(), "maximize") = "minimize";
+  const ProcessResult r = run_process(other);
+  EXPECT_EQ(r.code, 1);
+  EXPECT_THAT(r.errors, HasSubstr("take another name"));
+  EXPECT_EQ(run_process(tune({"--storage", "mysql://x"})).code, 2);
+}
+
+}  // namespace
+}  // namespace haqa
