@@ -7,12 +7,12 @@ JOBS ?= $(shell nproc)
 BIN := build/bin
 DEMO_MODEL := build/demo/tiny-f16.gguf
 
-.PHONY: demo test build setup check asan tsan fuzz bench format clean
+.PHONY: demo test build setup setup-tests check asan tsan fuzz bench format clean
 
 demo: build $(DEMO_MODEL)
 	$(BIN)/haqa run examples/quickstart.yaml
 
-test: build
+test: setup-tests build
 	@cmake --build build -j $(JOBS)
 	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS)
 
@@ -21,6 +21,9 @@ build: setup build/build.ninja
 
 setup:
 	@./setup.sh
+
+setup-tests:
+	@./setup.sh --tests
 
 build/build.ninja: CMakeLists.txt setup.sh $(wildcard cmake/*.cmake) | setup
 	cmake --preset release
@@ -34,7 +37,7 @@ check: test asan
 # The tests under AddressSanitizer and UndefinedBehaviorSanitizer, or ThreadSanitizer; ROOMS="model hardware" for some.
 empty :=
 space := $(empty) $(empty)
-asan tsan: setup
+asan tsan: setup-tests
 	cmake --preset $@ >/dev/null
 	cmake --build --preset $@ -j $(JOBS) $(if $(ROOMS),--target haqa-infer $(ROOMS:%=haqa_%_test))
 	TSAN_OPTIONS="suppressions=$(CURDIR)/cmake/tsan.supp die_after_fork=0" \

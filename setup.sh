@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what HAQA builds with: Debian packages, and llama.cpp built once from its pinned source.
 #   ./setup.sh          installs and builds what is missing; quick when nothing is
+#   ./setup.sh --tests  also what only the tests need
 #   ./setup.sh --path   prints where this machine's build of llama.cpp lies, and does nothing else
 # HAQA_LLAMA_CPP=DIR    use a llama.cpp you built (DIR holds include/ and build/bin) instead of the pinned one
 # HAQA_CACHE=DIR        where the build is kept (default: ~/.cache/haqa)
@@ -10,7 +11,8 @@ set -euo pipefail
 PACKAGES=(build-essential cmake ninja-build python3 python3-venv
   nlohmann-json3-dev libvalijson-dev libyaml-cpp-dev libcli11-dev libfmt-dev
   libcurl4-openssl-dev libeigen3-dev libnlopt-dev libpcre2-dev libhwloc-dev ocl-icd-opencl-dev pocl-opencl-icd
-  libsoci-dev libboost-dev libsqlite3-dev libpq-dev postgresql libjs-chart.js libgtest-dev libgmock-dev)
+  libsoci-dev libboost-dev libsqlite3-dev libpq-dev libjs-chart.js libgtest-dev libgmock-dev)
+TEST_PACKAGES=(postgresql) # a server that the tests start; Debian starts one of its own where it is installed
 LLAMA_PACKAGE=llama-cpp-python # its source distribution carries llama.cpp in vendor/
 LLAMA_PACKAGE_VERSION=0.3.36
 LLAMA_SHA256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
@@ -104,6 +106,7 @@ if [[ ${1-} == --path ]]; then
   echo "$dir"
   exit
 fi
+[[ ${1-} != --tests ]] || PACKAGES+=("${TEST_PACKAGES[@]}")
 install_packages
 if [[ ${HAQA_LLAMA_CPP-} ]]; then
   [[ -e $dir/build/bin/llama-bench ]] || fail "HAQA_LLAMA_CPP=$dir holds no build/bin/llama-bench; build llama.cpp there first"

@@ -22,15 +22,21 @@ struct Message {
 /// Whether the longer conversation begins with the whole shorter one.
 bool extends(std::span<const Message> longer, std::span<const Message> shorter);
 
+/// What is known of one track when the agent is asked.
+struct TrackHistory {
+  const Track* track = nullptr;
+  std::span<const Trial> trials;
+  int rounds_left = 0;  ///< that which is asked for counts
+};
+
 /// One question to a provider.
 struct ChatRequest {
   std::vector<Message> messages;
   Json schema;  ///< JSON schema of the answer, for providers that can constrain their output; null: none
 
-  // The same facts in machine form, for the expert, which is no language model. Valid during the call.
-  const Track* track = nullptr;
-  std::span<const Trial> trials;
-  int rounds_left = 0;
+  /// The same facts in machine form, for the expert, which is no language model: the tracks to answer for. Valid during
+  /// the call.
+  std::span<const TrackHistory> tracks;
 };
 
 struct ChatReply {
@@ -111,8 +117,8 @@ std::unique_ptr<ChatProvider> make_replay_provider(const std::filesystem::path& 
 
 /// A provider whose every exchange is appended to a transcript (JSON Lines, one exchange a line: {"time","provider",
 /// "messages": those new since the last exchange, "messages_from": the index at which they start (0: the whole
-/// conversation), "messages_total", "track": the track's name, "reply", "prompt_tokens", "completion_tokens",
-/// "latency_s", "finish_reason"}, or "error" and "passing" instead of what follows "track").
+/// conversation), "messages_total", "track": the names of the tracks that are asked for, "reply", "prompt_tokens",
+/// "completion_tokens", "latency_s", "finish_reason"}, or "error" and "passing" instead of what follows "track").
 class RecordingProvider : public ChatProvider {
  public:
   RecordingProvider(std::unique_ptr<ChatProvider> inner, const std::filesystem::path& transcript);

@@ -53,9 +53,20 @@ class Expert : public ChatProvider {
 
   ChatReply complete(const ChatRequest& request) override {
     const auto start = std::chrono::steady_clock::now();
-    const Proposal proposal = sampler_.ask(*request.track, request.trials, request.rounds_left);
+    std::string thought;
+    Json action;
+    for (const TrackHistory& h : request.tracks) {
+      Proposal proposal = sampler_.ask(*h.track, h.trials, h.rounds_left);
+      if (request.tracks.size() == 1) {
+        thought = std::move(proposal.thought);
+        action = std::move(proposal.configuration);
+      } else {
+        thought += fmt::format("{}{}: {}", thought.empty() ? "" : " ", h.track->name, proposal.thought);
+        action[h.track->name] = std::move(proposal.configuration);
+      }
+    }
     ChatReply reply;
-    reply.content = fmt::format("Thought: {}\nAction: {}", proposal.thought, to_line(proposal.configuration));
+    reply.content = fmt::format("Thought: {}\nAction: {}", thought, to_line(action));
     reply.finish_reason = "stop";
     reply.latency_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return reply;

@@ -11,26 +11,96 @@ namespace {
 
 constexpr std::string_view kOpen = "{{", kClose = "}}";
 
-Message dynamic_prompt(const Prompts& prompts, const Track& track, std::span<const Trial> trials, size_t current,
-                       int rounds_left) {
-  const Trial& trial = trials[current];
-  const Trial* best = best_trial(trials.first(current + 1), track.direction);
+using Histories = std::span<const TrackHistory>;
+using Slots = std::map<std::string, std::string>;
+
+const Trial* trial_of(const TrackHistory& of, size_t round) {
+  return round < of.trials.size() ? &of.trials[round] : nullptr;
+}
+
+/// What a round measured of a track, and the best up to then.
+Slots outcome(const TrackHistory& of, size_t round) {
+  const Track& track = *of.track;
+  const Trial* trial = trial_of(of, round);
+  const Trial* best = best_trial(of.trials.first(std::min(round + 1, of.trials.size())), track.direction);
   const std::string incumbent = best ? fmt::format("{} with {} (round {})", to_line(best->configuration),
                                                    describe_result(track, *best), best->number + 1)
                                      : "none yet";
-  return {"user", prompts.render("dynamic", {{"rounds_left", std::to_string(rounds_left)},
-                                             {"configuration", to_line(trial.configuration)},
-                                             {"result", describe_result(track, trial)},
-                                             {"incumbent", incumbent}})};
+  return {{"configuration", trial ? to_line(trial->configuration) : "none in this round"},
+          {"result", trial ? describe_result(track, *trial) : "not measured in this round"},
+          {"incumbent", incumbent}};
 }
 
-Message answer(const Trial& trial) {
-  return {"assistant", fmt::format("Thought: {}\nAction: {}", trial.thought, to_line(trial.configuration))};
+Message dynamic_prompt(const Prompts& prompts, Histories tracks, size_t round, int rounds_left) {
+  const std::string left = std::to_string(rounds_left);
+  if (tracks.size() == 1) {
+    Slots slots = outcome(tracks[0], round);
+    slots["rounds_left"] = left;
+    return {"user", prompts.render("dynamic", slots)};
+  }
+  std::string results;
+  for (const TrackHistory& of : tracks) {
+    Slots slots = outcome(of, round);
+    slots["track"] = of.track->name;
+    results += (results.empty() ? "" : "\n") + prompts.render("joint_result", slots);
+  }
+  return {"user", prompts.render("joint_dynamic", {{"rounds_left", left}, {"results", results}})};
 }
 
-std::string summary_line(const Track& track, const Trial& trial) {
-  const std::string value = trial.value ? fmt::format("{:.4g}", *trial.value) : describe_result(track, trial);
-  return fmt::format("Round {}: {} -> {}\n", trial.number + 1, to_line(trial.configuration), value);
+/// One thought where the tracks' trials share it, as after a joint answer; else each track's.
+std::string thought_of(Histories tracks, size_t round) {
+  std::string shared, all;
+  bool is_shared = true;
+  for (const TrackHistory& of : tracks) {
+    const Trial* trial = trial_of(of, round);
+    if (!trial) continue;
+    is_shared = is_shared && (all.empty() || trial->thought == shared);
+    shared = trial->thought;
+    all += fmt::format("{}{}: {}", all.empty() ? "" : " ", of.track->name, trial->thought);
+  }
+  return is_shared ? shared : all;
+}
+
+Message answer(Histories tracks, size_t round) {
+  Json action = Json::object();
+  for (const TrackHistory& of : tracks)
+    if (const Trial* trial = trial_of(of, round)) action[of.track->name] = trial->configuration;
+  if (tracks.size() == 1) action = tracks[0].trials[round].configuration;
+  return {"assistant", fmt::format("Thought: {}\nAction: {}", thought_of(tracks, round), to_line(action))};
+}
+
+std::string summary_line(Histories tracks, size_t round) {
+  std::string line;
+  for (const TrackHistory& of : tracks) {
+    const Trial* trial = trial_of(of, round);
+    if (!trial) continue;
+    if (line.empty()) line = fmt::format("Round {}: ", trial->number + 1);
+    const std::string value = trial->value ? fmt::format("{:.4g}", *trial->value) : describe_result(*of.track, *trial);
+    const std::string name = tracks.size() == 1 ? "" : of.track->name + " ";
+    line += fmt::format("{}{} -> {}; ", name, to_line(trial->configuration), value);
+  }
+  return line.substr(0, line.size() - 2) + "\n";
+}
+
+Message static_prompt(const Prompts& prompts, Histories tracks, int rounds) {
+  std::string joint;
+  for (const TrackHistory& of : tracks) {
+    const Track& track = *of.track;
+    Slots slots = {{"brief", track.brief},
+                   {"search_space", track.space.describe()},
+                   {"value_name", track.value_name},
+                   {"direction", track.direction == Direction::maximize ? "maximized" : "minimized"}};
+    if (tracks.size() == 1) {
+      slots["rounds"] = std::to_string(rounds);
+      slots["example"] = example_action(track.space);
+      return {"user", prompts.render("static", slots)};
+    }
+    slots["track"] = track.name;
+    joint += (joint.empty() ? "" : "\n\n") + prompts.render("joint_track", slots);
+  }
+  return {"user",
+          prompts.render("joint_static",
+                         {{"tracks", joint}, {"rounds", std::to_string(rounds)}, {"example", example_action(tracks)}})};
 }
 
 void append(std::vector<Message>& messages, Message message) {
@@ -41,28 +111,33 @@ void append(std::vector<Message>& messages, Message message) {
   }
 }
 
+size_t rounds_told(Histories tracks) {
+  size_t most = 0;
+  for (const TrackHistory& of : tracks) most = std::max(most, of.trials.size());
+  return most;
+}
+
 /// Rounds from `first_full` on in full, those from `first_told` on in a line each.
-std::vector<Message> conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
-                                  int rounds_left, size_t first_told, size_t first_full) {
+std::vector<Message> conversation(const Prompts& prompts, Histories tracks, size_t first_told, size_t first_full) {
   std::vector<Message> messages = {{"system", prompts.render("system", {})}};
-  const int rounds = static_cast<int>(trials.size()) + rounds_left;
-  append(messages,
-         {"user",
-          prompts.render("static", {{"brief", track.brief},
-                                    {"search_space", track.space.describe()},
-                                    {"value_name", track.value_name},
-                                    {"direction", track.direction == Direction::maximize ? "maximized" : "minimized"},
-                                    {"rounds", std::to_string(rounds)},
-                                    {"example", example_action(track.space)}})});
-  std::string lines;
-  for (size_t i = first_told; i < first_full; ++i) lines += summary_line(track, trials[i]);
-  if (!lines.empty()) append(messages, {"user", prompts.render("history_summary", {{"rounds", lines}})});
-  for (size_t i = first_full; i < trials.size(); ++i) {
-    if (i > first_full) append(messages, answer(trials[i]));
-    append(messages, dynamic_prompt(prompts, track, trials, i, rounds - static_cast<int>(i) - 1));
+  const size_t told = rounds_told(tracks);
+  int rounds = 0, left = 0;
+  for (const TrackHistory& of : tracks) {
+    rounds = std::max(rounds, static_cast<int>(of.trials.size()) + of.rounds_left);
+    left = std::max(left, of.rounds_left);
   }
-  if (trials.empty())
-    append(messages, {"user", prompts.render("dynamic_first", {{"rounds_left", std::to_string(rounds_left)}})});
+  append(messages, static_prompt(prompts, tracks, rounds));
+  std::string lines;
+  for (size_t i = first_told; i < first_full; ++i) lines += summary_line(tracks, i);
+  if (!lines.empty()) append(messages, {"user", prompts.render("history_summary", {{"rounds", lines}})});
+  for (size_t i = first_full; i < told; ++i) {
+    if (i > first_full) append(messages, answer(tracks, i));
+    append(messages, dynamic_prompt(prompts, tracks, i, i + 1 == told ? left : rounds - static_cast<int>(i) - 1));
+  }
+  if (told > 0) return messages;
+  append(messages, tracks.size() == 1
+                       ? Message{"user", prompts.render("dynamic_first", {{"rounds_left", std::to_string(left)}})}
+                       : dynamic_prompt(prompts, tracks, 0, left));
   return messages;
 }
 
@@ -120,13 +195,24 @@ std::string example_action(const SearchSpace& space) {
   return to_line(space.defaults());
 }
 
+std::string example_action(Histories tracks) {
+  Json all = Json::object();
+  for (const TrackHistory& of : tracks) all[of.track->name] = of.track->space.defaults();
+  return to_line(all);
+}
+
 std::vector<Message> build_conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
                                         int rounds_left, const HistoryLimits& limits) {
-  const size_t n = trials.size(), last = n == 0 ? 0 : n - 1;
+  const TrackHistory one[] = {{&track, trials, rounds_left}};
+  return build_conversation(prompts, one, limits);
+}
+
+std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks, const HistoryLimits& limits) {
+  const size_t n = rounds_told(tracks), last = n == 0 ? 0 : n - 1;
   const size_t in_full = static_cast<size_t>(std::max(1, limits.rounds));
   size_t first_full = n > in_full ? n - in_full : 0, first_told = 0;
   for (;;) {
-    std::vector<Message> messages = conversation(prompts, track, trials, rounds_left, first_told, first_full);
+    std::vector<Message> messages = conversation(prompts, tracks, first_told, first_full);
     const int tokens = total_tokens(messages);
     if (tokens <= limits.token_budget) return messages;
     if (first_full < last) {

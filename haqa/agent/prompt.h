@@ -39,11 +39,16 @@ int total_tokens(std::span<const Message> messages);
 /// Throws Error where the static prompt alone exceeds the token budget.
 std::vector<Message> build_conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
                                         int rounds_left, const HistoryLimits& limits);
+/// The same over several tracks, the paper's joint study: round i tells trial i of each.
+std::vector<Message> build_conversation(const Prompts& prompts, std::span<const TrackHistory> tracks,
+                                        const HistoryLimits& limits);
 
 /// A trial's result as the agent reads it: value, metrics, or why it failed.
 std::string describe_result(const Track& track, const Trial& trial);
 
 /// {"threads": ..., ...}: the form of an answer, with the defaults as values.
 std::string example_action(const SearchSpace& space);
+/// {"finetune": {"epochs": ...}, "runtime": {...}}: the same for several tracks.
+std::string example_action(std::span<const TrackHistory> tracks);
 
 }  // namespace haqa

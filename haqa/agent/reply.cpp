@@ -43,13 +43,32 @@ struct Found {
   Json action;  ///< null where there is none
 };
 
+/// A track that an answer must serve.
+struct Asked {
+  std::string_view name;  ///< of its entry; empty: the action itself is its configuration
+  const SearchSpace& space;
+  std::span<const Trial> trials;
+};
+using AllAsked = std::span<const Asked>;
+
 bool names_a_parameter(const SearchSpace& space, const auto& mentions) {
   return std::any_of(space.parameters().begin(), space.parameters().end(),
                      [&](const Parameter& p) { return mentions(p.name); });
 }
 
 bool holds_a_parameter(const SearchSpace& space, const Json& object) {
-  return names_a_parameter(space, [&](const std::string& name) { return object.contains(name); });
+  return object.is_object() && names_a_parameter(space, [&](const std::string& name) { return object.contains(name); });
+}
+
+/// What an action holds for a track; nullptr where that is nothing.
+const Json* entry_for(const Asked& asked, AllAsked all, const Json& action) {
+  const auto entry = action.find(asked.name);
+  if (!asked.name.empty() && entry != action.end()) return &*entry;
+  return all.size() == 1 && holds_a_parameter(asked.space, action) ? &action : nullptr;
+}
+
+bool is_decision(AllAsked all, const Json& action) {
+  return std::any_of(all.begin(), all.end(), [&](const Asked& a) { return entry_for(a, all, action); });
 }
 
 /// {"thought": ..., "action": {...}}, or with capitals, as the prompt spells the words; nothing for another object.
@@ -63,27 +82,27 @@ std::optional<Found> unwrapped(const Json& object) {
   return std::nullopt;
 }
 
-/// The last object that holds a parameter: models go on with an observation that they make up. Else the last.
-const Json& decision(const std::vector<Json>& objects, const SearchSpace& space) {
+/// The last object that decides something: models go on with an observation that they make up. Else the last.
+const Json& decision(const std::vector<Json>& objects, AllAsked asked) {
   const auto at = std::find_if(objects.rbegin(), objects.rend(),
-                               [&](const Json& o) { return unwrapped(o) || holds_a_parameter(space, o); });
+                               [&](const Json& o) { return unwrapped(o) || is_decision(asked, o); });
   return at == objects.rend() ? objects.back() : *at;
 }
 
-Found find_action(std::string_view text, const SearchSpace& space) {
+Found find_action(std::string_view text, AllAsked asked) {
   const std::vector<Json> all = find_json_objects(text);
   if (all.empty()) return {};
   // First, as the word "Action" may stand anywhere within such an object.
-  if (auto found = unwrapped(decision(all, space))) return *std::move(found);
+  if (auto found = unwrapped(decision(all, asked))) return *std::move(found);
   bool cut_off = false;
   for (size_t mark = text.rfind("Action"); mark != std::string_view::npos;
        mark = mark == 0 ? std::string_view::npos : text.rfind("Action", mark - 1)) {
     const std::vector<Json> objects = find_json_objects(text.substr(mark));
-    if (!objects.empty()) return {thought_of(text.substr(0, mark)), decision(objects, space)};
+    if (!objects.empty()) return {thought_of(text.substr(0, mark)), decision(objects, asked)};
     cut_off = cut_off || text.find('{', mark) != std::string_view::npos;
   }
   if (cut_off) return {};  // what the thought quotes is not the decision
-  return {thought_of(text.substr(0, text.find('{'))), decision(all, space)};
+  return {thought_of(text.substr(0, text.find('{'))), decision(all, asked)};
 }
 
 const Trial* same_trial(const SearchSpace& space, std::span<const Trial> trials, const Configuration& configuration) {
@@ -91,6 +110,47 @@ const Trial* same_trial(const SearchSpace& space, std::span<const Trial> trials,
   for (const Trial& t : trials)
     if (space.hash(t.configuration) == hash) return &t;
   return nullptr;
+}
+
+using Parsed = std::variant<AgentAction, ReplyFault>;
+
+/// What is wrong with an answer that holds no action.
+ReplyFault without_action(std::string_view text, AllAsked all) {
+  if (trimmed(text).empty()) return {FaultKind::wrong_format, "it is empty"};
+  const auto mentioned = [&](const std::string& name) { return text.find(name) != std::string_view::npos; };
+  const bool on_topic =
+      text.find('{') != std::string_view::npos ||
+      std::any_of(all.begin(), all.end(), [&](const Asked& a) { return names_a_parameter(a.space, mentioned); });
+  return {on_topic ? FaultKind::wrong_format : FaultKind::irrelevant, ""};
+}
+
+Parsed checked(const Asked& asked, const std::string& thought, const Json& configuration) {
+  const SearchSpace& space = asked.space;
+  if (!holds_a_parameter(space, configuration))
+    return ReplyFault{FaultKind::irrelevant, "its JSON object holds none of the parameters"};
+  // Told to the model: an answer of 5,000 unknown keys would flood its context.
+  if (const auto problem = space.problem(configuration))
+    return ReplyFault{FaultKind::out_of_range, shortened(*problem, 1500)};
+  const Configuration clean = space.normalized(configuration);
+  if (!matches_schema(clean, space.schema()))
+    return ReplyFault{FaultKind::out_of_range, "it does not match the JSON schema of the search space"};
+  if (const Trial* before = same_trial(space, asked.trials, clean))
+    return ReplyFault{FaultKind::duplicate, fmt::format("round {}", before->number + 1)};
+  return AgentAction{thought, clean};
+}
+
+std::vector<Parsed> parse(std::string_view text, AllAsked all) {
+  const Found found = find_action(text, all);
+  if (found.action.is_null()) return {all.size(), without_action(text, all)};
+  if (!is_decision(all, found.action))
+    return {all.size(), ReplyFault{FaultKind::irrelevant, "its JSON object holds none of the parameters"}};
+  std::vector<Parsed> parsed;
+  for (const Asked& a : all) {
+    const Json* entry = entry_for(a, all, found.action);
+    parsed.push_back(entry ? checked(a, found.thought, *entry)
+                           : ReplyFault{FaultKind::out_of_range, fmt::format("it holds no entry \"{}\"", a.name)});
+  }
+  return parsed;
 }
 
 }  // namespace
@@ -111,24 +171,15 @@ std::string_view to_string(FaultKind kind) {
 
 std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const SearchSpace& space,
                                                   std::span<const Trial> trials) {
-  const Found found = find_action(text, space);
-  if (found.action.is_null()) {
-    const auto mentioned = [&](const std::string& name) { return text.find(name) != std::string_view::npos; };
-    const bool on_topic = text.find('{') != std::string_view::npos || names_a_parameter(space, mentioned);
-    if (trimmed(text).empty()) return ReplyFault{FaultKind::wrong_format, "it is empty"};
-    return ReplyFault{on_topic ? FaultKind::wrong_format : FaultKind::irrelevant, ""};
-  }
-  if (!holds_a_parameter(space, found.action))
-    return ReplyFault{FaultKind::irrelevant, "its JSON object holds none of the parameters"};
-  // Told to the model: an answer of 5,000 unknown keys would flood its context.
-  if (const auto problem = space.problem(found.action))
-    return ReplyFault{FaultKind::out_of_range, shortened(*problem, 1500)};
-  const Configuration clean = space.normalized(found.action);
-  if (!matches_schema(clean, space.schema()))
-    return ReplyFault{FaultKind::out_of_range, "it does not match the JSON schema of the search space"};
-  if (const Trial* before = same_trial(space, trials, clean))
-    return ReplyFault{FaultKind::duplicate, fmt::format("round {}", before->number + 1)};
-  return AgentAction{found.thought, clean};
+  const Asked one[] = {{"", space, trials}};
+  return parse(text, one).front();
+}
+
+std::vector<std::variant<AgentAction, ReplyFault>> parse_joint_reply(std::string_view text,
+                                                                     std::span<const TrackHistory> tracks) {
+  std::vector<Asked> all;
+  for (const TrackHistory& h : tracks) all.push_back({h.track->name, h.track->space, h.trials});
+  return parse(text, all);
 }
 
 }  // namespace haqa

@@ -3,8 +3,9 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
-#include "haqa/study/study.h"
+#include "haqa/agent/chat.h"
 
 namespace haqa {
 
@@ -29,5 +30,11 @@ std::string_view to_string(FaultKind kind);  ///< "wrong format", ...
 /// hold no parameter, such as an observation that the model made up, come after those that do.
 std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const SearchSpace& space,
                                                   std::span<const Trial> trials);
+
+/// The same for an answer with an entry for each of several tracks, {"finetune": {...}, "runtime": {...}}: one result a
+/// track, so that one track's fault spoils no other's entry. Where a single track is left, its bare configuration will
+/// do.
+std::vector<std::variant<AgentAction, ReplyFault>> parse_joint_reply(std::string_view text,
+                                                                     std::span<const TrackHistory> tracks);
 
 }  // namespace haqa

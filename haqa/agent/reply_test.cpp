@@ -157,6 +157,34 @@ TEST(ParseReply, KeepsTheDetailShort) {
   EXPECT_THAT(std::get<ReplyFault>(parsed).detail, HasSubstr("\"type\" is missing"));
 }
 
+TEST(ParseReply, FindsAnEntryForEachTrack) {
+  Track one, other;
+  one.name = "runtime";
+  other.name = "finetune";
+  one.space = space();
+  other.space = SearchSpace({integer_parameter("epochs", 1, 8, 4, "")});
+  const TrackHistory tracks[] = {{&one, {}, 1}, {&other, {}, 1}};
+  const std::string entries = std::string(R"({"finetune": {"epochs": 3}, "runtime": )") + kGood + "}";
+  const std::string cases[] = {"Thought: both.\nAction: " + entries,
+                               R"({"thought": "both.", "action": )" + entries + "}",
+                               "Thought: both.\nAction:\n```json\n" + entries + "\n```",
+                               "Thought: both.\nAction: " + entries + "\nObservation: {\"accuracy\": 0.9}",
+                               R"(Action: {"finetune": {"epochs": 1}} Thought: both. Action: )" + entries};
+  for (const std::string& text : cases) {
+    const auto parsed = parse_joint_reply(text, tracks);
+    ASSERT_EQ(parsed.size(), 2u);
+    const auto *runtime = std::get_if<AgentAction>(&parsed[0]), *finetune = std::get_if<AgentAction>(&parsed[1]);
+    ASSERT_TRUE(runtime && finetune) << text;
+    EXPECT_EQ(runtime->configuration.dump(), R"({"threads":2,"type":"q8_0","rate":0.25})");
+    EXPECT_EQ(finetune->configuration["epochs"], 3);
+    EXPECT_EQ(finetune->thought, "both.");
+  }
+  // The bare configuration of one of two tracks is no answer for both.
+  for (const auto& parsed : parse_joint_reply(kGood, tracks))
+    EXPECT_EQ(std::get<ReplyFault>(parsed).kind, FaultKind::irrelevant);
+  EXPECT_TRUE(std::holds_alternative<AgentAction>(parse_joint_reply(kGood, std::span(tracks).first(1))[0]));
+}
+
 TEST(FaultKind, HasAName) {
   EXPECT_EQ(to_string(FaultKind::wrong_format), "wrong format");
   EXPECT_EQ(to_string(FaultKind::out_of_range), "out of range");

@@ -34,7 +34,9 @@ struct RecordingProvider::File {
   Json start_line(const std::string& provider, const ChatRequest& request) {
     const std::vector<Message>& messages = request.messages;
     Json line = describe(provider, messages, extends(messages, former) ? former.size() : 0);
-    if (request.track) line["track"] = request.track->name;
+    std::string names;
+    for (const TrackHistory& h : request.tracks) names += (names.empty() ? "" : ", ") + h.track->name;
+    if (!request.tracks.empty()) line["track"] = names;
     former = messages;
     return line;
   }

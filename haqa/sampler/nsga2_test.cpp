@@ -130,19 +130,24 @@ TEST(Nsga2Sampler, BreedsEachParameterFromEitherParent) {
   for (int i = 0; i < 8; ++i)
     for (size_t t : {0u, 1u}) trials[t].configuration["x" + std::to_string(i)] = t == 0 ? 0.25 : 0.75;
   for (Trial& t : trials) t.value = 1;
-  int first = 0, second = 0, with_momentum = 0, kept = 0;
+  int first = 0, second = 0, both = 0, with_momentum = 0, kept = 0;
   for (uint64_t seed = 0; seed < 100; ++seed) {
     const Configuration c = Nsga2Sampler(seed, 2).ask(track, trials, 1).configuration;
+    int of_first = 0, of_second = 0;
     for (int i = 0; i < 8; ++i) {
-      first += c["x" + std::to_string(i)] == 0.25;
-      second += c["x" + std::to_string(i)] == 0.75;
+      of_first += c["x" + std::to_string(i)] == 0.25;
+      of_second += c["x" + std::to_string(i)] == 0.75;
     }
+    first += of_first;
+    second += of_second;
+    both += of_first > 0 && of_second > 0;
     with_momentum += c.contains("momentum");
     if (c.contains("momentum")) kept += c["momentum"] == 0.9;
   }
   // Of 800 genes 160 are mutated; a quarter of the children has the first parent twice, for it ranks higher.
   EXPECT_GT(first, 300);
   EXPECT_GT(second, 150);
+  EXPECT_GT(both, 30) << "children of two parents take after either";
   EXPECT_NEAR(first + second, 640, 60);
   EXPECT_GT(with_momentum, 25);
   EXPECT_GT(kept, with_momentum / 2) << "the only parent that knows of it hands it on";

@@ -15,9 +15,13 @@ constexpr size_t kRandomCandidates = 400, kLeaders = 3, kNeighbours = 100, kPrio
 constexpr size_t kClimbers = 5, kSteps = 8;
 constexpr double kDeviations[] = {0.1, 0.05, 0.02};
 /// The prior weighs as much as it says after so many trials. Hvarfner et al. take a tenth of the trials in all.
-constexpr double kPriorTrials = 3;
+constexpr double kPriorTrials = 2;
+/// The same of the belief that good values lie around the middle of a range, and their deviation, in shares of it.
+/// Without it the mean regret after 10 trials of bench/hpo was .43 instead of .33, with optima moved .38 instead of
+/// .25.
+constexpr double kCentreTrials = 3, kCentreDeviation = 0.3;
 /// Pairs of trials that a prior is believed to order as their values do, before any were measured, and of how many.
-constexpr double kOrderedPairs = 3, kImaginedPairs = 4;
+constexpr double kOrderedPairs = 2.5, kImaginedPairs = 4;
 
 bool has_value(const Trial& t) {
   return t.value && std::isfinite(*t.value);  // one infinity would leave the process without any number
@@ -77,6 +81,19 @@ double Surrogate::weigh_prior() const {
   return trust * kPriorTrials / static_cast<double>(std::max<size_t>(1, trials_.size()));
 }
 
+/// Minus the logarithm of a normal density around the middle of all numbers' ranges.
+double Surrogate::off_centre(const Configuration& configuration) const {
+  double sum = 0;
+  for (const Parameter& p : track_.space.parameters()) {
+    const auto value = configuration.find(p.name);
+    const bool number = p.type == ParameterType::real || p.type == ParameterType::integer;
+    if (!number || value == configuration.end()) continue;
+    const double off = (unit_of(p, *value) - 0.5) / kCentreDeviation;
+    sum += 0.5 * off * off;
+  }
+  return sum;
+}
+
 std::vector<double> Surrogate::scores(std::span<const Configuration> configurations) const {
   const GaussianProcess::Points points = encoded(configurations);
   std::vector<double> scores(points.size(), 0);
@@ -93,6 +110,8 @@ std::vector<double> Surrogate::scores(std::span<const Configuration> configurati
       scores[i] += std::log(std::max(p, 1e-12)) - (p < 0.5 ? std::log(1e3) : 0);
     }
   }
+  const double centre_weight = kCentreTrials / static_cast<double>(std::max<size_t>(1, trials_.size()));
+  for (size_t i = 0; i < scores.size(); ++i) scores[i] -= centre_weight * off_centre(configurations[i]);
   for (size_t i = 0; prior_ && i < scores.size(); ++i)
     scores[i] += prior_weight_ * prior_->log_density(configurations[i]);
   return scores;

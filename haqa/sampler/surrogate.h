@@ -44,6 +44,7 @@ class Surrogate {
   GaussianProcess::Points encoded(std::span<const Configuration> configurations) const;
   double chance(const GaussianProcess::Posterior& p) const;
   double weigh_prior() const;
+  double off_centre(const Configuration& configuration) const;
   double sign() const { return track_.direction == Direction::maximize ? 1 : -1; }
 
   const Track& track_;

@@ -114,7 +114,8 @@ struct StudyOptions {
   const Pruner* pruner = nullptr;
   /// What was spent so far, in the budget's terms; rounds do not matter. Without it only this call's seconds count.
   std::function<Budget()> spent;
-  /// Called with each finished trial after it was stored.
+  /// Called with each finished trial after it was stored. With several workers it may not use the storages, which
+  /// running trials report to at the same time.
   std::function<void(const Track&, const Trial&)> on_trial;
   /// Called before each measurement.
   std::function<void(const Track&, const Trial&)> on_proposal;
