@@ -93,5 +93,51 @@ TEST_F(ProgramTest, CompareShowsAFile) {
   EXPECT_THAT(none.errors, HasSubstr("choose one of random, good"));
 }
 
+std::vector<std::string> on_a_command(const std::string& space) {
+  return {"--space", space, "--command", "echo v={x}", "--metric", "v=(.*)", "--direction", "minimize"};
+}
+
+TEST_F(ProgramTest, CompareRunsMethodsOnACommandAndGoesOn) {
+  const std::string space = write("space.yaml", "x: {type: float, low: 0, high: 1, default: 0.9}\n");
+  std::vector<std::string> arguments = on_a_command(space);
+  arguments.insert(arguments.begin(), "compare");
+  arguments.insert(arguments.end(), {"--methods", "default,random,expert,agent", "--seeds", "2", "--rounds", "3",
+                                     "--output", path("out"), "--json"});
+  const ProcessResult first = run(arguments);
+  ASSERT_TRUE(first.ok()) << first.errors;
+  const Json json = Json::parse(first.output);
+  EXPECT_EQ(json["methods"].size(), 4u);
+  EXPECT_EQ(json["blocks"], 2);
+  EXPECT_EQ(json["reference"], "random");
+  for (const Json& m : json["methods"])
+    if (m["method"] == "default") {
+      EXPECT_DOUBLE_EQ(m["mean"], 0.9);
+    }
+  for (const char* name : {"results.jsonl", "compare.html", "curves.csv", "summary.csv", "agent-1/transcript.jsonl"})
+    EXPECT_TRUE(fs::exists(folder_ / "out" / name)) << name;
+  const std::string kept = read_file(folder_ / "out" / "results.jsonl");
+  EXPECT_EQ(Json::parse(run(arguments).output)["methods"], json["methods"]);
+  EXPECT_EQ(read_file(folder_ / "out" / "results.jsonl"), kept) << "nothing was measured again";
+  arguments[4] = "echo v={x} again";  // another command
+  EXPECT_THAT(run(arguments).errors, HasSubstr("name another file"));
+  EXPECT_THAT(run({"compare"}).errors, HasSubstr("name a comparison's file, or --space"));
+}
+
+TEST_F(ProgramTest, ImportanceReadsAStudyOfADatabase) {
+  const std::string space = write("space.yaml", "x: {type: float, low: 0, high: 1, default: 0.9}\n"),
+                    url = "sqlite:///" + path("s.db");
+  std::vector<std::string> tune = on_a_command(space);
+  tune.insert(tune.begin(), "tune");
+  tune.insert(tune.end(), {"--study", "s", "--storage", url, "--rounds", "10", "--output", path("study")});
+  ASSERT_TRUE(run(tune).ok());
+  EXPECT_THAT(read_file(folder_ / "study" / "study.html"), HasSubstr("<html"));
+  const ProcessResult r = run({"importance", "--study", "s", "--storage", url, "--json", "--output", path("again")});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_EQ(Json::parse(r.output)["trials"], 10);
+  EXPECT_EQ(Json::parse(r.output)["parameters"][0]["name"], "x");
+  EXPECT_THAT(run({"importance", "--study", "none", "--storage", url}).errors, HasSubstr("no study \"none\""));
+  EXPECT_EQ(run({"importance"}).code, 2);
+}
+
 }  // namespace
 }  // namespace haqa

@@ -1,7 +1,7 @@
 // haqa tune on studies that are kept: killed and gone on with, shared by processes and with Optuna.
 #include <signal.h>
 
-#include <set>
+#include <algorithm>
 
 #include "haqa/base/error.h"
 #include "haqa/storage/storage.h"
@@ -26,7 +26,9 @@ class TuneStorageTest : public testing::Test {
         {HAQA_BIN_DIR "/haqa", "tune", "--space",
          write("space.yaml", "x: {type: float, low: -1, high: 1, default: 0.9}\n"), "--command",
          "sh " + write("f.sh", "sleep $2; awk -v x=$1 'BEGIN {print \"v=\" 1 - x * x}'\n") + " {x} " + seconds,
-         "--metric", "v=(.*)", "--direction", "maximize", "--storage", url_, "--sampler", "random"}};
+         "--metric", "v=(.*)", "--direction", "maximize"}};
+    for (const auto& [name, value] : {std::pair<std::string, std::string>("--storage", url_), {"--sampler", "random"}})
+      if (std::find(more.begin(), more.end(), name) == more.end()) more.insert(more.end(), {name, value});
     command.argv.insert(command.argv.end(), more.begin(), more.end());
     command.environment = {{"HAQA_CACHE", (folder_ / "cache").string()}, {"OPENAI_API_KEY", ""}};
     command.timeout_s = 120;
@@ -103,6 +105,62 @@ TEST_F(TuneStorageTest, TheDefaultIsAFileHere) {
   EXPECT_THAT(r.output, HasSubstr("Study: space-"));
 }
 
+TEST_F(TuneStorageTest, BeginsWithTheBestOfAnEarlierStudy) {
+  ASSERT_TRUE(run_process(tune({"--study", "old", "--rounds", "8"})).ok());
+  const std::vector<Trial> old = trials("old");
+  const Trial best = *best_trial(old, Direction::maximize);
+  for (const std::string& where : {std::string("old"), url_ + "#old"}) {
+    const ProcessResult r = run_process(
+        tune({"--study", "new-" + std::to_string(where.size()), "--rounds", "5", "--json", "--warm-start", where}));
+    ASSERT_TRUE(r.ok()) << r.errors;
+    const Json all = Json::parse(r.output)["trials"];
+    EXPECT_EQ(all[0]["proposed_by"], "default");
+    EXPECT_EQ(all[1]["configuration"], best.configuration);
+    for (const int i : {1, 2, 3}) EXPECT_EQ(all[i]["proposed_by"], "warm start: old");
+    EXPECT_EQ(all[4]["proposed_by"], "random");
+  }
+  EXPECT_THAT(run_process(tune({"--warm-start", "none"})).errors, HasSubstr("no study \"none\""));
+}
+
+/// A transcript with the agent's answers, 100 tokens in and 10 out each.
+std::string answers(const std::vector<double>& xs) {
+  std::string lines;
+  for (const double x : xs)
+    lines += to_line({{"reply", "Thought: next.\nAction: " + to_line({{"x", x}})},
+                      {"prompt_tokens", 100},
+                      {"completion_tokens", 10}}) +
+             "\n";
+  return lines;
+}
+
+TEST_F(TuneStorageTest, TheAgentAnswersAndItsTokensAreCounted) {
+  const std::string transcript = write("answers.jsonl", answers({0.5, 0.25, 0, 0.125}));
+  const auto run = [&](const std::string& rounds) {
+    return run_process(tune({"--sampler", "agent", "--replay", transcript, "--study", "s", "--output", folder_ / "out",
+                             "--rounds", rounds, "--json", "--max-tokens", "300"}));
+  };
+  const ProcessResult first = run("2");  // and gone on with: neither asks nor counts anew
+  ASSERT_TRUE(first.ok()) << first.errors;
+  const ProcessResult r = run("9");
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json json = Json::parse(r.output);
+  EXPECT_EQ(json["stopped"], "the tokens are used up");
+  std::vector<double> tried;
+  for (const Json& t : json["trials"]) tried.push_back(t["configuration"]["x"]);
+  EXPECT_EQ(tried, (std::vector<double>{0.9, 0.5, 0.25, 0})) << "three answers take 330 tokens";
+  EXPECT_TRUE(fs::exists(folder_ / "out" / "study.html"));
+}
+
+TEST_F(TuneStorageTest, AnAgentThatCannotAnswerShowsBeforeTheFirstTrial) {
+  const ProcessResult r =
+      run_process(tune({"--sampler", "agent", "--agent", "openai", "--agent-model", "m", "--base-url",
+                        "http://127.0.0.1:9/v1", "--study", "s", "--output", folder_ / "out"}));
+  EXPECT_EQ(r.code, 1);
+  EXPECT_THAT(r.errors, HasSubstr("cannot be reached"));
+  EXPECT_FALSE(fs::exists(folder_ / "studies.db")) << "no study was begun";
+  EXPECT_EQ(run_process(tune({"--max-tokens", "5"})).code, 2) << "no agent, no tokens";
+}
+
 TEST_F(TuneStorageTest, RefusesAStudyOfOtherGoals) {
   ASSERT_TRUE(run_process(tune({"--study", "s", "--rounds", "1"})).ok());
   Command other = tune({"--study", "s"});
@@ -110,7 +168,9 @@ TEST_F(TuneStorageTest, RefusesAStudyOfOtherGoals) {
   const ProcessResult r = run_process(other);
   EXPECT_EQ(r.code, 1);
   EXPECT_THAT(r.errors, HasSubstr("take another name"));
-  EXPECT_EQ(run_process(tune({"--storage", "mysql://x"})).code, 2);
+  const ProcessResult unknown = run_process(tune({"--storage", "mysql://x"}));
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.errors, HasSubstr("use sqlite:///"));
 }
 
 }  // namespace

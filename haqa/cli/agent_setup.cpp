@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "haqa/agent/expert.h"
+#include "haqa/agent/hybrid_sampler.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
@@ -86,8 +87,12 @@ void add_agent_options(CLI::App& command, AgentTask& agent, const std::vector<st
   command.add_option("--agent-model", agent.endpoint.model, "Model of --agent openai ($HAQA_MODEL)");
 }
 
+bool asks_agent(const std::string& sampler) {
+  return sampler == "agent" || sampler == "hybrid";
+}
+
 std::vector<std::string> named_samplers() {
-  std::vector<std::string> names = {"expert", "agent"};
+  std::vector<std::string> names = {"expert", "agent", "hybrid"};
   for (std::string& name : sampler_names()) names.push_back(std::move(name));
   return names;
 }
@@ -95,6 +100,9 @@ std::vector<std::string> named_samplers() {
 std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t seed, const AgentSetup& agent) {
   if (name == "expert") return std::make_unique<ExpertSampler>(data_folder() / "priors", seed);
   if (name == "agent") return std::make_unique<AgentWithProvider>(seed, agent);
+  if (name == "hybrid")
+    return std::make_unique<HybridSampler>(std::make_unique<AgentWithProvider>(seed, agent), seed,
+                                           read_priors(data_folder() / "priors"));
   const std::vector<std::string> names = named_samplers();
   if (!name.starts_with("human:") && std::find(names.begin(), names.end(), name) == names.end())
     throw UsageError("sampler {}: there is none such; use one of {}, or human:FILE with configurations written down",

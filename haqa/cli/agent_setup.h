@@ -25,14 +25,15 @@ std::unique_ptr<ChatProvider> make_provider(const AgentTask& agent, const std::f
 /// --agent, --base-url and --agent-model. providers: what --agent may be.
 void add_agent_options(CLI::App& command, AgentTask& agent, const std::vector<std::string>& providers);
 
-/// What "agent" is among the samplers.
+/// What "agent" and "hybrid" are among the samplers.
 struct AgentSetup {
   AgentTask task;
   std::filesystem::path folder;                        ///< of its transcript.jsonl; made when it is needed
   std::function<void(const std::string&)> on_trouble;  ///< hears what went wrong in a round
 };
 
-/// "expert", "agent" and those of sampler/registry.h.
+bool asks_agent(const std::string& sampler);
+/// "expert", "agent", "hybrid" and those of sampler/registry.h.
 std::vector<std::string> named_samplers();
 /// One of them, or "human:FILE". The agent's provider is checked; its exchanges are added to the transcript. Throws
 /// UsageError for another name, ProviderError where the provider cannot answer.

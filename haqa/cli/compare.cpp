@@ -77,7 +77,7 @@ void run_methods(const Options& o) {
   }
   const auto maker = [&](const std::string& method, uint64_t seed) {
     AgentSetup agent = o.agent;
-    agent.folder = o.flags.output / fmt::format("agent-{}", seed);
+    agent.folder = o.flags.output / fmt::format("{}-{}", method, seed);
     agent.on_trouble = [&progress](const std::string& trouble) { progress.note(trouble); };
     return make_named_sampler(method, seed, agent);
   };

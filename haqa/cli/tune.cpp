@@ -103,8 +103,8 @@ Budget spent(const TuneOptions& o, std::chrono::duration<double> time) {
 
 void require_sense(const TuneOptions& o) {
   require_no_secret(o.agent.endpoint.base_url);
-  if (o.sampler != "agent" && (o.max_tokens > 0 || o.max_money > 0))
-    throw UsageError("--max-tokens and --max-money are for --sampler agent");
+  if (!asks_agent(o.sampler) && (o.max_tokens > 0 || o.max_money > 0))
+    throw UsageError("--max-tokens and --max-money are for --sampler agent and hybrid");
   if (o.max_money > 0 && o.agent.price_prompt <= 0 && o.agent.price_completion <= 0)
     throw UsageError("--max-money needs --price-prompt and --price-completion");
 }
@@ -220,7 +220,7 @@ void run_tune(const TuneOptions& o) {
   options.negligible_gain = o.stop_early;
   options.pruner = pruner.get();
   const auto start = std::chrono::steady_clock::now();
-  if (o.sampler == "agent") options.spent = [&o, start] { return spent(o, std::chrono::steady_clock::now() - start); };
+  if (asks_agent(o.sampler)) options.spent = [&o, start] { return spent(o, std::chrono::steady_clock::now() - start); };
   int done = 0;
   std::vector<Trial> finished = storage->trials();  // asking it again is not safe while other threads report to it
   options.on_proposal = [&](const Track&, const Trial& t) {
