@@ -54,32 +54,28 @@ std::vector<double> hybrid_losses(const Problem& problem, const Configuration& p
 constexpr int kSeeds = 24;
 
 TEST(HybridSampler, AGoodAgentHelpsAtTenRounds) {
-  const std::pair<Problem, Configuration> cases[] = {{mixed_problem(), {{"x", 0.7}, {"y", 0.05}, {"n", 6}, {"c", "b"}}},
-                                                     {branin_problem(), {{"x", 3.5}, {"y", 2}}}};
+  // Shares of 0.93 and 0.95 with 100 seeds.
+  const std::pair<Problem, Configuration> cases[] = {
+      {mixed_problem(), {{"x", 0.75}, {"y", 0.08}, {"n", 6}, {"c", "b"}}},
+      {branin_problem(), {{"x", 3.2}, {"y", 2.4}}}};
   for (const auto& [problem, good] : cases)
     EXPECT_GT(share_of_wins(hybrid_losses(problem, good, kSeeds, 10), losses<BayesianSampler>(problem, kSeeds, 10)),
-              0.6)
+              0.65)
         << problem.name;
 }
 
-// One whose configurations are poor costs nothing that shows after 20 rounds (measured with 40 seeds: wins of 0.52 and
-// 0.49); one whose configurations fail costs the rounds in which it is heard, up to four: with 40 seeds the median
-// after 20 rounds is 0.9909, the plain surrogate's after 16 is 0.9872, after 20 0.9990. The bound is what 24 seeds of
-// equals stay above in 19 cases of 20.
+// It costs the rounds in which it is heard, four at most: after 20 rounds the study is where one without it is
+// after 16. Shares of 0.64, 0.58 and 0.49 with 100 seeds; the bound is three standard deviations of 24 seeds below
+// equality.
 TEST(HybridSampler, ABadAgentCostsAFewRoundsAtMost) {
-  struct Bad {
-    Problem problem;
-    Configuration point;
-    int lost;  ///< rounds
-  };
-  const Bad cases[] = {{mixed_problem(), {{"x", 0.05}, {"y", 0.0002}, {"n", 1}, {"c", "d"}}, 0},
-                       {mixed_problem(), {{"x", 0.99}, {"y", 0.0002}, {"n", 1}, {"c", "d"}}, 4},
-                       {branin_problem(), {{"x", -5}, {"y", 0}}, 0}};
-  for (const Bad& c : cases)
-    EXPECT_GT(share_of_wins(hybrid_losses(c.problem, c.point, kSeeds, 20),
-                            losses<BayesianSampler>(c.problem, kSeeds, 20 - c.lost)),
-              0.36)
-        << c.problem.name << c.point;
+  const std::pair<Problem, Configuration> cases[] = {
+      {mixed_problem(), {{"x", 0.05}, {"y", 0.0002}, {"n", 1}, {"c", "d"}}},
+      {mixed_problem(), {{"x", 0.99}, {"y", 0.0002}, {"n", 1}, {"c", "d"}}},  // fails
+      {branin_problem(), {{"x", -5}, {"y", 0}}}};
+  for (const auto& [problem, bad] : cases)
+    EXPECT_GT(share_of_wins(hybrid_losses(problem, bad, kSeeds, 20), losses<BayesianSampler>(problem, kSeeds, 16)),
+              0.25)
+        << problem.name << bad;
 }
 
 TEST(HybridSampler, AsksTheAgentEverLess) {
