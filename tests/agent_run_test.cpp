@@ -144,7 +144,7 @@ TEST_F(AgentRunTest, AReplayedRunGoesOnAfterAKill) {
         folder_ / "first.log");
     ASSERT_TRUE(wait_until([&] { return trials_in(log) >= 3 || !first.running(); }));
     ASSERT_TRUE(first.running()) << read_file(folder_ / "first.log");
-    send_signal(first, SIGKILL);
+    first.signal(SIGKILL);
   }
   // As if it had died between an answer and the proposal made of it, the narrowest place.
   const std::string whole = read_file(log);

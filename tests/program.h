@@ -34,11 +34,6 @@ inline bool wait_until(const std::function<bool()>& condition) {
   return condition();
 }
 
-/// One that has ended has no number any more, and kill(-1) would end every process of the user.
-inline void send_signal(BackgroundProcess& process, int signal) {
-  if (process.running()) kill(process.pid(), signal);
-}
-
 /// A folder of its own for each test, with a tiny model and the means to run haqa in it.
 class ProgramTest : public testing::Test {
  protected:

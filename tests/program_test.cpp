@@ -84,7 +84,7 @@ TEST_F(ProgramTest, KilledRunGoesOnWithoutLosingATrial) {
     BackgroundProcess first(command, folder_ / "first.log");
     ASSERT_TRUE(wait_until([&] { return trials_in(log) >= 2 || !first.running(); }));
     ASSERT_TRUE(first.running()) << read_file(folder_ / "first.log");
-    send_signal(first, SIGKILL);
+    first.signal(SIGKILL);
   }
   const std::string before = read_file(log);
   const int kept = trials_in(log);
@@ -121,7 +121,7 @@ TEST_F(ProgramTest, CtrlCBeforeTheFirstResultKeepsWhatItNames) {
   {
     BackgroundProcess first(haqa({"run", task("", 1), "--output", path("run")}), folder_ / "first.log");
     ASSERT_TRUE(wait_until([&] { return fs::exists(folder_ / "run/task.yaml") || !first.running(); }));
-    send_signal(first, SIGINT);
+    first.signal(SIGINT);
     ASSERT_TRUE(wait_until([&] { return !first.running(); }));
   }
   EXPECT_THAT(read_file(folder_ / "first.log"), HasSubstr("haqa run --resume " + path("run")));
@@ -196,7 +196,7 @@ TEST_F(ProgramTest, CtrlCLeavesNothingHalfWritten) {
     return count;
   };
   EXPECT_EQ(outputs(), 1) << "the worker did write: " << read_file(folder_ / "log");
-  send_signal(process, SIGINT);
+  process.signal(SIGINT);
   EXPECT_TRUE(wait_until([&] { return !process.running(); }));
   EXPECT_EQ(outputs(), 0);
 }
@@ -223,7 +223,7 @@ TEST_F(ProgramTest, AnUnfinishedRunIsShownAsFarAsItCame) {
   {
     BackgroundProcess first(haqa({"run", task("", 50), "--output", path("run")}), folder_ / "first.log");
     ASSERT_TRUE(wait_until([&] { return trials_in(folder_ / "run/log.jsonl") >= 2 || !first.running(); }));
-    send_signal(first, SIGKILL);
+    first.signal(SIGKILL);
   }
   const ProcessResult text = run({"show", path("run")}), json = run({"show", path("run"), "--json"});
   ASSERT_TRUE(text.ok()) << text.errors;

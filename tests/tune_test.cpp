@@ -202,7 +202,7 @@ TEST_F(TuneTest, CtrlCKeepsWhatIsFinished) {
     const auto second_runs = [&] { return read_file(log).find("round 2 of 10") != std::string::npos; };
     ASSERT_TRUE(wait_until([&] { return second_runs() || !tune.running(); }));
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
-    send_signal(tune, SIGINT);
+    tune.signal(SIGINT);
     ASSERT_TRUE(wait_until([&] { return !tune.running(); }));
   }
   const std::string text = read_file(log);

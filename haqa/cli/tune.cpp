@@ -1,6 +1,9 @@
+#include "haqa/cli/tune.h"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 
@@ -8,7 +11,6 @@
 #include "haqa/base/progress.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/agent_setup.h"
-#include "haqa/cli/command_options.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/facts.h"
 #include "haqa/cli/trial_source.h"
@@ -16,24 +18,12 @@
 #include "haqa/sampler/warm_start.h"
 #include "haqa/storage/storage.h"
 #include "haqa/study/pruner.h"
-#include "haqa/study/study.h"
 
 namespace haqa {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct TuneOptions {
-  CommandFlags command;
-  std::string sampler = "expert", pruner = "none", study, storage = "sqlite:///haqa.db";
-  int rounds = 10;
-  double max_seconds = 0, max_tokens = 0, max_money = 0, stop_early = 0;
-  std::vector<std::string> warm_start;
-  AgentTask agent;
-  fs::path output;
-  uint64_t seed = 1;
-  bool json = false, quiet = false;
-};
+using Clock = std::chrono::steady_clock;
 
 /// By default a study is that of a space, a command and its values: the space's name, and a number that tells the
 /// others apart. Source of the number: FNV-1a, draft-eastlake-fnv, as std::hash may differ from one build to the next.
@@ -109,84 +99,6 @@ void require_sense(const TuneOptions& o) {
     throw UsageError("--max-money needs --price-prompt and --price-completion");
 }
 
-std::string value_text(const Track& track, const Trial& t) {
-  std::string text = fmt::format("{} {:.6g}", track.value_name, *t.value);
-  for (size_t i = 0; i < t.more_values.size() && i < track.more_goals.size(); ++i)
-    text += fmt::format(", {} {:.6g}", track.more_goals[i].value_name, t.more_values[i]);
-  return text;
-}
-
-/// "round 3: accuracy 0.91, best 0.93: learning_rate 0.01 [bayesian]"
-std::string describe(const Track& track, const Trial& t, const Trial* best) {
-  const Configuration defaults = track.space.defaults();
-  std::string changed = changes(Part(defaults), Part(t.configuration));
-  if (changed.empty()) changed = "the defaults";
-  if (t.state == TrialState::failed)
-    return fmt::format("round {}: failed ({}): {} [{}: {}]", t.number + 1, to_string(t.reason), changed, t.proposed_by,
-                       t.message);
-  std::string state = value_text(track, t);
-  if (t.state == TrialState::pruned) state = "given up at " + state;
-  if (best) state += fmt::format(", best {:.6g}", *best->value);
-  return fmt::format("round {}: {}: {} [{}]", t.number + 1, state, changed, t.proposed_by);
-}
-
-/// What a study came to.
-struct TuneResult {
-  std::string study, stop;
-  std::vector<Trial> trials;
-};
-
-Json to_json(const TuneOptions& o, const Track& track, const CommandObjective& objective, const TuneResult& result) {
-  const auto goal = [](const std::string& name, Direction d) {
-    return Json{{"name", name}, {"direction", d == Direction::maximize ? "maximize" : "minimize"}};
-  };
-  Json json = {{"study", result.study},
-               {"space", o.command.space.string()},
-               {"command", o.command.command},
-               {"sampler", o.sampler},
-               {"seed", o.seed},
-               {"goals", {goal(track.value_name, track.direction)}},
-               {"stopped", result.stop},
-               {"best", nullptr},
-               {"trials", Json::array()}};
-  for (const Goal& g : track.more_goals) json["goals"].push_back(goal(g.value_name, g.direction));
-  if (const Trial* best = best_trial(result.trials, track.direction)) {
-    json["best"] = {{"number", best->number}, {"value", *best->value}, {"configuration", best->configuration}};
-    if (!best->more_values.empty()) json["best"]["more_values"] = best->more_values;
-    json["best"]["command"] = o.command.repeating(objective, best->configuration);
-  }
-  for (const Trial& t : result.trials) json["trials"].push_back(to_json(t));
-  return json;
-}
-
-void print_text(const TuneOptions& o, const Track& track, const CommandObjective& objective, const TuneResult& result) {
-  const Trial* best = best_trial(result.trials, track.direction);
-  if (!best) return;
-  const Configuration default_values = track.space.defaults();
-  std::string defaults = "not tried";
-  for (const Trial& t : result.trials)
-    if (t.configuration == default_values) {
-      defaults = t.value ? fmt::format("{:.6g}", *t.value) : "failed";
-      break;
-    }
-  fmt::print("Best: {} in round {} of {}; the defaults: {}\n", value_text(track, *best), best->number + 1,
-             result.trials.size(), defaults);
-  for (const auto& [name, value] : best->configuration.items())
-    fmt::print("  {:<24} {}\n", name, one_line(argument(value), 1000));
-  fmt::print("Command: {}\nStopped: {}.\n", printable(o.command.repeating(objective, best->configuration)),
-             result.stop);
-  if (o.storage != "memory") fmt::print("Study: {}; with more --rounds the same command goes on.\n", result.study);
-}
-
-void print_result(const TuneOptions& o, const Track& track, const CommandObjective& objective,
-                  const TuneResult& result) {
-  if (o.json) {
-    fmt::print("{}\n", to_json(o, track, objective, result).dump(2, ' ', false, Json::error_handler_t::replace));
-  } else {
-    print_text(o, track, objective, result);
-  }
-}
-
 void note_unused(const TuneOptions& o, const CommandObjective& objective, Progress& progress) {
   const std::vector<std::string> unused = objective.command().unused();
   if (!o.command.serves && !unused.empty())
@@ -194,11 +106,54 @@ void note_unused(const TuneOptions& o, const CommandObjective& objective, Progre
                               fmt::join(unused, ", ")));
 }
 
-/// "round 4 of 10, 12 s left"
-std::string step_title(const Trial& t, int rounds, int done, std::chrono::duration<double> spent) {
-  std::string title = fmt::format("round {} of {}", t.number + 1, rounds);
-  if (done > 0) title += fmt::format(", {} left", format_seconds(spent.count() / done * (rounds - t.number)));
-  return title;
+StudyOptions study_options(const TuneOptions& o, const Pruner* pruner, Clock::time_point start) {
+  StudyOptions options;
+  options.budget = {o.rounds, o.max_seconds, o.max_tokens, o.max_money};
+  options.workers = o.command.workers;
+  options.negligible_gain = o.stop_early;
+  options.pruner = pruner;
+  if (asks_agent(o.sampler)) options.spent = [&o, start] { return spent(o, Clock::now() - start); };
+  return options;
+}
+
+/// Tells of each round on standard error. It keeps trials of its own: asking the storage again is not safe while other
+/// threads report to it.
+class RoundsShown {
+ public:
+  RoundsShown(const TuneOptions& o, std::vector<Trial> earlier, Progress& progress)
+      : progress_(progress), trials_(std::move(earlier)), start_(Clock::now()) {
+    const auto lost = std::ranges::count(trials_, FailReason::interrupted, &Trial::reason);
+    last_ = o.rounds + static_cast<int>(lost);
+    if (!trials_.empty())
+      progress_.note(
+          fmt::format("going on with study {}: {} of {} rounds are there", study_name(o), trials_.size(), last_));
+  }
+
+  /// "round 4 of 10, 12 s left"
+  void begins(const Trial& t) {
+    std::string title = fmt::format("round {} of {}", t.number + 1, std::max(last_, t.number + 1));
+    const std::chrono::duration<double> spent = Clock::now() - start_;
+    if (done_ > 0 && t.number < last_)
+      title += fmt::format(", {} left", format_seconds(spent.count() / done_ * (last_ - t.number)));
+    progress_.step(title);
+  }
+  void ended(const Track& track, const Trial& t) {
+    ++done_;
+    trials_.push_back(t);
+    progress_.done(one_line(describe(track, t, best_trial(trials_, track.direction)), 1000));
+  }
+
+ private:
+  Progress& progress_;
+  std::vector<Trial> trials_;
+  Clock::time_point start_;
+  int last_ = 0, done_ = 0;
+};
+
+void write_page(const TuneOptions& o, const Track& track, const TuneResult& result, Progress& progress) {
+  if (o.output.empty()) return;
+  write_study(o.output, {result.study, track, result.trials}, importance(track.space, result.trials, track.direction));
+  progress.note(fmt::format("{}: study.html and its figures as CSV", one_line(o.output.string())));
 }
 
 void run_tune(const TuneOptions& o) {
@@ -214,45 +169,25 @@ void run_tune(const TuneOptions& o) {
   const std::unique_ptr<Storage> storage = open_study_storage(o, track);
   note_unused(o, objective, progress);
 
-  StudyOptions options;
-  options.budget = {o.rounds, o.max_seconds, o.max_tokens, o.max_money};
-  options.workers = o.command.workers;
-  options.negligible_gain = o.stop_early;
-  options.pruner = pruner.get();
-  const auto start = std::chrono::steady_clock::now();
-  if (asks_agent(o.sampler)) options.spent = [&o, start] { return spent(o, std::chrono::steady_clock::now() - start); };
-  int done = 0;
-  std::vector<Trial> finished = storage->trials();  // asking it again is not safe while other threads report to it
-  options.on_proposal = [&](const Track&, const Trial& t) {
-    progress.step(step_title(t, o.rounds, done, std::chrono::steady_clock::now() - start));
-  };
-  options.on_trial = [&](const Track&, const Trial& t) {
-    ++done;
-    finished.push_back(t);
-    progress.done(one_line(describe(track, t, best_trial(finished, track.direction)), 1000));
-  };
+  RoundsShown shown(o, storage->trials(), progress);
+  StudyOptions options = study_options(o, pruner.get(), Clock::now());
+  options.on_proposal = [&](const Track&, const Trial& t) { shown.begins(t); };
+  options.on_trial = [&](const Track&, const Trial& t) { shown.ended(track, t); };
   TuneResult result{study_name(o), "interrupted", {}};
-  if (!finished.empty())
-    progress.note(
-        fmt::format("going on with study {}: {} of {} rounds are there", result.study, finished.size(), o.rounds));
-  const auto finish = [&] {
-    result.trials = storage->trials();
-    std::erase_if(result.trials, [](const Trial& t) { return t.state == TrialState::running; });
-    print_result(o, track, objective, result);
-    if (o.output.empty()) return;
-    write_study(o.output, {result.study, track, result.trials},
-                importance(track.space, result.trials, track.direction));
-    progress.note(fmt::format("{}: study.html and its figures as CSV", one_line(o.output.string())));
-  };
+  bool was_interrupted = false;
   try {
     result.stop = to_string(run_study(std::array{StudyTrack{track, *sampler, objective, *storage}}, options));
   } catch (const Interrupted&) {
+    was_interrupted = true;
     progress.done();
-    finish();
+  }
+  result.trials = storage->trials();
+  std::erase_if(result.trials, [](const Trial& t) { return t.state == TrialState::running; });
+  print_result(o, track, objective, result);
+  write_page(o, track, result, progress);
+  if (was_interrupted)
     throw Interrupted("interrupted after {} of {} rounds{}", result.trials.size(), o.rounds,
                       o.storage == "memory" ? "" : "; the same command goes on");
-  }
-  finish();
   if (!best_trial(result.trials, track.direction))
     throw Error("no round gave a value; the last: {}",
                 result.trials.empty() ? "there was none" : result.trials.back().message);

@@ -102,7 +102,7 @@ class Coordinators : public testing::TestWithParam<const char*> {
 TEST_P(Coordinators, KilledAtAnyMomentLoseNoFinishedTrial) {
   std::set<int> taken;
   std::mt19937_64 random(11);
-  int crashed = 0;
+  int interrupted = 0;
   for (int round = 0; round < 25; ++round) {
     Child child([&](const auto& tell) { go_on(database_.url, 1000, tell); });
     // The first is killed while it makes the tables.
@@ -126,7 +126,7 @@ TEST_P(Coordinators, KilledAtAnyMomentLoseNoFinishedTrial) {
       }
       // Whatever has not ended belongs to a child that is dead.
       ASSERT_EQ(t.state, TrialState::failed);
-      ASSERT_EQ(t.reason, FailReason::crashed);
+      ASSERT_EQ(t.reason, FailReason::interrupted);
       ASSERT_THAT(t.message, HasSubstr("its coordinator, process "));
       ASSERT_FALSE(taken.contains(t.number));
     }
@@ -134,11 +134,12 @@ TEST_P(Coordinators, KilledAtAnyMomentLoseNoFinishedTrial) {
       ASSERT_LT(number, static_cast<int>(trials.size()));
       ASSERT_EQ(trials[static_cast<size_t>(number)].state, TrialState::complete) << number;
     }
-    crashed = static_cast<int>(std::count_if(trials.begin(), trials.end(), [](const Trial& t) { return !t.value; }));
+    interrupted =
+        static_cast<int>(std::count_if(trials.begin(), trials.end(), [](const Trial& t) { return !t.value; }));
   }
-  std::printf("%zu trials taken, %d crashed\n", taken.size(), crashed);
+  std::printf("%zu trials taken, %d interrupted\n", taken.size(), interrupted);
   EXPECT_GT(taken.size(), 20u);
-  EXPECT_GT(crashed, 3);  // else the kills came between trials, and showed nothing
+  EXPECT_GT(interrupted, 3);  // else the kills came between trials, and showed nothing
 }
 
 TEST_P(Coordinators, TwoAtOnceShareTheNumbers) {

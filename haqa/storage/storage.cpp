@@ -192,7 +192,7 @@ class OptunaStorage : public DatabaseStorage {
       orphans.clear();
       read(db_.postgres() ? " FOR UPDATE OF t" : "");
       for (const auto& [id, process] : orphans) {
-        write_user_attribute(db_, id, "haqa:reason", to_string(FailReason::crashed));
+        write_user_attribute(db_, id, "haqa:reason", to_string(FailReason::interrupted));
         write_user_attribute(db_, id, "haqa:message",
                              fmt::format("its coordinator, process {} on {}, ended before it did",
                                          process["pid"].get<int64_t>(), process["host"].get<std::string>()));

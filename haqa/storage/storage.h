@@ -17,7 +17,7 @@ class DatabaseStorage : public Storage {
   std::optional<Trial> claim_waiting() override = 0;
 };
 
-/// Opens the study of that name, or begins it. Trials of a process that died on this host end as failed (crashed).
+/// Opens the study of that name, or begins it. Trials of a process that died on this host end as failed (interrupted).
 /// Parameters that the track does not have are left out of configurations; those that a trial lacks are at their
 /// default. url: sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:port/database. Throws
 /// UsageError for another URL or an empty name; Error where the database cannot be opened, is of another version, or

@@ -97,7 +97,7 @@ TEST_P(StorageContract, KeepsAllOfATrial) {
     }
     if (i % 4 == 1) {
       t.state = TrialState::failed;
-      t.reason = static_cast<FailReason>(i % 6);
+      t.reason = static_cast<FailReason>(i % 7);
       t.message = "CUDA out of memory: 'x'; DROP TABLE trials --";
     } else {
       t.state = i % 4 == 2 ? TrialState::pruned : TrialState::complete;

@@ -88,7 +88,7 @@ class PostgresServer {
 
   /// At once, but not by SIGKILL, after which shared memory stays for good.
   void stop() {
-    if (process_ && process_->running()) kill(process_->pid(), SIGQUIT);
+    if (process_) process_->signal(SIGQUIT);
     for (int tries = 0; tries < 200 && process_ && process_->running(); ++tries)
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     process_.reset();

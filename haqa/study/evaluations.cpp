@@ -52,7 +52,9 @@ struct Evaluations::Finished {
 
 std::vector<Trial> Evaluations::trials(const StudyTrack& on) {
   const std::scoped_lock lock(mutex_);
-  return on.storage.trials();
+  std::vector<Trial> all = on.storage.trials();
+  std::erase_if(all, [](const Trial& t) { return t.reason == FailReason::interrupted; });
+  return all;
 }
 
 std::optional<Trial> Evaluations::claim_waiting(const StudyTrack& on) {

@@ -19,6 +19,7 @@ class Evaluations {
   bool empty() const { return running_.empty(); }
   bool has_room() const { return static_cast<int>(running_.size()) < std::max(1, options_.workers); }
 
+  /// But those that were interrupted: their rounds are made up for, and nothing is to be learned of them.
   std::vector<Trial> trials(const StudyTrack& on);
   std::optional<Trial> claim_waiting(const StudyTrack& on);
   /// Keeps the trial in its storage, which numbers it.

@@ -101,6 +101,21 @@ TEST(Study, GoesOnAfterEarlierTrials) {
   EXPECT_EQ(storage.trials()[2].number, 2);
 }
 
+// Not even the first: the defaults are measured after all.
+TEST(Study, WhatWasInterruptedCountsForNothing) {
+  std::vector<std::string> events;
+  Counting sampler(events);
+  Identity objective(events);
+  Trial lost;
+  lost.configuration = {{"x", 5}};
+  lost.state = TrialState::failed;
+  lost.reason = FailReason::interrupted;
+  MemoryStorage storage({lost});
+  EXPECT_EQ(run(sampler, objective, storage, rounds(2)), StopReason::rounds);
+  EXPECT_THAT(events, ElementsAre("evaluate 5", "tell 1", "ask 1 left 1", "evaluate 10", "tell 2"));
+  EXPECT_EQ(storage.trials().size(), 3u);
+}
+
 TEST(Study, DoesNothingWhereAllRoundsExist) {
   std::vector<std::string> events;
   Counting sampler(events);

@@ -10,13 +10,14 @@
 namespace haqa {
 namespace {
 
-constexpr std::array<std::pair<FailReason, std::string_view>, 6> kReasons = {{
+constexpr std::array<std::pair<FailReason, std::string_view>, 7> kReasons = {{
     {FailReason::none, "none"},
     {FailReason::out_of_memory, "out_of_memory"},
     {FailReason::timed_out, "timed_out"},
     {FailReason::crashed, "crashed"},
     {FailReason::wrong_result, "wrong_result"},
     {FailReason::quality_loss, "quality_loss"},
+    {FailReason::interrupted, "interrupted"},
 }};
 
 constexpr std::array<std::pair<TrialState, std::string_view>, 4> kStates = {{

@@ -21,6 +21,7 @@ enum class FailReason {
   crashed,
   wrong_result,  ///< an output that cannot be true, such as rubbish instead of numbers
   quality_loss,  ///< lost more quality than the task allows
+  interrupted,   ///< ended with the process that measured it, which says nothing of the configuration
 };
 
 /// What an objective says of one configuration.

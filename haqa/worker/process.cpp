@@ -430,6 +430,10 @@ bool BackgroundProcess::running() {
   return pid_ > 0;
 }
 
+void BackgroundProcess::signal(int number) {
+  if (running()) kill(pid_, number);
+}
+
 void install_interrupt_handler() {
   struct sigaction action = {};
   action.sa_handler = on_signal;  // without SA_RESTART, so that reads from a terminal return

@@ -71,7 +71,8 @@ class BackgroundProcess {
   BackgroundProcess(const BackgroundProcess&) = delete;
   BackgroundProcess& operator=(const BackgroundProcess&) = delete;
   bool running();
-  pid_t pid() const { return pid_; }
+  /// Nothing happens where it has ended: its number may be another's by then.
+  void signal(int number);
 
  private:
   pid_t pid_ = -1;

@@ -380,13 +380,27 @@ TEST(BackgroundProcess, NoticesTheEndAndKeepsTheLog) {
 }
 
 TEST(BackgroundProcess, EndsWithItsOwner) {
+  const std::string log = testing::TempDir() + "haqa-owner-" + std::to_string(getpid());
   pid_t pid = 0;
   {
-    BackgroundProcess p(shell("sleep 100"), "/dev/null");
-    pid = p.pid();
+    BackgroundProcess p(shell("echo $$; sleep 100"), log);
+    for (int i = 0; i < 500 && pid == 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      std::ifstream(log) >> pid;
+    }
     EXPECT_TRUE(p.running());
   }
+  std::remove(log.c_str());
+  ASSERT_GT(pid, 0);
   EXPECT_TRUE(gone_soon(pid));
+}
+
+TEST(BackgroundProcess, SignalsOnlyWhatLives) {
+  BackgroundProcess p(shell("trap 'exit 3' TERM; while :; do sleep 0.01; done"), "/dev/null");
+  p.signal(SIGTERM);
+  for (int i = 0; i < 500 && p.running(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_FALSE(p.running());
+  p.signal(SIGKILL);  // to everybody, were it sent to the number that stands for "none"
 }
 
 }  // namespace
