@@ -113,6 +113,7 @@ std::optional<Proposal> ExpertSampler::by_rule(const Track& track, std::span<con
     if (judged(trials, p->name, value)) continue;
     Configuration changed = base;
     changed[p->name] = value;
+    changed = track.space.normalized(changed);
     if (changed == base || track.space.problem(changed)) continue;
     return Proposal{
         changed, "expert",

@@ -42,7 +42,7 @@ bool HybridSampler::ask_agent(size_t trials) {
 
 Proposal HybridSampler::ask(const Track& track, std::span<const Trial> trials, int rounds_left) {
   const std::optional<Prior> prior = Prior::match(track, priors_);
-  const Surrogate surrogate(track, trials, prior, random_);
+  const Surrogate surrogate(track, trials, prior ? &*prior : nullptr, random_);
   const bool asked = ask_agent(trials.size());
   if (asked) {
     Proposal agents = agent_->ask(track, trials, rounds_left);

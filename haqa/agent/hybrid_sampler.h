@@ -10,7 +10,7 @@ namespace haqa {
 
 /// The agent and the surrogate each propose, and the surrogate picks. With n trials so far the agent is asked with
 /// probability min(1, 4/n), as each of its answers costs time and money; its candidate is taken where the surrogate's
-/// score for it, a log expected improvement, is at most 3/n below that of the surrogate's own best, and as long as
+/// score for it, a log expected improvement, is at most 8/n below that of the surrogate's own best, and as long as
 /// there is no model, unless it probably fails. Both fade as piBO's prior does (Hvarfner et al. 2022): a good agent
 /// leads at first, a bad one costs a few trials. Chang et al. 2025, LLINBO, have both rules apart: "Transient" and
 /// "Justify". Reproducible by seed, as far as the agent is.

@@ -31,8 +31,8 @@ struct Scripted : Sampler {
 };
 
 /// Close to a point, a little further off each time, as a model that knows what usually works.
-Answer around(Configuration point) {
-  auto random = std::make_shared<std::mt19937_64>(5);
+Answer around(Configuration point, uint64_t seed = 5) {
+  auto random = std::make_shared<std::mt19937_64>(seed);
   return [point = std::move(point), random](const Track& track, std::span<const Trial> trials) {
     return untried(track.space, trials, [&] { return track.space.neighbour(point, *random, 0.03); });
   };
@@ -44,7 +44,8 @@ std::vector<double> hybrid_losses(const Problem& problem, const Configuration& p
   std::vector<double> all;
   for (int seed = 0; seed < seeds; ++seed) {
     int calls = 0;
-    HybridSampler sampler(std::make_unique<Scripted>(around(point), calls), static_cast<uint64_t>(seed));
+    const auto both = static_cast<uint64_t>(seed);
+    HybridSampler sampler(std::make_unique<Scripted>(around(point, both), calls), both);
     const std::vector<Trial> trials = study(problem, sampler, rounds);
     all.push_back(sign * *best_trial(trials, problem.track.direction)->value);
   }
@@ -94,9 +95,9 @@ TEST(HybridSampler, AsksTheAgentEverLess) {
     of_20 += calls;
   }
   EXPECT_EQ(first_four, 4 * kSeeds);
-  // 4 + 4 (1/5 + ... + 1/20) = 10.5 and 4 (1/11 + ... + 1/20) = 2.7, by hand; three standard errors of the mean.
-  EXPECT_NEAR(of_20 / double{kSeeds}, 10.53, 1.1);
-  EXPECT_NEAR(of_last_10 / double{kSeeds}, 2.68, 0.9);
+  // 4 + 4 (1/5 + ... + 1/20) and 4 (1/11 + ... + 1/20); four standard errors of the mean.
+  EXPECT_NEAR(of_20 / double{kSeeds}, 10.06, 1.5);
+  EXPECT_NEAR(of_last_10 / double{kSeeds}, 2.68, 1.2);
 }
 
 TEST(HybridSampler, SaysWhoProposedAndWhy) {
@@ -119,7 +120,7 @@ TEST(HybridSampler, SaysWhoProposedAndWhy) {
     trials.push_back(judged(problem, i, p.configuration));
   }
   EXPECT_GE(std::count(by.begin(), by.begin() + 4, "hybrid: agent"), 2);
-  EXPECT_GT(std::count(by.begin() + 10, by.end(), "hybrid: surrogate"), 12);
+  EXPECT_GT(std::count(by.begin() + 10, by.end(), "hybrid: surrogate"), 8) << "of 20; the agent is asked about 5 times";
 }
 
 // What sampler_contract_test.cpp asks of the samplers that need no agent.
@@ -184,8 +185,7 @@ TEST(HybridSampler, ExpectsWhatTheSurrogateCouldGainWhoeverIsFollowed) {
     const Proposal p = sampler.ask(problem.track, trials, 9);
     if (p.proposed_by != "hybrid: agent") continue;
     ++followed;
-    const std::optional<Prior> none;
-    const Surrogate surrogate(problem.track, trials, none, random);
+    const Surrogate surrogate(problem.track, trials, nullptr, random);
     most = std::max(most, p.expected_gain.value() / surrogate.expect(p.configuration).gain);
   }
   EXPECT_GT(followed, 2);

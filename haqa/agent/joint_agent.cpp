@@ -83,6 +83,10 @@ void JointAgent::decide(int rounds) {
 
 void JointAgent::tell(size_t track, const Trial& trial) {
   std::vector<Trial>& trials = tracks_[track].trials;
+  // ask() could not know the number that the storage would give it.
+  std::erase_if(trials, [&](const Trial& t) {
+    return t.state == TrialState::running && t.number != trial.number && t.configuration == trial.configuration;
+  });
   const auto at = std::find_if(trials.begin(), trials.end(), [&](const Trial& t) { return t.number >= trial.number; });
   if (at != trials.end() && at->number == trial.number) {
     *at = trial;

@@ -261,6 +261,27 @@ TEST(JointAgent, GoesOnAfterAnInterruption) {
   }
 }
 
+// The study leaves such trials out, so that numbers of trials are no longer their places.
+TEST(JointAgent, AnInterruptedTrialCostsNoExchange) {
+  Scripted provider;
+  provider.reply = [](size_t i) {
+    const int n = static_cast<int>(i);
+    return answer(finetune(10 + n) + ", " + runtime(100 + n));
+  };
+  Joint joint(provider);
+  std::vector<Trial> trials = {running_trial(0, {{{"epochs", 5}, {"rate", 0.01}}, "default", "", {}}),
+                               running_trial(1, {{{"epochs", 6}, {"rate", 0.01}}, "scripted", "", {}})};
+  trials[0].state = TrialState::complete;
+  trials[0].value = 1;
+  trials[1].state = TrialState::failed;
+  trials[1].reason = FailReason::interrupted;
+  joint.storages[0] = MemoryStorage(trials);
+  joint.run(4);
+  EXPECT_EQ(provider.requests.size(), 3u);
+  for (const auto& messages : provider.requests)
+    for (const Message& m : messages) EXPECT_THAT(m.content, testing::Not(HasSubstr("still being measured")));
+}
+
 TEST(JointAgent, StaysWithinTheHistorysLimits) {
   for (const int budget : {1800, 2500, 16000}) {
     Scripted provider;

@@ -45,6 +45,10 @@ double standard_deviation(std::span<const double> values) {
   return std::sqrt(sum / static_cast<double>(values.size() - 1));
 }
 
+double uniform(std::mt19937_64& random) {
+  return std::uniform_real_distribution<double>(0, 1)(random);
+}
+
 Estimate estimate_median(std::span<const double> values) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   // NaN first: sorting with it is undefined.

@@ -1,4 +1,5 @@
 #pragma once
+#include <random>
 #include <span>
 #include <vector>
 
@@ -9,6 +10,9 @@ double median(std::span<const double> values);
 double mean(std::span<const double> values);
 /// Sample standard deviation (divisor n - 1); 0 for fewer than two values.
 double standard_deviation(std::span<const double> values);
+
+/// From 0 to below 1.
+double uniform(std::mt19937_64& random);
 
 /// A median with an interval that holds the true median with about 95 % confidence.
 struct Estimate {

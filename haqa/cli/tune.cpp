@@ -207,8 +207,9 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
       .add_option("--pruner", o.pruner, "Give up hopeless trials that report values on the way: none, median or asha")
       ->capture_default_str();
   command
-      .add_option("--stop-early", o.stop_early,
-                  "Stop where less than this share of the spread of values so far is expected to be gained")
+      .add_option(
+          "--stop-early", o.stop_early,
+          "Stop where the gain expected is less than this share of what the best trial is ahead of the median one")
       ->type_name("SHARE")
       ->check(CLI::Range(0.0, 1.0));
   add_agent_options(command, o.agent, {"expert", "openai", "manual"});

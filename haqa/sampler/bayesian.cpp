@@ -9,15 +9,8 @@ namespace haqa {
 
 Proposal BayesianSampler::ask(const Track& track, std::span<const Trial> trials, int) {
   const std::optional<Prior> prior = Prior::match(track, priors_);
-  const Surrogate surrogate(track, trials, prior, random_);
-  Proposal best;
-  best.proposed_by = "bayesian";
-  if (!surrogate.modelled() && !prior) {
-    best.configuration = surrogate.best(random_);
-    best.thought = "Too few trials for a model: a random valid configuration.";
-    return best;
-  }
-  best.configuration = surrogate.best(random_);
+  const Surrogate surrogate(track, trials, prior ? &*prior : nullptr, random_);
+  Proposal best = {surrogate.best(random_), "bayesian", "", {}};
   if (surrogate.modelled()) {
     const Expectation e = surrogate.expect(best.configuration);
     best.thought =

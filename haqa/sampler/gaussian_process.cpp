@@ -152,6 +152,7 @@ GaussianProcess::Hyperparameters GaussianProcess::climb(const Hyperparameters& s
     VectorXd slopes;
     const double score = static_cast<const GaussianProcess*>(self)->log_posterior(
         from_logs(Eigen::Map<const VectorXd>(at, static_cast<Index>(size))), gradient ? &slopes : nullptr);
+    if (gradient) std::fill_n(gradient, size, 0.0);
     if (!std::isfinite(score)) return -1e100;
     if (gradient) std::copy(slopes.begin(), slopes.end(), gradient);
     return score;

@@ -59,8 +59,8 @@ class GaussianProcess {
 
 /// Expected amount by which a normal variable exceeds `best`. Source: Jones, Schonlau and Welch 1998, equation 15.
 double expected_improvement(const GaussianProcess::Posterior& posterior, double best);
-/// Its logarithm, exact also where the amount itself is too small for a number; -infinity for no deviation and no gain.
-/// Source: Ament et al. 2023, Unexpected improvements to expected improvement, section 4.1.
+/// Its logarithm, to 12 digits also where the amount itself is too small for a number; -infinity for no deviation and
+/// no gain. Source: Ament et al. 2023, Unexpected improvements to expected improvement, section 4.1.
 double log_expected_improvement(const GaussianProcess::Posterior& posterior, double best);
 
 }  // namespace haqa

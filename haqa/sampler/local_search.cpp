@@ -10,7 +10,7 @@
 namespace haqa {
 namespace {
 
-// Shares of a parameter's range, as standard deviations. A walk without any success ends after 26 steps.
+// Shares of a parameter's range, as standard deviations. A walk without any success ends after 27 steps.
 constexpr double kFirstStep = 0.3, kWidestStep = 0.5, kShortestStep = 0.02;
 constexpr double kWiden = 1.5;  // and by its fourth root narrower: level at one success in five
 

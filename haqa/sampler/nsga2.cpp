@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "haqa/base/stats.h"
 #include "haqa/sampler/constant_liar.h"
 #include "haqa/sampler/untried.h"
 #include "haqa/study/pareto.h"
@@ -23,10 +24,6 @@ constexpr double kFineness = 4;   ///< the index of polynomial mutation
 constexpr int kDraws = 200;
 
 using Genes = std::vector<std::optional<double>>;
-
-double uniform(std::mt19937_64& random) {
-  return std::uniform_real_distribution<double>(0, 1)(random);
-}
 
 /// Indices of the trials, the best first: by front, within it by crowding distance.
 std::vector<size_t> ranked(const Track& track, std::span<const Trial> trials) {
@@ -59,8 +56,7 @@ double moved(double x, std::mt19937_64& random) {
 }
 
 double mutated(const Parameter& p, double x, std::mt19937_64& random) {
-  const bool number = p.type == ParameterType::real || p.type == ParameterType::integer;
-  return number ? moved(x, random) : uniform(random);
+  return is_numeric(p) ? moved(x, random) : uniform(random);
 }
 
 /// Each gene from either parent; from nowhere where neither has it.

@@ -79,7 +79,7 @@ TEST(Nsga2Sampler, WithOneGoalIsNoWorseThanRandomSearch) {
       const double share =
           share_of_wins(losses<Nsga2Sampler>(problem, 40, rounds), losses<RandomSampler>(problem, 200, rounds));
       RecordProperty(problem.name + std::to_string(rounds), std::to_string(share));
-      EXPECT_GT(share, rounds == 10 ? 0.38 : 0.5) << problem.name << ' ' << rounds;
+      EXPECT_GT(share, rounds == 10 ? 0.33 : 0.5) << problem.name << ' ' << rounds;
     }
 }
 
@@ -131,7 +131,7 @@ TEST(Nsga2Sampler, BreedsEachParameterFromEitherParent) {
     for (size_t t : {0u, 1u}) trials[t].configuration["x" + std::to_string(i)] = t == 0 ? 0.25 : 0.75;
   for (Trial& t : trials) t.value = 1;
   int first = 0, second = 0, both = 0, with_momentum = 0, kept = 0;
-  for (uint64_t seed = 0; seed < 100; ++seed) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
     const Configuration c = Nsga2Sampler(seed, 2).ask(track, trials, 1).configuration;
     int of_first = 0, of_second = 0;
     for (int i = 0; i < 8; ++i) {
@@ -144,12 +144,12 @@ TEST(Nsga2Sampler, BreedsEachParameterFromEitherParent) {
     with_momentum += c.contains("momentum");
     if (c.contains("momentum")) kept += c["momentum"] == 0.9;
   }
-  // Of 800 genes 160 are mutated; a quarter of the children has the first parent twice, for it ranks higher.
-  EXPECT_GT(first, 300);
-  EXPECT_GT(second, 150);
-  EXPECT_GT(both, 30) << "children of two parents take after either";
-  EXPECT_NEAR(first + second, 640, 60);
-  EXPECT_GT(with_momentum, 25);
+  // Of 3200 genes 640 are mutated; 9 of 16 children have the first parent twice, for it ranks higher.
+  EXPECT_GT(first, 1200);
+  EXPECT_GT(second, 400);
+  EXPECT_GT(both, 100) << "children of two parents take after either";
+  EXPECT_NEAR(first + second, 2560, 120);
+  EXPECT_GT(with_momentum, 70);
   EXPECT_GT(kept, with_momentum / 2) << "the only parent that knows of it hands it on";
 }
 

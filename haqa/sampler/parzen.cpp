@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "haqa/base/stats.h"
+
 namespace haqa {
 namespace {
 
@@ -12,9 +14,7 @@ namespace {
 constexpr double kDeviation = 0.1;
 
 bool is_unordered(const Parameter& p) {
-  return p.type == ParameterType::boolean ||
-         (p.type == ParameterType::categorical &&
-          !std::all_of(p.choices.begin(), p.choices.end(), [](const Json& c) { return c.is_number(); }));
+  return !is_numeric(p) && !is_ordinal(p);
 }
 
 size_t choices_of(const Parameter& p) {
@@ -38,10 +38,6 @@ double log_sum_exp(const std::vector<double>& terms) {
 double log_prior(const Parameter& p, const Place& at) {
   if (is_unordered(p)) return -std::log(static_cast<double>(choices_of(p)));
   return at.high > at.low ? std::log(at.high - at.low) : 0;
-}
-
-double uniform(std::mt19937_64& random) {
-  return std::uniform_real_distribution<double>(0, 1)(random);
 }
 
 }  // namespace

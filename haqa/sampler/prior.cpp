@@ -53,13 +53,13 @@ PriorEntry read_entry(const Json& json) {
 /// Whether an entry is about a parameter of the track.
 bool is_about(const PriorEntry& entry, const Parameter& p, const Track& track) {
   if (!found(entry.name, p.name)) return false;
-  const bool number = p.type == ParameterType::real || p.type == ParameterType::integer;
-  const bool ordered = number || (p.type == ParameterType::categorical && p.choices.front().is_number());
+  const bool number = is_numeric(p), ordered = number || is_ordinal(p);
   if (entry.weights.empty() ? !ordered : number) return false;
   if (!entry.at.empty() && !number) return false;
   if (!entry.about) return true;
   std::string text = fmt::format("{}\n{}\n{}\n{}", p.description, p.unit, track.brief, track.name);
-  for (const Parameter& other : track.space.parameters()) text += '\n' + other.name;
+  for (const Parameter& other : track.space.parameters())
+    if (other.name != p.name) text += '\n' + other.name;
   return found(*entry.about, text);
 }
 

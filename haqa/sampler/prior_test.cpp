@@ -111,10 +111,10 @@ TEST(Prior, DrawsWhatItHoldsLikely) {
     b += c["c"] == "b";
     at_default += c["free"] == 0.25;
   }
-  // P(|t_3| < 1) = 0.6090 by its distribution function; three standard errors of 2000 draws are 0.033 and less.
-  EXPECT_NEAR(within / 2000.0, 0.609, 0.033);
-  EXPECT_NEAR(b / 2000.0, 0.9, 0.02);
-  EXPECT_NEAR(at_default / 2000.0, 0.5, 0.034) << "of what nothing is known of";
+  // P(|t_3| < 1) = 0.6090 by its distribution function; four standard errors of 2000 draws are 0.045 and less.
+  EXPECT_NEAR(within / 2000.0, 0.609, 0.045);
+  EXPECT_NEAR(b / 2000.0, 0.9, 0.03);
+  EXPECT_NEAR(at_default / 2000.0, 0.5, 0.045) << "of what nothing is known of";
 }
 
 TEST(Prior, ShippedPriorsMatchTheShippedSpaces) {
@@ -155,6 +155,8 @@ TEST(Prior, IsAboutWhatItSays) {
   EXPECT_THAT(source(by_name), HasSubstr("LORA"));
   EXPECT_EQ(source(one(real_parameter("other", 0, 1, 0.5, ""))), "none");
   EXPECT_EQ(source(one(categorical_parameter("rate", {"fast", "slow"}, "fast", ""))), "none") << "no number";
+  EXPECT_EQ(source(one(categorical_parameter("rate", {0.1, "auto"}, 0.1, ""))), "none") << "nor all numbers";
+  EXPECT_THAT(source(one(categorical_parameter("rate", {0.1, 0.2}, 0.1, ""))), HasSubstr("REST"));
 }
 
 TEST(Prior, FaultyFilesAreSentences) {

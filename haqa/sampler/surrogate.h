@@ -26,9 +26,8 @@ struct Expectation {
 /// prior).
 class Surrogate {
  public:
-  /// prior: nothing where there is none. Running trials count as in with_lies().
-  Surrogate(const Track& track, std::span<const Trial> trials, const std::optional<Prior>& prior,
-            std::mt19937_64& random);
+  /// prior: nullptr where there is none; like the track it must outlive this. Running trials count as in with_lies().
+  Surrogate(const Track& track, std::span<const Trial> trials, const Prior* prior, std::mt19937_64& random);
 
   /// Whether there are trials enough for a model; without one, scores come from the prior and failures alone.
   bool modelled() const { return process_.has_value(); }
@@ -49,7 +48,7 @@ class Surrogate {
 
   const Track& track_;
   std::vector<Trial> trials_;
-  const std::optional<Prior>& prior_;
+  const Prior* prior_;
   std::set<std::string> tried_;
   std::optional<GaussianProcess> process_, feasibility_;
   double incumbent_ = 0;     ///< the best that the process believes in where something was measured

@@ -36,7 +36,7 @@ TEST(Surrogate, ExpectsInTheUnitAndDirectionOfTheValue) {
     std::vector<Trial> trials;
     for (int i = 0; i <= 6; ++i) trials.push_back(trial(i / 6.0, 0.5, sign * (1000 + 60 * i / 6.0)));
     std::mt19937_64 random(1);
-    const Surrogate surrogate(track, trials, std::nullopt, random);
+    const Surrogate surrogate(track, trials, nullptr, random);
     ASSERT_TRUE(surrogate.modelled());
     const Expectation middle = surrogate.expect({{"x", 0.55}, {"y", 0.5}});
     EXPECT_NEAR(middle.mean, sign * 1033, 3);
@@ -52,10 +52,10 @@ TEST(Surrogate, FailuresLowerTheChanceAndNoValue) {
   std::vector<Trial> trials;
   for (int i = 0; i <= 5; ++i) trials.push_back(trial(0.1 * i, 0.2 * i, 1 + 0.1 * i));
   std::mt19937_64 a(1), b(1);
-  const Surrogate before(track, trials, std::nullopt, a);
+  const Surrogate before(track, trials, nullptr, a);
   const Expectation without = before.expect({{"x", 0.8}, {"y", 0.5}});
   for (int i = 0; i <= 5; ++i) trials.push_back(trial(0.6 + 0.08 * i, 0.2 * i, std::nullopt));
-  const Surrogate after(track, trials, std::nullopt, b);
+  const Surrogate after(track, trials, nullptr, b);
   const Expectation with = after.expect({{"x", 0.8}, {"y", 0.5}});
   EXPECT_DOUBLE_EQ(with.mean, without.mean) << "a failure is no value";
   EXPECT_LT(with.chance, 0.2);
@@ -64,16 +64,29 @@ TEST(Surrogate, FailuresLowerTheChanceAndNoValue) {
   EXPECT_GT(after.scores(two)[0], after.scores(two)[1]);
 }
 
+// The slope of the others must stay visible beside a value that is out of all proportion, or diverged.
+TEST(Surrogate, AnOutlierDoesNotHideTheOthers) {
+  for (const double bad : {-1e6, -1e30, -1e300}) {
+    const Track track = line();
+    std::vector<Trial> trials = {trial(0, 0.9, bad)};
+    for (int i = 1; i <= 8; ++i) trials.push_back(trial(0.1 * i, 0.1, 2 + 0.1 * i));
+    std::mt19937_64 random(1);
+    const Surrogate surrogate(track, trials, nullptr, random);
+    EXPECT_NEAR(surrogate.expect({{"x", 0.75}, {"y", 0.1}}).mean, 2.75, 0.03) << bad;
+    EXPECT_LT(surrogate.expect({{"x", 0.02}, {"y", 0.9}}).gain, 0.05) << bad;
+  }
+}
+
 TEST(Surrogate, ThePriorLeadsAtFirstAndFades) {
   const Track track = line();
   const std::optional<Prior> prior = prior_at(track, 0.9);
   std::mt19937_64 random(3);
   const std::vector<Trial> defaults = {trial(0.1, 0.5, 1)};
-  EXPECT_NEAR(Surrogate(track, defaults, prior, random).best(random)["x"].get<double>(), 0.9, 0.1);
+  EXPECT_NEAR(Surrogate(track, defaults, &prior, random).best(random)["x"].get<double>(), 0.9, 0.1);
   // The truth lies elsewhere: the better, the farther from what the prior says.
   std::vector<Trial> trials = defaults;
   for (int i = 0; i < 4; ++i) trials.push_back(trial(0.85 + 0.03 * i, 0.2 * i, -0.02 * i));
-  EXPECT_LT(Surrogate(track, trials, prior, random).best(random)["x"].get<double>(), 0.7);
+  EXPECT_LT(Surrogate(track, trials, &prior, random).best(random)["x"].get<double>(), 0.7);
 }
 
 TEST(Surrogate, RunningTrialsKeepItAway) {
@@ -81,10 +94,10 @@ TEST(Surrogate, RunningTrialsKeepItAway) {
   std::vector<Trial> trials;
   for (int i = 0; i <= 8; ++i) trials.push_back(trial(i / 8.0, 0.5, -std::pow(i / 8.0 - 0.6, 2)));
   std::mt19937_64 a(5), b(5);
-  const Configuration first = Surrogate(track, trials, std::nullopt, a).best(a);
+  const Configuration first = Surrogate(track, trials, nullptr, a).best(a);
   trials.push_back(trial(first["x"], first["y"], std::nullopt));
   trials.back().state = TrialState::running;
-  const Configuration second = Surrogate(track, trials, std::nullopt, b).best(b);
+  const Configuration second = Surrogate(track, trials, nullptr, b).best(b);
   EXPECT_GT(std::hypot(first["x"].get<double>() - second["x"].get<double>(),
                        first["y"].get<double>() - second["y"].get<double>()),
             0.02);

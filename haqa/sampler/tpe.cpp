@@ -156,7 +156,7 @@ Proposal TpeSampler::ask(const Track& track, std::span<const Trial> trials, int)
   return {std::move(best),
           "tpe",
           fmt::format("Of {} candidates the one where good trials are densest beside the bad ones: e^{:.1f} times.",
-                      kCandidates, best_score),
+                      candidates, best_score),
           {}};
 }
 

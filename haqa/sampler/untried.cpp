@@ -12,7 +12,12 @@ Configuration untried(const SearchSpace& space, std::span<const Trial> trials,
                       const std::function<Configuration()>& draw) {
   const std::set<std::string> tried = tried_hashes(space, trials);
   Configuration drawn = draw();
-  for (int i = 1; i < 1000 && tried.contains(space.hash(drawn)); ++i) drawn = draw();
+  int same = 1;
+  for (int i = 1; i < 1000 && same < 20 && tried.contains(space.hash(drawn)); ++i) {
+    Configuration next = draw();
+    same = next == drawn ? same + 1 : 1;
+    drawn = std::move(next);
+  }
   return drawn;
 }
 

@@ -21,7 +21,7 @@ std::vector<EarlierTrial> best_earlier_trials(const SearchSpace& space, const st
                                               std::span<const Trial> trials, Direction direction, size_t count) {
   std::vector<const Trial*> complete;
   for (const Trial& t : trials)
-    if (t.state == TrialState::complete && t.value && !std::isnan(*t.value)) complete.push_back(&t);
+    if (t.state == TrialState::complete && t.value && std::isfinite(*t.value)) complete.push_back(&t);
   std::stable_sort(complete.begin(), complete.end(), [&](const Trial* a, const Trial* b) {
     return direction == Direction::maximize ? *a->value > *b->value : *a->value < *b->value;
   });

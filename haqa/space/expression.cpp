@@ -15,10 +15,10 @@
 namespace haqa {
 
 struct Expression::Node {
-  enum class Kind { literal, name, operation, list };
+  enum class Kind { literal, name, operation, list, chain };
   Kind kind = Kind::literal;
   std::string word;  ///< the name, or the operator: "+", "and", "in", "min", ...
-  Json value;        ///< of a literal
+  Json value;        ///< of a literal; of a chain of comparisons its operators, between its children
   std::vector<Node> children;
 };
 
@@ -148,16 +148,14 @@ class Parser {
 
   /// a < b < c is a < b and b < c.
   Node comparison() {
-    Node left = sum();
-    std::vector<Node> all;
+    Node first = sum();
+    Node chain{Kind::chain, "", Json::array(), {}};
     while (const auto o = comparison_operator()) {
-      Node right = sum();
-      all.push_back(operation(*o, {left, right}));
-      left = std::move(right);
+      chain.value.push_back(*o);
+      chain.children.push_back(sum());
     }
-    if (all.empty()) return left;
-    Node chain = std::move(all.front());
-    for (size_t i = 1; i < all.size(); ++i) chain = operation("and", {std::move(chain), std::move(all[i])});
+    if (chain.children.empty()) return first;
+    chain.children.insert(chain.children.begin(), std::move(first));
     return chain;
   }
 
@@ -286,8 +284,7 @@ bool equal(const Value& a, const Value& b) {
   return a && b && *a == *b;
 }
 
-Value arithmetic(const std::string& o, double a, double b) {
-  if ((o == "/" || o == "//" || o == "%") && b == 0) return std::nullopt;
+double calculated(const std::string& o, double a, double b) {
   if (o == "+") return a + b;
   if (o == "-") return a - b;
   if (o == "*") return a * b;
@@ -295,6 +292,12 @@ Value arithmetic(const std::string& o, double a, double b) {
   if (o == "//") return std::floor(a / b);
   if (o == "%") return a - b * std::floor(a / b);  // Python's: the divisor's sign
   return std::pow(a, b);
+}
+
+/// Nothing for a division by zero, the root of a negative number, and what is beyond a double.
+Value arithmetic(const std::string& o, double a, double b) {
+  const double result = calculated(o, a, b);
+  return std::isfinite(result) ? Value(result) : std::nullopt;
 }
 
 bool compare(const std::string& o, const Value& a, const Value& b) {
@@ -312,6 +315,27 @@ bool compare(const std::string& o, const Value& a, const Value& b) {
 
 Value evaluate(const Node& node, const Json& configuration);
 
+bool is_in(const Value& item, const Node& list, const Json& configuration) {
+  return std::any_of(list.children.begin(), list.children.end(),
+                     [&](const Node& n) { return equal(item, evaluate(n, configuration)); });
+}
+
+bool evaluate_chain(const Node& node, const Json& configuration) {
+  Value left = evaluate(node.children[0], configuration);
+  for (size_t i = 1; i < node.children.size(); ++i) {
+    const Node& operand = node.children[i];
+    const auto& o = node.value[i - 1].get_ref<const std::string&>();
+    Value right = evaluate(operand, configuration);
+    if (o == "in" || o == "not in") {
+      if (!left || operand.kind != Kind::list || is_in(left, operand, configuration) != (o == "in")) return false;
+    } else if (!compare(o, left, right)) {
+      return false;
+    }
+    left = std::move(right);
+  }
+  return true;
+}
+
 Value evaluate_operation(const Node& node, const Json& configuration) {
   const std::string& o = node.word;
   const auto operand = [&](size_t i) { return evaluate(node.children[i], configuration); };
@@ -321,17 +345,7 @@ Value evaluate_operation(const Node& node, const Json& configuration) {
     const Value v = operand(0);
     return v && !truth(v);
   }
-  if (o == "in" || o == "not in") {
-    const Value item = operand(0);
-    const std::vector<Node>& list = node.children[1].children;
-    if (!item || node.children[1].kind != Kind::list) return false;
-    const bool found =
-        std::any_of(list.begin(), list.end(), [&](const Node& n) { return equal(item, evaluate(n, configuration)); });
-    return found == (o == "in");
-  }
   std::vector<double> numbers;
-  const bool compares = o == "==" || o == "!=" || o == "<" || o == "<=" || o == ">" || o == ">=";
-  if (compares) return compare(o, operand(0), operand(1));
   for (size_t i = 0; i < node.children.size(); ++i) {
     const auto n = number_of(operand(i));
     if (!n) return std::nullopt;
@@ -354,6 +368,8 @@ Value evaluate(const Node& node, const Json& configuration) {
     }
     case Kind::list:
       return std::nullopt;
+    case Kind::chain:
+      return evaluate_chain(node, configuration);
     case Kind::operation:
       break;
   }

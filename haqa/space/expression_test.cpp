@@ -39,6 +39,8 @@ TEST(Expression, HoldsAsInPython) {
       {"0 < x < 1", true},
       {"0 < x < 0.5", false},
       {"1 < a < 10 > b", true},
+      {"1 < a in [7, 8] ", true},
+      {"1 < (0 < a) + 1 == 2 <= 2", true},
       {"not a == 7", false},
       {"not not flash", true},
       {"not flash or x", true},
@@ -71,9 +73,13 @@ TEST(Expression, HoldsAsInPython) {
 }
 
 TEST(Expression, WhatHasNoValueIsFalse) {
-  for (const char* text : {"a / zero > 0", "a / zero <= 0", "a % zero == 0", "a // zero == 0", "missing == 1",
-                           "missing != 1", "missing < 1", "missing in [1]", "missing not in [1]", "not missing",
-                           "type < 3", "type * 2 == 4", "type + 'x' == 'q8x'", "-type == 1", "a in type", "[1] == [1]"})
+  for (const char* text : {"a / zero > 0",        "a / zero <= 0",  "a % zero == 0",
+                           "a // zero == 0",      "missing == 1",   "missing != 1",
+                           "missing < 1",         "missing in [1]", "missing not in [1]",
+                           "not missing",         "type < 3",       "type * 2 == 4",
+                           "type + 'x' == 'q8x'", "-type == 1",     "(b - a) ** 0.5 >= 2",
+                           "(b - a) ** 0.5 != 2", "zero ** -1 > 5", "10 ** 308 * 10 > 5",
+                           "a in type",           "[1] == [1]"})
     EXPECT_FALSE(Expression(text).holds(kConfiguration)) << text;
   EXPECT_TRUE(Expression("missing == 1 or a == 7").holds(kConfiguration));
 }
@@ -118,6 +124,14 @@ TEST(Expression, SaysWhereItMakesNoSense) {
 }
 
 // A chain of sums is no depth of the parser, but one of the tree, which is walked too.
+// Were the middle copied into both comparisons, each level would double what stands in it.
+TEST(Expression, NestedComparisonsStaySmall) {
+  std::string text = "a";
+  for (int i = 0; i < 60; ++i) text = "0<(" + text + ")<2";
+  EXPECT_FALSE(Expression(text).holds(kConfiguration));
+  EXPECT_THAT(Expression(text).names(), ElementsAre("a"));
+}
+
 TEST(Expression, LongChainsAreWalked) {
   std::string sum = "0";
   for (int i = 0; i < 900; ++i) sum += " + a";

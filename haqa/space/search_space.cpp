@@ -8,24 +8,15 @@
 #include <set>
 #include <stdexcept>
 
+#include "haqa/base/stats.h"
 #include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
 
-bool is_numeric(const Parameter& p) {
-  return p.type == ParameterType::real || p.type == ParameterType::integer;
-}
-
 /// Whole numbers on a logarithmic scale are drawn from half a step beyond either end and rounded, as Optuna does, so
 /// that the outermost are as likely as their neighbours.
 constexpr double kHalf = 0.5;
-
-/// Choices such as 16, 32, 64: a number between them means something.
-bool is_ordinal(const Parameter& p) {
-  return p.type == ParameterType::categorical &&
-         std::all_of(p.choices.begin(), p.choices.end(), [](const Json& c) { return c.is_number(); });
-}
 
 /// Within the bounds and on the step. NaN and infinity fail, as they are in no range.
 bool in_range(const Parameter& p, double value) {
@@ -101,10 +92,6 @@ Json from_unit(const Parameter& p, double unit) {
   return p.type == ParameterType::integer ? Json(static_cast<int64_t>(value)) : Json(value);
 }
 
-double uniform(std::mt19937_64& random) {
-  return std::uniform_real_distribution<double>(0, 1)(random);
-}
-
 /// The choices of an ordinal parameter from the least.
 std::vector<Json> ordered(const Parameter& p) {
   std::vector<Json> choices = p.choices;
@@ -178,7 +165,10 @@ void check_parameter(const Parameter& p) {
   if (numeric && p.log && !(p.low > 0)) throw std::invalid_argument(p.name + ": a logarithmic range starts above 0");
   if (numeric && !std::isfinite(p.log ? p.high / p.low : p.high - p.low))  // nothing can be drawn from it
     throw std::invalid_argument(p.name + ": the range is too wide");
-  if (!(p.step >= 0)) throw std::invalid_argument(p.name + ": the step is below 0");
+  if (!(p.step >= 0 && std::isfinite(p.step)))
+    throw std::invalid_argument(p.name + ": the step is below 0 or infinite");
+  if (p.type == ParameterType::integer && std::max(std::abs(p.low), std::abs(p.high)) > 0x1p53)
+    throw std::invalid_argument(p.name + ": whole numbers beyond 2^53 are none of a double's");
   if (p.log && p.step > 0) throw std::invalid_argument(p.name + ": a logarithmic range has no step");
   const bool whole = p.low == std::round(p.low) && p.high == std::round(p.high) && p.step == std::round(p.step);
   if (p.type == ParameterType::integer && !whole)
@@ -192,6 +182,15 @@ void check_parameter(const Parameter& p) {
 }
 
 }  // namespace
+
+bool is_numeric(const Parameter& p) {
+  return p.type == ParameterType::real || p.type == ParameterType::integer;
+}
+
+bool is_ordinal(const Parameter& p) {
+  return p.type == ParameterType::categorical &&
+         std::all_of(p.choices.begin(), p.choices.end(), [](const Json& c) { return c.is_number(); });
+}
 
 Parameter real_parameter(std::string name, double low, double high, double default_value, std::string description,
                          bool log) {
@@ -363,12 +362,12 @@ Configuration SearchSpace::at(std::span<const double> units) const {
   return all;
 }
 
-Configuration SearchSpace::sample(std::mt19937_64& random) const {
-  for (int attempt = 0; attempt < 10000; ++attempt) {
+Configuration SearchSpace::sample(std::mt19937_64& random, int draws) const {
+  for (int i = 0; i < draws; ++i) {
     Configuration all = assembled([&](const Parameter& p) { return sample_value(p, random); });
     if (!problem(all)) return all;
   }
-  return defaults();  // constraints that reject 10,000 draws leave little else
+  return defaults();
 }
 
 Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random,
@@ -377,7 +376,7 @@ Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt
   for (const Parameter& p : parameters_)
     if (configuration.contains(p.name)) active.push_back(&p);
   if (active.empty()) return configuration;
-  for (int attempt = 0; attempt < 1000; ++attempt) {
+  for (int attempt = 0; attempt < 200; ++attempt) {
     Configuration changed = configuration;
     for (int changes = std::uniform_int_distribution<int>(1, 3)(random); changes > 0; --changes) {
       const Parameter& p = *active[std::uniform_int_distribution<size_t>(0, active.size() - 1)(random)];

@@ -39,6 +39,11 @@ Parameter categorical_parameter(std::string name, std::vector<Json> choices, Jso
                                 std::string description);
 Parameter boolean_parameter(std::string name, bool default_value, std::string description);
 
+/// Real or integer.
+bool is_numeric(const Parameter& p);
+/// Choices such as 16, 32, 64: a number between them means something.
+bool is_ordinal(const Parameter& p);
+
 /// A parameter's value at a place from 0 to 1: uniform places give every value as often (by logarithm where the
 /// parameter says so), choices that are numbers from the least.
 Json value_at(const Parameter& p, double unit);
@@ -82,11 +87,11 @@ class SearchSpace {
   /// may fail.
   Configuration at(std::span<const double> units) const;
 
-  /// Uniform over the valid configurations (by rejection).
-  Configuration sample(std::mt19937_64& random) const;
+  /// Uniform over the valid configurations (by rejection); the defaults where `draws` give none.
+  Configuration sample(std::mt19937_64& random, int draws = 10000) const;
 
   /// `configuration` with one to three parameters changed, numbers by a normal step of `deviation` of their range;
-  /// valid.
+  /// valid; itself where 200 attempts find none.
   Configuration neighbour(const Configuration& configuration, std::mt19937_64& random, double deviation = 0.1) const;
 
   /// JSON schema of a configuration, for providers with structured output and for valijson.

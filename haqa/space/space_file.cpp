@@ -23,7 +23,7 @@ const std::vector<std::string> kTypes = {"float", "int", "categorical", "bool"};
 Json middle(const Parameter& p) {
   if (p.type == ParameterType::boolean) return false;
   if (p.type == ParameterType::categorical) return p.choices.empty() ? Json() : p.choices.front();
-  const double value = p.log ? std::sqrt(p.low * p.high) : 0.5 * (p.low + p.high);
+  const double value = p.log ? std::sqrt(p.low) * std::sqrt(p.high) : 0.5 * (p.low + p.high);
   return p.type == ParameterType::integer ? Json(std::llround(value)) : Json(value);
 }
 

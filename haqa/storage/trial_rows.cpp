@@ -39,13 +39,6 @@ Json lenient(const std::string& text) {
   return json.is_discarded() ? Json() : json;
 }
 
-FailReason reason_from(const std::string& name) {
-  for (const FailReason r : {FailReason::none, FailReason::out_of_memory, FailReason::timed_out,
-                             FailReason::wrong_result, FailReason::quality_loss})
-    if (to_string(r) == name) return r;
-  return FailReason::crashed;
-}
-
 void write_attribute(Database& db, const char* table, int trial_id, const std::string& key, const Json& value) {
   const std::string json = to_python_json(value);
   db.sql() << "INSERT INTO " << table << " (trial_id, \"key\", value_json) VALUES (" << trial_id
@@ -207,7 +200,7 @@ Trial TrialReader::trial_of(Draft& draft) const {
     draft.values.push_back(t.intermediate.back().value);
   if (draft.state == "FAIL" || draft.values.empty()) {
     t.state = TrialState::failed;
-    t.reason = reason_from(text("reason", draft.state == "FAIL" ? "crashed" : "none"));
+    t.reason = fail_reason(text("reason", draft.state == "FAIL" ? "crashed" : "none")).value_or(FailReason::crashed);
     if (t.message.empty()) t.message = draft.state == "FAIL" ? "it failed under Optuna" : "it ended without a value";
     return t;
   }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
+#include <stdexcept>
 
 #include "haqa/base/error.h"
 #include "haqa/base/stats.h"
@@ -41,6 +43,10 @@ bool MedianPruner::hopeless(Direction direction, std::span<const Trial> trials, 
         if (i.step == step) others.push_back(i.value);
   if (others.empty() || static_cast<int>(others.size()) < startup_) return false;
   return better(direction, median(others), *best_until(running, step, direction));
+}
+
+AshaPruner::AshaPruner(int resource, int reduction) : resource_(resource), reduction_(reduction) {
+  if (resource < 1 || reduction < 2) throw std::invalid_argument("successive halving needs a resource and a reduction");
 }
 
 bool AshaPruner::hopeless(Direction direction, std::span<const Trial> trials, const Trial& running) const {

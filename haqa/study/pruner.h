@@ -7,7 +7,8 @@
 namespace haqa {
 
 /// Gives up a trial whose best value so far is worse than the median of what the complete trials had at that step.
-/// Source: Golovin et al. 2017, Google Vizier, section 3.2.2 (the median stopping rule).
+/// Source: Golovin et al. 2017, Google Vizier, section 3.2.2 (the median stopping rule), with the values themselves, as
+/// Optuna has it, instead of their running averages.
 class MedianPruner : public Pruner {
  public:
   /// Nothing is given up before `startup` trials are complete, nor before step `warmup`.
@@ -23,7 +24,8 @@ class MedianPruner : public Pruner {
 /// Source: Li et al. 2020, A system for massively parallel hyperparameter tuning, algorithm 2.
 class AshaPruner : public Pruner {
  public:
-  explicit AshaPruner(int resource = 1, int reduction = 3) : resource_(resource), reduction_(reduction) {}
+  /// resource from 1, reduction from 2. Throws std::invalid_argument.
+  explicit AshaPruner(int resource = 1, int reduction = 3);
   bool hopeless(Direction direction, std::span<const Trial> trials, const Trial& running) const override;
 
  private:

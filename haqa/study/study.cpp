@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "haqa/base/stats.h"
 #include "haqa/study/evaluations.h"
 
 namespace haqa {
@@ -24,11 +25,14 @@ std::optional<StopReason> overspent(const StudyOptions& options, Clock::time_poi
   return std::nullopt;
 }
 
-/// Less than `share` of the spread of the values so far.
-bool negligible(std::optional<double> gain, std::span<const Trial> trials, double share) {
-  const Trial* highest = best_trial(trials, Direction::maximize);
-  const Trial* lowest = best_trial(trials, Direction::minimize);
-  return gain && highest && *highest->value > *lowest->value && *gain < share * (*highest->value - *lowest->value);
+/// Less than `share` of what the best trial is ahead of the median one; the worst may be worse by any amount.
+bool negligible(std::optional<double> gain, const Track& track, std::span<const Trial> trials, double share) {
+  const Trial* best = best_trial(trials, track.direction);
+  if (!gain || !best) return false;
+  std::vector<double> values;
+  for (const Trial& t : trials)
+    if (t.state == TrialState::complete && t.value && !std::isnan(*t.value)) values.push_back(*t.value);
+  return *gain < share * std::abs(*best->value - median(values));
 }
 
 /// The first of the tracks that have gone through the fewest rounds; nullptr where all are through.
@@ -73,7 +77,7 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
     if (!on) return StopReason::rounds;
     const std::vector<Trial> trials = evaluations.trials(*on);
     const Proposal proposal = propose(*on, trials, options.budget.rounds);
-    if (negligible(proposal.expected_gain, trials, options.negligible_gain)) return StopReason::no_gain;
+    if (negligible(proposal.expected_gain, on->track, trials, options.negligible_gain)) return StopReason::no_gain;
     run(*on, evaluations.keep(*on, proposal));
     return std::nullopt;
   };

@@ -109,7 +109,8 @@ std::string_view to_string(StopReason reason);
 struct StudyOptions {
   Budget budget;
   int workers = 1;  ///< trials measured at once
-  /// Stops where a sampler expects less than this share of the spread of values so far; 0: goes on.
+  /// Stops where a sampler expects to gain less than this share of what the best trial is ahead of the median one;
+  /// 0: goes on.
   double negligible_gain = 0;
   const Pruner* pruner = nullptr;
   /// What was spent so far, in the budget's terms; rounds do not matter. Without it only this call's seconds count.

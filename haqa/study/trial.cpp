@@ -28,8 +28,7 @@ constexpr std::array<std::pair<TrialState, std::string_view>, 4> kStates = {{
 }};
 
 FailReason reason_from(const std::string& name) {
-  for (const auto& [reason, text] : kReasons)
-    if (text == name) return reason;
+  if (const auto reason = fail_reason(name)) return *reason;
   throw Error("\"{}\" is no reason of a failed trial; the log was written by another version", name);
 }
 
@@ -87,6 +86,12 @@ std::vector<Intermediate> intermediate(const Json& json) {
 }
 
 }  // namespace
+
+std::optional<FailReason> fail_reason(std::string_view name) {
+  for (const auto& [reason, text] : kReasons)
+    if (text == name) return reason;
+  return std::nullopt;
+}
 
 std::string_view to_string(FailReason reason) {
   for (const auto& [known, text] : kReasons)

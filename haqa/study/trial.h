@@ -56,6 +56,8 @@ struct Trial {
 };
 
 std::string_view to_string(FailReason reason);
+/// nullopt where to_string() gives no such name.
+std::optional<FailReason> fail_reason(std::string_view name);
 std::string_view to_string(TrialState state);
 Json to_json(const Trial& trial);
 /// Throws Error naming what is missing or of the wrong type.
