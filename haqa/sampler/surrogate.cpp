@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kRandomCandidates = 400, kLeaders = 3, kNeighbours = 100, kPriorCandidates = 200;
 constexpr size_t kClimbers = 5, kSteps = 8;
 constexpr int kDraws = 200;  ///< for one random candidate: constraints may let next to nothing through
-constexpr double kDeviations[] = {0.1, 0.05, 0.02};
+constexpr double kDeviation = 0.1, kDeviations[] = {0.1, 0.05, 0.02};  ///< of candidates, and of climbers' steps
 /// A prior that is fully trusted weighs as much as it says after so many trials. Hvarfner et al. take a tenth of the
 /// trials in all.
 constexpr double kPriorTrials = 2;
@@ -52,13 +52,13 @@ void tame(std::vector<double>& values) {
 Surrogate::Surrogate(const Track& track, std::span<const Trial> trials, const Prior* prior, std::mt19937_64& random)
     : track_(track), trials_(with_lies(track, trials)), prior_(prior), tried_(tried_hashes(track.space, trials)) {
   const std::vector<size_t> owners = track.space.encoded_parameters();
-  GaussianProcess::Points all, measured;
+  GaussianProcess::Points measured;
   std::vector<double> runs, values;
   for (const Trial& t : trials_) {
-    all.push_back(track.space.encode(t.configuration));
+    told_.push_back(track.space.encode(t.configuration));
     runs.push_back(has_value(t) ? 1 : 0);
     if (!has_value(t)) continue;
-    measured.push_back(all.back());
+    measured.push_back(told_.back());
     values.push_back(sign() * *t.value);
   }
   if (prior_) prior_weight_ = weigh_prior();
@@ -69,7 +69,7 @@ Surrogate::Surrogate(const Track& track, std::span<const Trial> trials, const Pr
     incumbent_ = -std::numeric_limits<double>::infinity();
     for (const auto& p : process_->predict(measured)) incumbent_ = std::max(incumbent_, p.mean);
   }
-  if (values.size() < all.size()) feasibility_.emplace(all, runs, owners, random);
+  if (values.size() < told_.size()) feasibility_.emplace(told_, runs, owners, random);
 }
 
 GaussianProcess::Points Surrogate::encoded(std::span<const Configuration> configurations) const {
@@ -113,6 +113,18 @@ double Surrogate::off_centre(const Configuration& configuration) const {
   return sum;
 }
 
+/// Before there is a model: the logarithm of a process' deviation beside the nearest trial. Else the middle of the
+/// ranges would be tried again next to defaults that lie there.
+double Surrogate::log_novelty(const std::vector<double>& point) const {
+  double nearest = std::numeric_limits<double>::infinity();
+  for (const std::vector<double>& told : told_) {
+    double squared = 0;
+    for (size_t i = 0; i < point.size(); ++i) squared += (point[i] - told[i]) * (point[i] - told[i]);
+    nearest = std::min(nearest, squared);
+  }
+  return 0.5 * std::log(std::max(1e-12, 1 - std::exp(-0.5 * nearest / (kCentreDeviation * kCentreDeviation))));
+}
+
 std::vector<double> Surrogate::scores(std::span<const Configuration> configurations) const {
   const GaussianProcess::Points points = encoded(configurations);
   std::vector<double> scores(points.size(), 0);
@@ -129,6 +141,7 @@ std::vector<double> Surrogate::scores(std::span<const Configuration> configurati
       scores[i] += std::log(std::max(p, 1e-12)) - (p < 0.5 ? std::log(1e3) : 0);
     }
   }
+  for (size_t i = 0; !process_ && i < scores.size(); ++i) scores[i] += log_novelty(points[i]);
   const double centre_weight = kCentreTrials / static_cast<double>(std::max<size_t>(1, trials_.size()));
   for (size_t i = 0; i < scores.size(); ++i) scores[i] -= centre_weight * off_centre(configurations[i]);
   for (size_t i = 0; prior_ && i < scores.size(); ++i)
@@ -167,7 +180,8 @@ std::vector<Configuration> Surrogate::candidates(std::mt19937_64& random) const 
   };
   for (size_t i = 0; i < kRandomCandidates; ++i) add(track_.space.sample(random, kDraws));
   for (const Trial* leader : leaders())
-    for (size_t i = 0; i < kNeighbours; ++i) add(track_.space.neighbour(leader->configuration, random));
+    for (size_t i = 0; i < kNeighbours; ++i)
+      add(track_.space.neighbour(leader->configuration, random, kDeviation, kDraws));
   for (size_t i = 0; prior_ && i < kPriorCandidates; ++i) add(prior_->sample(random));
   return all;
 }
@@ -187,7 +201,7 @@ Configuration Surrogate::best(std::mt19937_64& random) const {
     for (const double deviation : kDeviations) {
       std::vector<Configuration> steps;
       for (size_t i = 0; i < kSteps; ++i) {
-        Configuration step = track_.space.neighbour(all[at], random, deviation);
+        Configuration step = track_.space.neighbour(all[at], random, deviation, kDraws);
         if (!tried_.contains(track_.space.hash(step))) steps.push_back(std::move(step));
       }
       if (steps.empty()) continue;

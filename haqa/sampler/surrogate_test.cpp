@@ -77,16 +77,29 @@ TEST(Surrogate, AnOutlierDoesNotHideTheOthers) {
   }
 }
 
+TEST(Surrogate, TheSecondTrialIsNotBesideTheFirst) {
+  Track track;
+  track.space = SearchSpace({real_parameter("x", 0, 1, 0.5, "")});
+  Trial defaults;
+  defaults.configuration = {{"x", 0.5}};
+  defaults.value = 1;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    std::mt19937_64 random(seed);
+    const double x = Surrogate(track, {&defaults, 1}, nullptr, random).best(random)["x"];
+    EXPECT_GT(std::abs(x - 0.5), 0.1) << seed;
+  }
+}
+
 TEST(Surrogate, ThePriorLeadsAtFirstAndFades) {
   const Track track = line();
   const std::optional<Prior> prior = prior_at(track, 0.9);
   std::mt19937_64 random(3);
   const std::vector<Trial> defaults = {trial(0.1, 0.5, 1)};
-  EXPECT_NEAR(Surrogate(track, defaults, &prior, random).best(random)["x"].get<double>(), 0.9, 0.1);
+  EXPECT_NEAR(Surrogate(track, defaults, &*prior, random).best(random)["x"].get<double>(), 0.9, 0.1);
   // The truth lies elsewhere: the better, the farther from what the prior says.
   std::vector<Trial> trials = defaults;
   for (int i = 0; i < 4; ++i) trials.push_back(trial(0.85 + 0.03 * i, 0.2 * i, -0.02 * i));
-  EXPECT_LT(Surrogate(track, trials, &prior, random).best(random)["x"].get<double>(), 0.7);
+  EXPECT_LT(Surrogate(track, trials, &*prior, random).best(random)["x"].get<double>(), 0.7);
 }
 
 TEST(Surrogate, RunningTrialsKeepItAway) {

@@ -143,7 +143,8 @@ Proposal TpeSampler::ask(const Track& track, std::span<const Trial> trials, int)
   const std::set<std::string> tried = tried_hashes(track.space, trials);
   Configuration best;
   double best_score = -std::numeric_limits<double>::infinity();
-  for (int draws = 0, candidates = 0; draws < kDraws && candidates < kCandidates; ++draws) {
+  int candidates = 0;
+  for (int draws = 0; draws < kDraws && candidates < kCandidates; ++draws) {
     Configuration c = model.draw(random_);
     if (track.space.problem(c) || tried.contains(track.space.hash(c))) continue;
     ++candidates;

@@ -370,13 +370,13 @@ Configuration SearchSpace::sample(std::mt19937_64& random, int draws) const {
   return defaults();
 }
 
-Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random,
-                                     double deviation) const {
+Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random, double deviation,
+                                     int draws) const {
   std::vector<const Parameter*> active;
   for (const Parameter& p : parameters_)
     if (configuration.contains(p.name)) active.push_back(&p);
   if (active.empty()) return configuration;
-  for (int attempt = 0; attempt < 200; ++attempt) {
+  for (int i = 0; i < draws; ++i) {
     Configuration changed = configuration;
     for (int changes = std::uniform_int_distribution<int>(1, 3)(random); changes > 0; --changes) {
       const Parameter& p = *active[std::uniform_int_distribution<size_t>(0, active.size() - 1)(random)];

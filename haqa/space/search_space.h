@@ -91,8 +91,9 @@ class SearchSpace {
   Configuration sample(std::mt19937_64& random, int draws = 10000) const;
 
   /// `configuration` with one to three parameters changed, numbers by a normal step of `deviation` of their range;
-  /// valid; itself where 200 attempts find none.
-  Configuration neighbour(const Configuration& configuration, std::mt19937_64& random, double deviation = 0.1) const;
+  /// valid; itself where `draws` give none.
+  Configuration neighbour(const Configuration& configuration, std::mt19937_64& random, double deviation = 0.1,
+                          int draws = 1000) const;
 
   /// JSON schema of a configuration, for providers with structured output and for valijson.
   Json schema() const;
