@@ -13,7 +13,7 @@ Configuration untried(const SearchSpace& space, std::span<const Trial> trials,
   const std::set<std::string> tried = tried_hashes(space, trials);
   Configuration drawn = draw();
   int same = 1;
-  for (int i = 1; i < 1000 && same < 20 && tried.contains(space.hash(drawn)); ++i) {
+  for (int i = 1; i < 1000 && same < 100 && tried.contains(space.hash(drawn)); ++i) {
     Configuration next = draw();
     same = next == drawn ? same + 1 : 1;
     drawn = std::move(next);
