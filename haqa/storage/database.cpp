@@ -59,7 +59,10 @@ Database::Database(const std::string& url, Missing missing) {
     if (!std::regex_match(url, match, kPostgres))
       throw UsageError("{} is no storage's URL; {}", one_line(name_), kForms);
     postgres_ = true;
-    open("postgresql" + match.str(1), missing);  // libpq reads the rest as SQLAlchemy does
+    // libpq reads the rest as SQLAlchemy does. SOCI 4.0.3 spoils a URL without a query: a database "db=" would be
+    // missing.
+    const bool has_query = match.str(1).find('?') != std::string::npos;
+    open("postgresql" + match.str(1) + (has_query ? "" : "?application_name=haqa"), missing);
   } catch (const soci::soci_error& e) {
     throw failure(e.get_error_message());
   }

@@ -364,6 +364,19 @@ TEST(Storage, GoesOnAfterTheServerWasRestarted) {
   EXPECT_EQ(storage->trials().size(), 2u);
 }
 
+// As people write it; the host comes from the environment, as the server listens on no port.
+TEST(Storage, TakesAPostgresUrlWithoutAQuery) {
+  TestDatabase database("postgres");
+  if (!database.skipped.empty()) GTEST_SKIP() << database.skipped;
+  const size_t query = database.url.find("?host=");
+  const std::string plain = database.url.substr(0, query);
+  ASSERT_EQ(setenv("PGHOST", database.url.substr(query + 6).c_str(), 1), 0);
+  const auto storage = open_storage(plain, "study", simple());
+  EXPECT_EQ(storage->start(propose(1)), 0);
+  EXPECT_EQ(read_trials(database.url, "study").size(), 1u);
+  unsetenv("PGHOST");
+}
+
 TEST(Storage, SaysWhatIsWrongWithAUrl) {
   const TemporaryFolder folder;
   const std::string here = folder.path().string();
