@@ -1,6 +1,8 @@
 // The commands that look back at trials: haqa importance and haqa compare.
+#include <atomic>
 #include <cmath>
 
+#include "haqa/agent/fake_server.h"
 #include "haqa/report/run_log.h"
 #include "haqa/study/comparison_run.h"
 #include "tests/program.h"
@@ -10,6 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
+using testing::Not;
 
 /// A line a trial: a decides, b does nothing.
 std::string trial_lines(int n) {
@@ -123,6 +126,70 @@ TEST_F(ProgramTest, CompareRunsMethodsOnACommandAndGoesOn) {
   EXPECT_THAT(run({"compare"}).errors, HasSubstr("name a comparison's file, or --space"));
 }
 
+TEST_F(ProgramTest, CompareCountsTheAgentsTokens) {
+  std::atomic<int> asked = 0;
+  const FakeServer server([&](const FakeServer::Request& r, const FakeServer::Connection& c) {
+    if (r.head.starts_with("GET"))
+      c.send(FakeServer::reply(200, R"({"data":[{"id":"m"}]})"));
+    else
+      c.send(FakeServer::chat("Thought: less.\nAction: " + Json{{"x", 0.4 / ++asked}}.dump()));
+  });
+  std::vector<std::string> arguments = on_a_command(write("space.yaml", "x: {type: float, low: 0, high: 1}\n"));
+  arguments.insert(arguments.begin(), "compare");
+  arguments.insert(arguments.end(), {"--methods", "random,agent,hybrid", "--seeds", "1", "--rounds", "3", "--output",
+                                     path("out"), "--json", "--agent", "openai", "--agent-model", "m", "--base-url",
+                                     server.url(), "--price-prompt", "1000", "--price-completion", "2000"});
+  const ProcessResult r = run(arguments);
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json all = Json::parse(r.output);
+  for (const Json& m : all["methods"]) {
+    if (m["method"] == "random") {
+      EXPECT_TRUE(m["tokens"].is_null());
+      continue;
+    }
+    EXPECT_EQ(m["tokens"], 2 * (12 + 3)) << m["method"];
+    EXPECT_NEAR(m["cost_usd"], 2 * (0.012 + 0.006), 1e-12) << m["method"];
+  }
+  for (const FakeServer::Request& request : server.requests())
+    EXPECT_THAT(request.body, Not(HasSubstr("completion_tokens"))) << "its own tokens say nothing to the agent";
+}
+
+TEST_F(ProgramTest, CompareRefusesWhatItCannotDoBeforeAnythingRuns) {
+  const std::string file = write("c.jsonl", comparison_lines());
+  std::vector<std::string> command = on_a_command(write("space.yaml", "x: {type: float, low: 0, high: 1}\n"));
+  command.insert(command.begin(), "compare");
+  command[4] = "touch " + path("ran") + "; echo v={x}";
+  const std::pair<std::vector<std::string>, std::string> cases[] = {
+      {{"--methods", "random,random"}, "random is named twice"},
+      {{"--methods", "random,tpe", "--reference", "expert"}, "choose one of random, tpe"},
+      {{"--methods", "random,nobody"}, "nobody"},
+      {{"--methods", "random,agent"}, "agent and hybrid need --output"},
+      {{"--methods", "random,hybrid"}, "agent and hybrid need --output"},
+      {{"--methods", "random", "--agent", "openai"}, "are for --sampler agent and hybrid"},
+      {{"--base-url", "http://127.0.0.1:9/v1"}, "are for --sampler agent and hybrid"},
+  };
+  for (const auto& [more, expected] : cases) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProcessResult r = run(arguments);
+    EXPECT_EQ(r.code, 2) << expected;
+    EXPECT_THAT(r.errors, HasSubstr(expected));
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "ran"));
+  for (const auto& [name, value] : {std::pair("--space", path("space.yaml")),
+                                    {"--methods", "random"},
+                                    {"--seeds", "3"},
+                                    {"--rounds", "3"},
+                                    {"--agent", "openai"},
+                                    {"--command", "x"},
+                                    {"--timeout", "3"}}) {
+    const ProcessResult r = run({"compare", file, name, value});
+    EXPECT_EQ(r.code, 2) << name;
+    EXPECT_THAT(r.errors, HasSubstr(name));
+  }
+  EXPECT_TRUE(run({"compare", file, "--quiet", "--reference", "good"}).ok());
+}
+
 TEST_F(ProgramTest, ImportanceReadsAStudyOfADatabase) {
   const std::string space = write("space.yaml", "x: {type: float, low: 0, high: 1, default: 0.9}\n"),
                     url = "sqlite:///" + path("s.db");
@@ -135,6 +202,7 @@ TEST_F(ProgramTest, ImportanceReadsAStudyOfADatabase) {
   ASSERT_TRUE(r.ok()) << r.errors;
   EXPECT_EQ(Json::parse(r.output)["trials"], 10);
   EXPECT_EQ(Json::parse(r.output)["parameters"][0]["name"], "x");
+  EXPECT_THAT(read_file(folder_ / "again" / "study.html"), HasSubstr("v: less is better")) << "the database names it";
   EXPECT_THAT(run({"importance", "--study", "none", "--storage", url}).errors, HasSubstr("no study \"none\""));
   EXPECT_EQ(run({"importance"}).code, 2);
 }

@@ -34,7 +34,7 @@ class TuneStorageTest : public testing::Test {
     command.timeout_s = 120;
     return command;
   }
-  std::vector<Trial> trials(const std::string& study) const { return read_trials(url_, study); }
+  std::vector<Trial> trials(const std::string& study) const { return read_study(url_, study).trials; }
   int finished(const std::string& study) const {
     try {
       const std::vector<Trial> all = trials(study);
@@ -153,6 +153,94 @@ TEST_F(TuneStorageTest, TheAgentAnswersAndItsTokensAreCounted) {
   for (const Json& t : json["trials"]) tried.push_back(t["configuration"]["x"]);
   EXPECT_EQ(tried, (std::vector<double>{0.9, 0.5, 0.25, 0})) << "three answers take 330 tokens";
   EXPECT_TRUE(fs::exists(folder_ / "out" / "study.html"));
+}
+
+std::vector<double> tried(const ProcessResult& r) {
+  std::vector<double> xs;
+  if (!r.ok()) ADD_FAILURE() << r.errors;
+  const Json trials = r.ok() ? Json::parse(r.output)["trials"] : Json::array();
+  for (const Json& t : trials) xs.push_back(t["configuration"]["x"]);
+  return xs;
+}
+
+// A new study has had no answer and spent no token, whatever another of its name did.
+TEST_F(TuneStorageTest, ANewStudyAsksAnew) {
+  const std::string transcript = write("answers.jsonl", answers({0.5, 0.25}));
+  const fs::path out = folder_ / "out";
+  const auto run = [&](const std::string& storage, const fs::path& replay) {
+    return run_process(tune({"--sampler", "agent", "--replay", replay, "--study", "s", "--output", out, "--rounds", "3",
+                             "--json", "--max-tokens", "230", "--storage", storage}));
+  };
+  const std::vector<double> all = {0.9, 0.5, 0.25};
+  EXPECT_EQ(tried(run(url_, transcript)), all);
+  write("out/answer-1.md", "of the former study");
+  fs::remove(folder_ / "studies.db");
+  EXPECT_EQ(tried(run(url_, transcript)), all) << "of a database that was deleted";
+  EXPECT_FALSE(fs::exists(out / "answer-1.md"));
+  EXPECT_EQ(tried(run("memory", transcript)), all);
+  EXPECT_EQ(tried(run("memory", out / "transcript.jsonl")), all) << "its own transcript is moved, too";
+  int former = 0;
+  for (const auto& entry : fs::directory_iterator(out))
+    former += entry.path().filename().string().starts_with("former-");
+  EXPECT_EQ(former, 3) << "they are kept";
+
+  const LineFile another(out / "transcript.jsonl");
+  const ProcessResult second = run(url_, transcript);
+  EXPECT_EQ(second.code, 1);
+  EXPECT_THAT(second.errors,
+              HasSubstr("another haqa is writing it; wait for that one or choose another folder by --output"));
+}
+
+TEST_F(TuneStorageTest, AnInterruptedTrialRunsNoMore) {
+  {
+    BackgroundProcess first(tune({"--study", "s"}, "0.5"), folder_ / "log");
+    ASSERT_TRUE(wait_until([&] { return finished("s") >= 1 || !first.running(); }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    first.signal(SIGINT);
+    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
+  }
+  const std::vector<Trial> all = trials("s");
+  EXPECT_EQ(all.back().state, TrialState::failed) << "Optuna sees it as running else";
+  EXPECT_EQ(all.back().reason, FailReason::interrupted);
+  EXPECT_THAT(read_file(folder_ / "log"),
+              HasSubstr("interrupted after " + std::to_string(all.size() - 1) + " of 10 rounds"));
+  const ProcessResult second = run_process(tune({"--study", "s", "--rounds", "4"}));
+  EXPECT_THAT(second.errors, HasSubstr(std::to_string(all.size() - 1) + " of 4 rounds are there"));
+  EXPECT_EQ(trials("s").size(), std::max<size_t>(4, all.size() - 1) + 1);
+}
+
+// The first one runs the defaults; where it is lost, a later one does.
+TEST_F(TuneStorageTest, TheDefaultsCountWhereTheyAreMeasured) {
+  Track track;
+  track.direction = Direction::maximize;
+  track.space = SearchSpace({real_parameter("x", -1, 1, 0.9, "")});
+  {
+    const auto storage = open_storage(url_, "s", track);
+    Trial lost = running_trial(storage->start({track.space.defaults(), "default", "", {}}), {track.space.defaults()});
+    lost.state = TrialState::failed;
+    lost.reason = FailReason::interrupted;
+    storage->finish(lost);
+  }
+  const ProcessResult r = run_process(tune({"--study", "s", "--rounds", "2"}));
+  EXPECT_THAT(r.output, AllOf(HasSubstr("the defaults: 0.19"), HasSubstr(" of 3; ")));
+}
+
+TEST_F(TuneStorageTest, AFullDiskEndsItWithWhatItHas) {
+  ASSERT_TRUE(run_process(tune({"--study", "s", "--rounds", "2"})).ok());
+  Command command = tune({"--study", "s", "--rounds", "1000"});
+  // A limit of what a file may hold stands for the disk's; a block has 512 bytes.
+  const std::string blocks = std::to_string(fs::file_size(folder_ / "studies.db") / 512 + 16);
+  command.argv.insert(command.argv.begin(),
+                      {"/bin/sh", "-c", "trap '' XFSZ; ulimit -f " + blocks + "; exec \"$@\"", "sh"});
+  const ProcessResult r = run_process(command);
+  EXPECT_EQ(r.code, 1);
+  EXPECT_THAT(r.errors, HasSubstr("make room on the disk"));
+  EXPECT_THAT(r.output, AllOf(HasSubstr("Best: v "), HasSubstr("Stopped: an error.")));
+  const size_t before = trials("s").size();
+  EXPECT_GE(before, 2u);
+  const ProcessResult more = run_process(tune({"--study", "s", "--rounds", std::to_string(before + 2)}));
+  EXPECT_TRUE(more.ok()) << more.errors;
+  EXPECT_GE(trials("s").size(), before + 2);
 }
 
 TEST_F(TuneStorageTest, AnAgentThatCannotAnswerShowsBeforeTheFirstTrial) {

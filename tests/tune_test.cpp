@@ -86,6 +86,31 @@ TEST_F(TuneTest, RandomSearchFindsBetterThanTheDefaults) {
   EXPECT_THAT(again.output, HasSubstr("score=" + result["best"]["value"].dump()));
 }
 
+TEST_F(TuneTest, TheCommandThatItNamesRepeatsATrial) {
+  const std::string choices = write(
+      "choices.yaml", "text: {type: categorical, choices: [\"it's a \\\\n\\nb\"], default: \"it's a \\\\n\\nb\"}\n");
+  const std::string serve = write("serve.py",
+                                  "import json, os, sys\nfor line in sys.stdin:\n"
+                                  "  text = json.loads(line)['configuration']['text']\n"
+                                  "  print(json.dumps({'event': 'result', 'value': len(text), 'text': text + "
+                                  "os.environ['MORE']}), flush=True)\n");
+  const std::string show = "python3 " + write("show.py",
+                                              "import json, os, sys\nprint(json.dumps({'value': 1, 'text': "
+                                              "json.load(open(sys.argv[1]))['text'] + os.environ['MORE']}))\n");
+  const std::pair<std::string, std::vector<std::string>> cases[] = {
+      {show + " {file}", {}}, {show + " {folder}/configuration.json", {}}, {"python3 " + serve, {"--worker"}}};
+  for (const auto& [command, more] : cases) {
+    std::vector<std::string> arguments = {"--space",     choices,    "--command", command, "--metric", "json:value",
+                                          "--direction", "maximize", "--rounds",  "1",     "--env",    "MORE= it's $x"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const std::string best = json_of(arguments)["best"]["command"];
+    const ProcessResult again =
+        run_process({{"/bin/sh", "-c", "cd \"$0\" && { " + best + "; }", folder_.path().string()}});
+    ASSERT_TRUE(again.ok()) << best << again.errors;
+    EXPECT_EQ(Json::parse(again.output)["text"], "it's a \\n\nb it's $x") << best;
+  }
+}
+
 TEST_F(TuneTest, SaysWhatItDoesAndWhatCameOut) {
   const ProcessResult r = run({"--space", space(), "--command", "echo v={x}", "--metric", "v=(.*)", "--direction",
                                "minimize", "--rounds", "3"});
@@ -179,6 +204,10 @@ TEST_F(TuneTest, WrongUsageIsRefusedBeforeAnythingRuns) {
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--timeout", "-1"}), "--timeout"},
       {with("echo {x}", {"--metric", "file:a:b", "--direction", "maximize", "--workers", "2"}), "{folder}"},
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--worker"}), "leave the placeholders out"},
+      {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--agent", "openai", "--agent-model", "m"}),
+       "are for --sampler agent and hybrid"},
+      {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--replay", space(), "--sampler", "tpe"}),
+       "are for --sampler agent and hybrid"},
   };
   for (const auto& [arguments, expected] : cases) {
     const ProcessResult r = run(arguments);
@@ -188,6 +217,31 @@ TEST_F(TuneTest, WrongUsageIsRefusedBeforeAnythingRuns) {
     EXPECT_LE(std::count(r.errors.begin(), r.errors.end(), '\n'), 2) << r.errors;
   }
   EXPECT_FALSE(fs::exists(folder_ / "ran"));
+}
+
+// Where the temporary folder goes away, say: what was measured until then is shown all the same.
+TEST_F(TuneTest, AnErrorKeepsWhatIsFinished) {
+  const fs::path tmp = folder_ / "tmp", out = folder_ / "out";
+  for (const std::string format : {"--json", "--quiet"}) {
+    fs::create_directory(tmp);
+    Command command =
+        haqa({"--space", space(), "--command",
+              "echo v={x}; [ -e " + out.string() + " ] || mkdir " + out.string() + " && rm -rf " + tmp.string(),
+              "--metric", "v=(.*)", "--direction", "maximize", "--sampler", "random", "--output", out, format});
+    command.environment = {{"TMPDIR", tmp}};
+    const ProcessResult r = run_process(command);
+    EXPECT_EQ(r.code, 1);
+    EXPECT_THAT(r.errors, HasSubstr("No such file or directory"));
+    EXPECT_TRUE(fs::exists(out / "study.html"));
+    if (format == "--json") {
+      const Json json = Json::parse(r.output);
+      EXPECT_EQ(json["stopped"], "an error");
+      EXPECT_EQ(json["trials"].size(), 1u);
+      EXPECT_EQ(json["best"]["value"], 0.9);
+    } else {
+      EXPECT_THAT(r.output, AllOf(HasSubstr("Best: v 0.9 in round 1 of 1"), HasSubstr("Stopped: an error.")));
+    }
+  }
 }
 
 TEST_F(TuneTest, CtrlCKeepsWhatIsFinished) {

@@ -4,12 +4,14 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 #include "haqa/agent/expert.h"
 #include "haqa/agent/hybrid_sampler.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
+#include "haqa/cli/facts.h"
 #include "haqa/sampler/registry.h"
 
 namespace haqa {
@@ -51,6 +53,42 @@ class AgentWithProvider : public Sampler {
   AgentSampler agent_;
 };
 
+/// Adds to each proposal what asking the agent took, by its transcript.
+class MeteredSampler : public Sampler {
+ public:
+  MeteredSampler(std::unique_ptr<Sampler> inner, const AgentSetup& setup)
+      : inner_(std::move(inner)), transcript_(setup.folder / "transcript.jsonl"), task_(setup.task) {}
+  Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override {
+    const Json before = usage_of(transcript_, task_);
+    Proposal proposal = inner_->ask(track, without_usage(trials), rounds_left);
+    const Json after = usage_of(transcript_, task_);
+    for (const char* name : kUsage)
+      if (after[name].is_number() && after[name] > before[name])
+        proposal.metrics[name] = difference(after, before, name);
+    return proposal;
+  }
+  void tell(const Track& track, const Trial& trial) override { inner_->tell(track, trial); }
+
+ private:
+  static constexpr std::array<const char*, 3> kUsage = {"prompt_tokens", "completion_tokens", "cost_usd"};
+
+  static Json difference(const Json& after, const Json& before, const char* name) {
+    if (after[name].is_number_integer()) return after[name].get<int64_t>() - before[name].get<int64_t>();
+    return after[name].get<double>() - (before[name].is_number() ? before[name].get<double>() : 0);
+  }
+  /// Its own tokens say nothing to the agent.
+  static std::vector<Trial> without_usage(std::span<const Trial> trials) {
+    std::vector<Trial> all(trials.begin(), trials.end());
+    for (Trial& t : all)
+      for (const char* name : kUsage) t.metrics.erase(name);
+    return all;
+  }
+
+  std::unique_ptr<Sampler> inner_;
+  fs::path transcript_;
+  AgentTask task_;
+};
+
 }  // namespace
 
 Prompts agent_prompts() {
@@ -87,6 +125,20 @@ void add_agent_options(CLI::App& command, AgentTask& agent, const std::vector<st
   command.add_option("--agent-model", agent.endpoint.model, "Model of --agent openai ($HAQA_MODEL)");
 }
 
+void add_price_options(CLI::App& command, AgentTask& agent) {
+  command.add_option("--price-prompt", agent.price_prompt, "US dollars per million tokens in")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--price-completion", agent.price_completion, "US dollars per million tokens out")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void require_asked(const CLI::App& command, bool asked) {
+  if (asked) return;
+  for (const char* name : {"--agent", "--agent-model", "--base-url", "--replay"})
+    if (const CLI::Option* option = command.get_option_no_throw(name); option && option->count() > 0)
+      throw UsageError("--agent, --agent-model, --base-url and --replay are for --sampler agent and hybrid");
+}
+
 bool asks_agent(const std::string& sampler) {
   return sampler == "agent" || sampler == "hybrid";
 }
@@ -99,10 +151,12 @@ std::vector<std::string> named_samplers() {
 
 std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t seed, const AgentSetup& agent) {
   if (name == "expert") return std::make_unique<ExpertSampler>(data_folder() / "priors", seed);
-  if (name == "agent") return std::make_unique<AgentWithProvider>(seed, agent);
-  if (name == "hybrid")
-    return std::make_unique<HybridSampler>(std::make_unique<AgentWithProvider>(seed, agent), seed,
-                                           read_priors(data_folder() / "priors"));
+  if (asks_agent(name)) {
+    std::unique_ptr<Sampler> sampler = std::make_unique<AgentWithProvider>(seed, agent);
+    if (name == "hybrid")
+      sampler = std::make_unique<HybridSampler>(std::move(sampler), seed, read_priors(data_folder() / "priors"));
+    return std::make_unique<MeteredSampler>(std::move(sampler), agent);
+  }
   const std::vector<std::string> names = named_samplers();
   if (!name.starts_with("human:") && std::find(names.begin(), names.end(), name) == names.end())
     throw UsageError("sampler {}: there is none such; use one of {}, or human:FILE with configurations written down",

@@ -25,6 +25,11 @@ std::unique_ptr<ChatProvider> make_provider(const AgentTask& agent, const std::f
 /// --agent, --base-url and --agent-model. providers: what --agent may be.
 void add_agent_options(CLI::App& command, AgentTask& agent, const std::vector<std::string>& providers);
 
+/// --price-prompt and --price-completion.
+void add_price_options(CLI::App& command, AgentTask& agent);
+/// Throws UsageError where an option of the agent was given and nothing asks it.
+void require_asked(const CLI::App& command, bool asked);
+
 /// What "agent" and "hybrid" are among the samplers.
 struct AgentSetup {
   AgentTask task;
@@ -35,8 +40,9 @@ struct AgentSetup {
 bool asks_agent(const std::string& sampler);
 /// "expert", "agent", "hybrid" and those of sampler/registry.h.
 std::vector<std::string> named_samplers();
-/// One of them, or "human:FILE". The agent's provider is checked; its exchanges are added to the transcript. Throws
-/// UsageError for another name, ProviderError where the provider cannot answer.
+/// One of them, or "human:FILE". The agent's provider is checked; its exchanges are added to the transcript, and each
+/// proposal's metrics get the prompt_tokens, completion_tokens and cost_usd of its own, where the provider tells.
+/// Throws UsageError for another name, ProviderError where the provider cannot answer.
 std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t seed, const AgentSetup& agent);
 
 }  // namespace haqa

@@ -31,9 +31,19 @@ Track CommandFlags::track(const CommandOptions& options) const {
 
 std::string CommandFlags::repeating(const CommandObjective& objective, const Configuration& configuration) const {
   const std::string filled = objective.command().filled_in(configuration);
-  if (serves) return fmt::format("echo {} | {}", shell_word(to_line({{"configuration", configuration}})), filled);
-  if (objective.command().unused().empty()) return filled;
-  return fmt::format("export HAQA_CONFIGURATION={}; {}", shell_word(to_line(configuration)), filled);
+  std::string before;
+  for (const std::string& entry : environment) {
+    const size_t equals = entry.find('=');
+    before += fmt::format("export {}={}; ", entry.substr(0, equals), shell_word(entry.substr(equals + 1)));
+  }
+  // Not echo: some shells' turns a \n within the JSON into an end of line.
+  if (serves)
+    return fmt::format("{}printf '%s\\n' {} | {}", before, shell_word(to_line({{"configuration", configuration}})),
+                       filled);
+  const std::string json = shell_word(to_line(configuration));
+  if (objective.command().names_folder()) before += fmt::format("printf '%s\\n' {} > configuration.json; ", json);
+  if (!objective.command().unused().empty()) before += fmt::format("export HAQA_CONFIGURATION={}; ", json);
+  return before + filled;
 }
 
 void CommandFlags::add_to(CLI::App& app, bool required) {

@@ -25,6 +25,9 @@ void add_completion(CLI::App& app);
 /// For options in which an unset variable of a script must not pass for "not given": CLI11's form of a check.
 std::string not_empty(const std::string& value);
 
+/// runs/NAME-TIME; not made.
+std::filesystem::path new_folder(const std::string& name);
+
 /// How `haqa run` and `haqa deploy` are told where to write and how to speak.
 struct RunFlags {
   std::filesystem::path output;  ///< empty: runs/NAME-TIME

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <set>
+
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/progress.h"
@@ -65,6 +68,19 @@ Json settings(const CommandFlags& c) {
           {"timeout_s", c.timeout_s}, {"worker", c.serves},   {"workers", c.workers}};
 }
 
+bool asks_agents(const Options& o) {
+  return std::any_of(o.methods.begin(), o.methods.end(), asks_agent);
+}
+
+void require_sense(const Options& o) {
+  if (o.command.space.empty() || o.command.command.empty() || o.command.metrics.empty())
+    throw UsageError("name a comparison's file, or --space, --command and --metric to run one");
+  check_methods(o.methods, o.flags.reference);
+  require_no_secret(o.agent.task.endpoint.base_url);
+  if (asks_agents(o) && o.flags.output.empty())
+    throw UsageError("agent and hybrid need --output, a folder for their transcripts");
+}
+
 void run_methods(const Options& o) {
   const CommandOptions command = o.command.options();
   const Track track = o.command.track(command);
@@ -97,10 +113,17 @@ void run_methods(const Options& o) {
 
 void run_compare(const Options& o) {
   if (!o.file.empty()) return show_comparison(read_comparison(o.file), o.file.stem().string(), o.flags);
-  if (o.command.space.empty() || o.command.command.empty() || o.command.metrics.empty())
-    throw UsageError("name a comparison's file, or --space, --command and --metric to run one");
-  require_no_secret(o.agent.task.endpoint.base_url);
+  require_sense(o);
   run_methods(o);
+}
+
+/// All options but those that show a comparison are for running one.
+void require_only_shown(const CLI::App& command) {
+  const std::set<std::string> shows = {"file", "--reference", "--output", "--json", "--quiet"};
+  for (const CLI::Option* option : command.get_options())
+    if (option->count() > 0 && !shows.contains(option->get_name()))
+      throw UsageError("{} is for running a comparison, and FILE is shown as it is; leave one of them out",
+                       option->get_name());
 }
 
 }  // namespace
@@ -120,6 +143,7 @@ void add_compare(CLI::App& app) {
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   add_agent_options(*command, o->agent.task, {"expert", "openai"});
+  add_price_options(*command, o->agent.task);
   o->flags.add_to(*command);
   command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");
   command->footer(
@@ -127,7 +151,10 @@ void add_compare(CLI::App& app) {
       "  haqa compare --space space.yaml --command './train.py --lr {lr}' --metric 'loss=(\\S+)' \\\n"
       "    --direction minimize --methods random,bayesian,expert --seeds 8 --rounds 20 --output comparison\n"
       "  haqa compare comparison/results.jsonl --reference random");
-  command->callback([o] { run_compare(*o); });
+  command->callback([o, command] {
+    o->file.empty() ? require_asked(*command, asks_agents(*o)) : require_only_shown(*command);
+    run_compare(*o);
+  });
 }
 
 }  // namespace haqa

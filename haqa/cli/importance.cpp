@@ -57,7 +57,9 @@ void add_importance(CLI::App& app) {
   command->add_option("--space", o->flags.space, "File of the search space (default: as far as the trials tell)")
       ->check(CLI::ExistingFile)
       ->type_name("FILE");
-  command->add_option("--direction", o->flags.direction, "What is better (default: as the run says, else maximize)")
+  command
+      ->add_option("--direction", o->flags.direction,
+                   "What is better (default: as the run or the database says, else maximize)")
       ->check(CLI::IsMember({"maximize", "minimize"}));
   command
       ->add_option("--quantile", o->importance.target_quantile,

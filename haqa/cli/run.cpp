@@ -20,12 +20,6 @@ void print_outcome(const Json& summary, const fs::path& folder, const RunFlags& 
   }
 }
 
-fs::path default_folder(const std::string& name) {
-  std::string time = utc_now();
-  std::erase_if(time, [](char c) { return c == '-' || c == ':' || c == 'Z'; });
-  return fs::path("runs") / (name + "-" + time);
-}
-
 void run_job(const Task& task, RunLog& log, const std::string& command, const RunFlags& flags) {
   Progress progress(flags.quiet);
   try {
@@ -42,6 +36,12 @@ std::string not_empty(const std::string& value) {
   return value.empty() ? "must not be empty" : "";
 }
 
+fs::path new_folder(const std::string& name) {
+  std::string time = utc_now();
+  std::erase_if(time, [](char c) { return c == '-' || c == ':' || c == 'Z'; });
+  return fs::path("runs") / (name + "-" + time);
+}
+
 void RunFlags::add_to(CLI::App& command) {
   command.add_option("-o,--output", output, "Folder of the run (default: runs/NAME-TIME)")
       ->type_name("DIR")
@@ -51,7 +51,7 @@ void RunFlags::add_to(CLI::App& command) {
 }
 
 void run_new(const Task& task, const std::string& name, const RunFlags& flags) {
-  const fs::path folder = flags.output.empty() ? default_folder(name) : flags.output;
+  const fs::path folder = flags.output.empty() ? new_folder(name) : flags.output;
   require_plain_path(task.model);
   require_plain_path(folder);
   RunLog log = RunLog::create(folder);

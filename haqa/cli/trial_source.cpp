@@ -56,15 +56,14 @@ StudySource from_lines(const fs::path& file) {
 }
 
 StudySource from_storage(const std::string& url, const std::string& name) {
+  StoredStudy stored = read_study(url, name);
   StudySource study;
-  study.trials = read_trials(url, name);
+  study.trials = std::move(stored.trials);
   std::erase_if(study.trials, [](const Trial& t) { return t.state == TrialState::running; });
-  for (const StudySummary& s : list_studies(url)) {
-    if (s.name != name || s.directions.empty()) continue;
-    study.track.direction = s.directions.front();
-    for (size_t i = 1; i < s.directions.size(); ++i)
-      study.track.more_goals.push_back({"value " + std::to_string(i + 1), s.directions[i]});
-  }
+  if (stored.goals.empty()) return study;
+  study.track.value_name = stored.goals.front().value_name;
+  study.track.direction = stored.goals.front().direction;
+  study.track.more_goals.assign(stored.goals.begin() + 1, stored.goals.end());
   return study;
 }
 

@@ -20,7 +20,7 @@ struct SourceFlags {
   std::string source;           ///< a run's folder, or a file with a line a trial: a run's log.jsonl, or bare trials
   std::filesystem::path space;  ///< of search; empty: as far as the trials tell
   std::string storage = "sqlite:///haqa.db", study;  ///< instead of a source: a study in a database
-  std::string direction;  ///< "maximize" or "minimize"; empty: what the run says, else maximize
+  std::string direction;  ///< "maximize" or "minimize"; empty: what the run or the database says, else maximize
 };
 
 /// Throws UsageError where the source holds no trial; Error naming the line that is damaged.

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <functional>
 
 #include "haqa/base/bytes.h"
+#include "haqa/base/file.h"
 #include "haqa/base/progress.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/agent_setup.h"
@@ -17,6 +19,7 @@
 #include "haqa/report/findings.h"
 #include "haqa/sampler/warm_start.h"
 #include "haqa/storage/storage.h"
+#include "haqa/study/evaluations.h"
 #include "haqa/study/pruner.h"
 
 namespace haqa {
@@ -41,9 +44,35 @@ std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track& t
   return open_storage(o.storage, study_name(o), track);
 }
 
-/// Where the agent's transcript and the study's page go.
-fs::path output_folder(const TuneOptions& o) {
-  return o.output.empty() ? fs::path("runs") / study_name(o) : o.output;
+/// Where the agent's transcript is; studies that nobody keeps have one each.
+fs::path agent_folder(const TuneOptions& o) {
+  if (!o.output.empty()) return o.output;
+  return o.storage == "memory" ? new_folder(study_name(o)) : fs::path("runs") / study_name(o);
+}
+
+/// The answers and tokens of another study, as where the database was deleted, are not this one's: they are moved into
+/// a folder beside. Gives where the transcript to replay is then.
+fs::path set_former_study_aside(const TuneOptions& o, const fs::path& folder) {
+  const fs::path transcript = folder / "transcript.jsonl";
+  if (!fs::exists(transcript)) return o.agent.replay;
+  try {
+    const LineFile nobody_writes_it(transcript);
+  } catch (const Error& e) {
+    throw Error("{} by --output", e.what());
+  }
+  if (o.storage != "memory" && has_trials(o.storage, study_name(o))) return o.agent.replay;
+  const bool replayed = !o.agent.replay.empty() && fs::equivalent(o.agent.replay, transcript);
+  std::vector<fs::path> former;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "transcript.jsonl" || name.starts_with("prompt-") || name.starts_with("answer-"))
+      former.push_back(entry.path());
+  }
+  fs::path aside = folder / new_folder("former").filename();
+  while (fs::exists(aside)) aside += "-again";
+  make_folder(aside);
+  for (const fs::path& file : former) fs::rename(file, aside / file.filename());
+  return replayed ? aside / transcript.filename() : o.agent.replay;
 }
 
 /// STUDY of the same storage, or URL#STUDY.
@@ -52,11 +81,9 @@ std::vector<EarlierTrial> earlier_trials(const TuneOptions& o, const SearchSpace
   const std::string url = hash == std::string::npos ? o.storage : where.substr(0, hash);
   const std::string name = hash == std::string::npos ? where : where.substr(hash + 1);
   if (url == "memory") throw UsageError("--warm-start {}: name its database too: URL#STUDY", where);
-  const std::vector<Trial> trials = read_trials(url, name);
-  Direction direction = Direction::maximize;
-  for (const StudySummary& s : list_studies(url))
-    if (s.name == name && !s.directions.empty()) direction = s.directions.front();
-  std::vector<EarlierTrial> best = best_earlier_trials(space, name, trials, direction);
+  const StoredStudy study = read_study(url, name);
+  const Direction direction = study.goals.empty() ? Direction::maximize : study.goals.front().direction;
+  std::vector<EarlierTrial> best = best_earlier_trials(space, name, study.trials, direction);
   if (best.empty()) throw Error("--warm-start {}: no trial of study \"{}\" fits the search space", where, name);
   return best;
 }
@@ -76,17 +103,18 @@ std::string told(const std::vector<EarlierTrial>& earlier) {
   return text;
 }
 
-std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, std::vector<EarlierTrial> earlier,
-                                           Progress& progress) {
-  const AgentSetup agent{o.agent, output_folder(o), [&](const std::string& trouble) { progress.note(trouble); }};
+std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, const fs::path& folder,
+                                           std::vector<EarlierTrial> earlier, Progress& progress) {
+  AgentSetup agent{o.agent, folder, [&](const std::string& trouble) { progress.note(trouble); }};
+  if (asks_agent(o.sampler)) agent.task.replay = set_former_study_aside(o, folder);
   std::unique_ptr<Sampler> sampler = make_named_sampler(o.sampler, o.seed, agent);
   if (earlier.empty()) return sampler;
   return std::make_unique<WarmStartSampler>(std::move(sampler), std::move(earlier));
 }
 
 /// The agent's tokens and money, those of earlier calls included: the transcript has them.
-Budget spent(const TuneOptions& o, std::chrono::duration<double> time) {
-  const Json usage = usage_of(output_folder(o) / "transcript.jsonl", o.agent);
+Budget spent(const TuneOptions& o, const fs::path& folder, std::chrono::duration<double> time) {
+  const Json usage = usage_of(folder / "transcript.jsonl", o.agent);
   return {0, time.count(), usage["prompt_tokens"].get<double>() + usage["completion_tokens"].get<double>(),
           usage["cost_usd"].is_number() ? usage["cost_usd"].get<double>() : 0};
 }
@@ -106,13 +134,14 @@ void note_unused(const TuneOptions& o, const CommandObjective& objective, Progre
                               fmt::join(unused, ", ")));
 }
 
-StudyOptions study_options(const TuneOptions& o, const Pruner* pruner, Clock::time_point start) {
+StudyOptions study_options(const TuneOptions& o, const fs::path& folder, const Pruner* pruner) {
   StudyOptions options;
   options.budget = {o.rounds, o.max_seconds, o.max_tokens, o.max_money};
   options.workers = o.command.workers;
   options.negligible_gain = o.stop_early;
   options.pruner = pruner;
-  if (asks_agent(o.sampler)) options.spent = [&o, start] { return spent(o, Clock::now() - start); };
+  if (asks_agent(o.sampler))
+    options.spent = [&o, folder, start = Clock::now()] { return spent(o, folder, Clock::now() - start); };
   return options;
 }
 
@@ -120,13 +149,13 @@ StudyOptions study_options(const TuneOptions& o, const Pruner* pruner, Clock::ti
 /// threads report to it.
 class RoundsShown {
  public:
-  RoundsShown(const TuneOptions& o, std::vector<Trial> earlier, Progress& progress)
-      : progress_(progress), trials_(std::move(earlier)), start_(Clock::now()) {
-    const auto lost = std::ranges::count(trials_, FailReason::interrupted, &Trial::reason);
-    last_ = o.rounds + static_cast<int>(lost);
+  RoundsShown(const TuneOptions& o, const Track& track, std::vector<Trial> earlier, Progress& progress)
+      : progress_(progress), track_(track), trials_(std::move(earlier)), start_(Clock::now()) {
+    const size_t counted = counted_trials(trials_, track.space).size();
+    last_ = o.rounds + static_cast<int>(trials_.size() - counted);
     if (!trials_.empty())
       progress_.note(
-          fmt::format("going on with study {}: {} of {} rounds are there", study_name(o), trials_.size(), last_));
+          fmt::format("going on with study {}: {} of {} rounds are there", study_name(o), counted, o.rounds));
   }
 
   /// "round 4 of 10, 12 s left"
@@ -137,14 +166,16 @@ class RoundsShown {
       title += fmt::format(", {} left", format_seconds(spent.count() / done_ * (last_ - t.number)));
     progress_.step(title);
   }
-  void ended(const Track& track, const Trial& t) {
+  void ended(const Trial& t) {
     ++done_;
     trials_.push_back(t);
-    progress_.done(one_line(describe(track, t, best_trial(trials_, track.direction)), 1000));
+    progress_.done(one_line(describe(track_, t, best_trial(trials_, track_.direction)), 1000));
   }
+  const std::vector<Trial>& trials() const { return trials_; }
 
  private:
   Progress& progress_;
+  const Track& track_;
   std::vector<Trial> trials_;
   Clock::time_point start_;
   int last_ = 0, done_ = 0;
@@ -156,6 +187,26 @@ void write_page(const TuneOptions& o, const Track& track, const TuneResult& resu
   progress.note(fmt::format("{}: study.html and its figures as CSV", one_line(o.output.string())));
 }
 
+/// Those that ended; those that were shown where the storage is the trouble.
+std::vector<Trial> ended_trials(Storage& storage, const RoundsShown& shown) {
+  std::vector<Trial> trials;
+  try {
+    trials = storage.trials();
+  } catch (const Error&) {
+    trials = shown.trials();
+  }
+  std::erase_if(trials, [](const Trial& t) { return t.state == TrialState::running; });
+  return trials;
+}
+
+/// As long as nothing else keeps it from that; what went wrong first is what the user reads.
+void show_before_error(const std::function<void()>& show) {
+  try {
+    show();
+  } catch (const std::exception&) {
+  }
+}
+
 void run_tune(const TuneOptions& o) {
   const CommandOptions command = o.command.options();
   require_sense(o);
@@ -164,36 +215,40 @@ void run_tune(const TuneOptions& o) {
   std::vector<EarlierTrial> earlier = earlier_trials(o, track.space);
   track.brief += told(earlier);
   Progress progress(o.quiet);
-  const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, std::move(earlier), progress);
+  const fs::path folder = agent_folder(o);
+  const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, folder, std::move(earlier), progress);
   const std::unique_ptr<Pruner> pruner = make_pruner(o.pruner);
   const std::unique_ptr<Storage> storage = open_study_storage(o, track);
   note_unused(o, objective, progress);
 
-  RoundsShown shown(o, storage->trials(), progress);
-  StudyOptions options = study_options(o, pruner.get(), Clock::now());
+  RoundsShown shown(o, track, storage->trials(), progress);
+  StudyOptions options = study_options(o, folder, pruner.get());
   options.on_proposal = [&](const Track&, const Trial& t) { shown.begins(t); };
-  options.on_trial = [&](const Track&, const Trial& t) { shown.ended(track, t); };
-  TuneResult result{study_name(o), "interrupted", {}};
-  bool was_interrupted = false;
-  try {
-    result.stop = to_string(run_study(std::array{StudyTrack{track, *sampler, objective, *storage}}, options));
-  } catch (const Interrupted&) {
-    was_interrupted = true;
+  options.on_trial = [&](const Track&, const Trial& t) { shown.ended(t); };
+  TuneResult result{study_name(o), "", {}};
+  const auto show = [&](const std::string& stop) {
     progress.done();
+    result.stop = stop;
+    result.trials = ended_trials(*storage, shown);
+    print_result(o, track, objective, result);
+    write_page(o, track, result, progress);
+  };
+  try {
+    show(std::string(to_string(run_study(std::array{StudyTrack{track, *sampler, objective, *storage}}, options))));
+  } catch (const Interrupted&) {
+    show_before_error([&] { show("interrupted"); });
+    throw Interrupted("interrupted after {} of {} rounds{}", counted_trials(result.trials, track.space).size(),
+                      o.rounds, o.storage == "memory" ? "" : "; the same command goes on");
+  } catch (const std::exception&) {
+    if (result.stop.empty()) show_before_error([&] { show("an error"); });
+    throw;
   }
-  result.trials = storage->trials();
-  std::erase_if(result.trials, [](const Trial& t) { return t.state == TrialState::running; });
-  print_result(o, track, objective, result);
-  write_page(o, track, result, progress);
-  if (was_interrupted)
-    throw Interrupted("interrupted after {} of {} rounds{}", result.trials.size(), o.rounds,
-                      o.storage == "memory" ? "" : "; the same command goes on");
   if (!best_trial(result.trials, track.direction))
     throw Error("no round gave a value; the last: {}",
                 result.trials.empty() ? "there was none" : result.trials.back().message);
 }
 
-void add_study_options(CLI::App& command, TuneOptions& o) {
+void add_search_options(CLI::App& command, TuneOptions& o) {
   command.add_option("--rounds", o.rounds, "Trials of the study in all, the first of which runs the defaults")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
@@ -212,6 +267,9 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
           "Stop where the gain expected is less than this share of what the best trial is ahead of the median one")
       ->type_name("SHARE")
       ->check(CLI::Range(0.0, 1.0));
+}
+
+void add_asking_options(CLI::App& command, TuneOptions& o) {
   add_agent_options(command, o.agent, {"expert", "openai", "manual"});
   command.add_option("--replay", o.agent.replay, "Take the agent's answers from a transcript.jsonl")
       ->type_name("FILE")
@@ -219,10 +277,10 @@ void add_study_options(CLI::App& command, TuneOptions& o) {
   command.add_option("--max-tokens", o.max_tokens, "Ask the agent no more after these tokens, in and out together")
       ->check(CLI::PositiveNumber);
   command.add_option("--max-money", o.max_money, "Nor after these US dollars")->check(CLI::PositiveNumber);
-  command.add_option("--price-prompt", o.agent.price_prompt, "US dollars per million tokens in")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--price-completion", o.agent.price_completion, "US dollars per million tokens out")
-      ->check(CLI::NonNegativeNumber);
+  add_price_options(command, o.agent);
+}
+
+void add_keeping_options(CLI::App& command, TuneOptions& o) {
   command
       .add_option("--warm-start", o.warm_start,
                   "Try the best three of an earlier study after the defaults; of another database: URL#STUDY")
@@ -250,7 +308,9 @@ void add_tune(CLI::App& app) {
   auto o = std::make_shared<TuneOptions>();
   CLI::App* command = app.add_subcommand("tune", "Tune any program: its command line, and where its value is found");
   o->command.add_to(*command, /*required=*/true);
-  add_study_options(*command, *o);
+  add_search_options(*command, *o);
+  add_asking_options(*command, *o);
+  add_keeping_options(*command, *o);
   command->add_flag("--json", o->json, "Print JSON; see docs/json.md");
   command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");
   command->footer(
@@ -266,7 +326,10 @@ void add_tune(CLI::App& app) {
       "    --direction minimize --sampler agent --agent openai --agent-model gpt-4o --output study\n"
       "  haqa tune --space space.yaml --command ./serve.py --worker --workers 2 --pruner median \\\n"
       "    --metric accuracy:maximize=json:accuracy --metric bytes:minimize=json:bytes");
-  command->callback([o] { run_tune(*o); });
+  command->callback([o, command] {
+    require_asked(*command, asks_agent(o->sampler));
+    run_tune(*o);
+  });
 }
 
 }  // namespace haqa

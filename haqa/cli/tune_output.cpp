@@ -16,7 +16,7 @@ std::string value_text(const Track& track, const Trial& t) {
 
 Json to_json(const TuneOptions& o, const Track& track, const CommandObjective& objective, const TuneResult& result) {
   const auto goal = [](const std::string& name, Direction d) {
-    return Json{{"name", name}, {"direction", d == Direction::maximize ? "maximize" : "minimize"}};
+    return Json{{"name", name}, {"direction", to_string(d)}};
   };
   Json json = {{"study", result.study},
                {"space", o.command.space.string()},
@@ -43,12 +43,12 @@ void print_text(const TuneOptions& o, const Track& track, const CommandObjective
   const Configuration default_values = track.space.defaults();
   std::string defaults = "not tried";
   for (const Trial& t : result.trials)
-    if (t.configuration == default_values) {
+    if (t.configuration == default_values && t.reason != FailReason::interrupted) {
       defaults = t.value ? fmt::format("{:.6g}", *t.value) : "failed";
       break;
     }
   fmt::print("Best: {} in round {} of {}; the defaults: {}\n", value_text(track, *best), best->number + 1,
-             result.trials.size(), defaults);
+             result.trials.back().number + 1, defaults);
   for (const auto& [name, value] : best->configuration.items())
     fmt::print("  {:<24} {}\n", name, one_line(argument(value), 1000));
   fmt::print("Command: {}\nStopped: {}.\n", printable(o.command.repeating(objective, best->configuration)),

@@ -18,10 +18,6 @@ struct Scale {
   double place(double value) const { return high > low ? (value - low) / (high - low) : 0.5; }
 };
 
-bool has_value(const Trial& t) {
-  return t.state == TrialState::complete && t.value && std::isfinite(*t.value);
-}
-
 double y_of(double place) {
   return kTop + kHeight * (1 - place);
 }
@@ -36,13 +32,6 @@ std::string axis_line(double x, const std::string& name, const std::string& top,
                      y_of(0)) +
          svg_text(x, 16, name, " class=\"name\"") + svg_text(x, kTop - 8, top) +
          svg_text(x, kTop + kHeight + 18, bottom);
-}
-
-std::vector<std::string> choice_names(const Parameter& p) {
-  if (p.type == ParameterType::boolean) return {"false", "true"};
-  std::vector<std::string> names;
-  for (const Json& c : p.choices) names.push_back(c.is_string() ? c.get<std::string>() : c.dump());
-  return names;
 }
 
 std::string axis_of(const Parameter& p, double x) {
@@ -68,23 +57,35 @@ std::string path_of(const Track& track, const Trial& t, const Scale& scale) {
   };
   const auto& parameters = track.space.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) go(i, axis_place(parameters[i], t.configuration));
-  go(parameters.size(), has_value(t) ? scale.place(*t.value) : 0);
+  go(parameters.size(), has_finite_value(t) ? scale.place(*t.value) : 0);
   return path;
 }
 
 std::string line_of(const Track& track, const Trial& t, const Scale& scale, bool best) {
-  const double good = !has_value(t)                            ? 0
+  const double good = !has_finite_value(t)                     ? 0
                       : track.direction == Direction::maximize ? scale.place(*t.value)
                                                                : 1 - scale.place(*t.value);
-  const std::string looks = best           ? "class=\"best\""
-                            : has_value(t) ? fmt::format("stroke-opacity=\"{:.2f}\"", 0.15 + 0.6 * good * good)
-                                           : "class=\"failed\"";
-  const std::string what = has_value(t) ? number_text(*t.value) : "failed";
+  const std::string looks = best                  ? "class=\"best\""
+                            : has_finite_value(t) ? fmt::format("stroke-opacity=\"{:.2f}\"", 0.15 + 0.6 * good * good)
+                                                  : "class=\"failed\"";
+  const std::string what = has_finite_value(t) ? number_text(*t.value) : "failed";
   return fmt::format("<path {} d=\"{}\"><title>{}</title></path>\n", looks, path_of(track, t, scale),
                      html_text(fmt::format("round {}: {}\n{}", t.number + 1, what, to_line(t.configuration))));
 }
 
 }  // namespace
+
+std::string value_text(const Json& value) {
+  if (value.is_number_float()) return number_text(value.get<double>());
+  return value.is_string() ? value.get<std::string>() : to_line(value);
+}
+
+std::vector<std::string> choice_names(const Parameter& p) {
+  if (p.type == ParameterType::boolean) return {"false", "true"};
+  std::vector<std::string> names;
+  for (const Json& c : p.choices) names.push_back(value_text(c));
+  return names;
+}
 
 std::optional<double> axis_place(const Parameter& p, const Configuration& configuration) {
   const auto found = configuration.find(p.name);
@@ -108,10 +109,10 @@ std::string parallel_coordinates(const Track& track, std::span<const Trial> tria
   const Trial* best = best_trial(trials, track.direction);
   std::vector<const Trial*> order;  // the better ones are drawn later, over the others
   for (const Trial& t : trials)
-    if (t.state == TrialState::failed || has_value(t)) order.push_back(&t);
+    if (t.state == TrialState::failed || has_finite_value(t)) order.push_back(&t);
   if (order.empty()) return "";
   const auto good = [&](const Trial* t) {
-    return !has_value(*t)                           ? -1
+    return !has_finite_value(*t)                    ? -1
            : track.direction == Direction::maximize ? scale.place(*t->value)
                                                     : 1 - scale.place(*t->value);
   };

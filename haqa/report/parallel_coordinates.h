@@ -1,6 +1,8 @@
 #pragma once
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "haqa/study/study.h"
 
@@ -10,6 +12,11 @@ namespace haqa {
 /// better; failed trials dashed, to the bottom of the value's axis. A line ends at a parameter that has no value and
 /// goes on behind it. Empty where no trial has ended.
 std::string parallel_coordinates(const Track& track, std::span<const Trial> trials);
+
+/// A parameter's value as plots and tables show it.
+std::string value_text(const Json& value);
+/// The choices of a categorical or boolean parameter, in the order of their places on its axis.
+std::vector<std::string> choice_names(const Parameter& p);
 
 /// Where a value is on its parameter's axis, from 0 to 1, by logarithm where the parameter says so, in the middle of
 /// its share for a choice; nullopt where there is none or of another type.

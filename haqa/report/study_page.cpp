@@ -18,21 +18,12 @@ namespace {
 
 constexpr size_t kFold = 40;  // rows of a table from which it is folded away
 
-bool has_value(const Trial& t) {
-  return t.state == TrialState::complete && t.value && std::isfinite(*t.value);
-}
-
 bool maximizes(const Track& track) {
   return track.direction == Direction::maximize;
 }
 
 std::string value_name(const Track& track) {
   return track.value_name.empty() ? "value" : track.value_name;
-}
-
-std::string value_text(const Json& value) {
-  if (value.is_number_float()) return number_text(value.get<double>());
-  return value.is_string() ? value.get<std::string>() : to_line(value);
 }
 
 std::string configuration_text(const Configuration& c) {
@@ -43,12 +34,19 @@ std::string configuration_text(const Configuration& c) {
 
 /// What a point says when it is pointed at.
 std::string label_of(const Trial& t) {
-  const std::string what = has_value(t) ? number_text(*t.value) : std::string(to_string(t.state));
+  const std::string what = has_finite_value(t) ? number_text(*t.value) : std::string(to_string(t.state));
   return fmt::format("round {}: {} ({})", t.number + 1, what, configuration_text(t.configuration));
 }
 
-double shade_of(const Trial& t, size_t trials) {
-  return trials < 2 ? 1 : std::min(1.0, t.number / static_cast<double>(trials - 1));
+/// Running trials may be left out: the last one's number counts, not how many there are.
+int rounds_of(std::span<const Trial> trials) {
+  int rounds = 0;
+  for (const Trial& t : trials) rounds = std::max(rounds, t.number + 1);
+  return rounds;
+}
+
+double shade_of(const Trial& t, int rounds) {
+  return rounds < 2 ? 1 : std::min(1.0, t.number / static_cast<double>(rounds - 1));
 }
 
 /// Where failed trials are marked: a little below all values.
@@ -64,31 +62,24 @@ Plot history_plot(const Track& track, std::span<const Trial> trials) {
   PlotSeries each{.label = "this round", .colour = "--soft"}, best{.label = "best so far", .look = Look::step},
       failed{.label = "failed or given up", .look = Look::cross, .colour = "--bad"};
   const auto so_far = best_so_far(trials, track.direction);
+  const double floor = floor_of(trials);
   for (size_t i = 0; i < trials.size(); ++i) {
     const Trial& t = trials[i];
     const double round = t.number + 1;
-    if (has_value(t)) each.data.push_back(point(round, *t.value, label_of(t)));
+    if (has_finite_value(t)) each.data.push_back(point(round, *t.value, label_of(t)));
     if (so_far[i])
       best.data.push_back(
           point(round, *so_far[i], fmt::format("best after round {}: {}", round, number_text(*so_far[i]))));
     if (t.state == TrialState::failed || t.state == TrialState::pruned)
-      failed.data.push_back(point(round, floor_of(trials), label_of(t)));
+      failed.data.push_back(point(round, floor, label_of(t)));
   }
   Plot plot{.id = "history",
             .label = "Value of each round and the best so far; the table of trials holds the same figures"};
-  plot.x = {
-      .title = "round", .whole = true, .range = std::pair(1.0, std::max(2.0, static_cast<double>(trials.size())))};
+  plot.x = {.title = "round", .whole = true, .range = std::pair(1.0, std::max(2.0, 1.0 * rounds_of(trials)))};
   plot.y.title = value_name(track);
   plot.series = {each, best};
   if (!failed.data.empty()) plot.series.push_back(failed);
   return plot;
-}
-
-std::vector<std::string> choice_names(const Parameter& p) {
-  if (p.type == ParameterType::boolean) return {"false", "true"};
-  std::vector<std::string> names;
-  for (const Json& c : p.choices) names.push_back(value_text(c));
-  return names;
 }
 
 /// The place of a value on its axis; choices side by side, their points spread a little so that they do not cover one
@@ -104,12 +95,14 @@ std::optional<double> slice_place(const Parameter& p, const Trial& t) {
 Plot slice_plot(const Track& track, std::span<const Trial> trials, size_t number) {
   const Parameter& p = track.space.parameters()[number];
   PlotSeries values{.label = "trials"}, failed{.label = "failed or given up", .look = Look::cross, .colour = "--bad"};
+  const double floor = floor_of(trials);
+  const int rounds = rounds_of(trials);
   for (const Trial& t : trials) {
     const auto x = slice_place(p, t);
     if (!x || t.state == TrialState::running) continue;
-    Json at = point(*x, has_value(t) ? *t.value : floor_of(trials), label_of(t));
-    if (has_value(t)) at["shade"] = shade_of(t, trials.size());
-    (has_value(t) ? values : failed).data.push_back(at);
+    Json at = point(*x, has_finite_value(t) ? *t.value : floor, label_of(t));
+    if (has_finite_value(t)) at["shade"] = shade_of(t, rounds);
+    (has_finite_value(t) ? values : failed).data.push_back(at);
   }
   values.named = failed.named = false;
   Plot plot{
@@ -156,18 +149,19 @@ std::vector<Goal> all_goals(const Track& track) {
 }
 
 bool has_goals(const Track& track, const Trial& t) {
-  return has_value(t) && t.more_values.size() == track.more_goals.size() &&
+  return has_finite_value(t) && t.more_values.size() == track.more_goals.size() &&
          std::all_of(t.more_values.begin(), t.more_values.end(), [](double v) { return std::isfinite(v); });
 }
 
 /// One further goal against the first.
 Plot front_plot(const Track& track, std::span<const Trial> trials, size_t goal) {
   PlotSeries others{.label = "dominated", .colour = "--soft"}, front{.label = "Pareto front", .look = Look::points};
-  const std::vector<size_t> on_front = front_rows(track, trials);
+  std::vector<bool> on_front(trials.size(), false);
+  for (const size_t i : front_rows(track, trials)) on_front[i] = true;
   for (size_t i = 0; i < trials.size(); ++i) {
     if (!has_goals(track, trials[i])) continue;
-    const bool best = std::find(on_front.begin(), on_front.end(), i) != on_front.end();
-    (best ? front : others).data.push_back(point(*trials[i].value, trials[i].more_values[goal], label_of(trials[i])));
+    (on_front[i] ? front : others)
+        .data.push_back(point(*trials[i].value, trials[i].more_values[goal], label_of(trials[i])));
   }
   // A line from point to point in the order of the first goal.
   std::sort(front.data.begin(), front.data.end(), [](const Json& a, const Json& b) { return a["x"] < b["x"]; });
@@ -194,9 +188,10 @@ Table trials_table(const Track& track, std::span<const Trial> trials) {
   const auto best = best_so_far(trials, track.direction);
   for (size_t i = 0; i < trials.size(); ++i) {
     const Trial& trial = trials[i];
-    std::vector<std::string> row = {std::to_string(trial.number + 1),
-                                    has_value(trial) ? number_text(*trial.value) : std::string(to_string(trial.state)),
-                                    best[i] ? number_text(*best[i]) : ""};
+    std::vector<std::string> row = {
+        std::to_string(trial.number + 1),
+        has_finite_value(trial) ? number_text(*trial.value) : std::string(to_string(trial.state)),
+        best[i] ? number_text(*best[i]) : ""};
     for (size_t g = 0; g < track.more_goals.size(); ++g)
       row.push_back(has_goals(track, trial) ? number_text(trial.more_values[g]) : "");
     for (const Parameter& p : track.space.parameters())
@@ -295,9 +290,6 @@ constexpr const char* kImportanceLimits =
     "Importance speaks of the values that were tried, and of reaching the best of them: a parameter whose good value "
     "every "
     "trial had shows none. It says nothing of parameters that matter only together.";
-std::string csv_number(const std::optional<double>& value) {
-  return value && std::isfinite(*value) ? fmt::format("{}", *value) : "";
-}
 
 std::string csv_line(const Track& track, const Trial& t, const std::optional<double>& best) {
   std::string line = fmt::format("{},{},{},{}", t.number + 1, to_string(t.state),

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <limits>
 
 #include "haqa/report/comparison_page.h"
 
@@ -77,6 +79,41 @@ TEST(StudyPage, ShowsTheStudy) {
   EXPECT_EQ(count(text, "<canvas"), 7) << "history, importance, five parameters";
   EXPECT_EQ(count(text, "<canvas"), count(text, "role=\"img\" aria-label") - 1)
       << "the last is the parallel coordinates'";
+}
+
+// As `haqa tune` gives them: the running ones are left out, the numbers stay.
+TEST(StudyPage, ItsRoundsReachToTheLastNumber) {
+  std::vector<Trial> some = trials();
+  std::erase_if(some, [](const Trial& t) { return t.number < 5; });
+  EXPECT_THAT(page(track(), some), HasSubstr("\"range\":[1.0,13.0]"));
+}
+
+TEST(StudyPage, InfinitiesAreNoValues) {
+  std::vector<Trial> some = trials();
+  some[0].value = std::numeric_limits<double>::infinity();
+  some[1].value = -std::numeric_limits<double>::infinity();
+  const std::string text = page(track(), some);
+  EXPECT_THAT(text, HasSubstr("best: 0.61 in round 12"));
+  const std::string lines = text.substr(text.find("<svg"));
+  EXPECT_EQ(count(lines, "class=\"best\""), 1);
+  EXPECT_THAT(lines, Not(HasSubstr("nan")));
+  EXPECT_THAT(lines, Not(HasSubstr("inf")));
+}
+
+TEST(StudyPage, IsQuickWithManyTrials) {
+  std::vector<Trial> many(100'000);
+  for (size_t i = 0; i < many.size(); ++i) {
+    many[i].number = static_cast<int>(i);
+    many[i].configuration = {{"lr", 1e-3}};
+    many[i].state = i % 2 ? TrialState::failed : TrialState::complete;
+    if (i % 2 == 0) many[i].value = std::sin(static_cast<double>(i));
+  }
+  Track t = track();
+  t.space = SearchSpace({t.space.parameters()[0]});
+  const auto start = std::chrono::steady_clock::now();
+  study_csv(t, many, {});
+  study_page("many", t, many, {}, "/* chart */");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
 }
 
 // What Chart.js is not there for is left out; what needs none of it stays.

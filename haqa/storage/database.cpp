@@ -23,6 +23,7 @@ std::string_view advice(std::string_view message) {
       {"readonly", "check the permissions of the file and of its folder"},
       {"is locked", "another program has been writing for a minute; end it, or use PostgreSQL"},
       {"is full", "make room on the disk"},
+      {"disk I/O error", "make room on the disk, or use another one"},
       {"malformed", "the file is damaged; restore a copy"},
       {"does not exist", "create it on the server first"},
       {"onnection", "check that the server runs and that host, port, user and password are right"},
@@ -75,7 +76,8 @@ void Database::open(const std::string& target, Missing missing) {
     return;
   }
   if (target.find('"') != std::string::npos) throw UsageError("{}: SQLite's file cannot have a \" in its name", name_);
-  if (missing == Missing::refuse && !std::filesystem::exists(target)) throw Error("there is no database {}", name_);
+  if (missing == Missing::refuse && !std::filesystem::exists(target))
+    throw NoDatabase("there is no database {}", name_);
   sql_.open(*soci::factory_sqlite3(), fmt::format("db=\"{}\"", target));
   sql_ << "PRAGMA busy_timeout = 60000";
   sql_ << "PRAGMA synchronous = FULL";  // a trial that finish() took is on disk

@@ -8,6 +8,12 @@
 
 namespace haqa {
 
+/// There is no such SQLite file.
+class NoDatabase : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A connection to an SQLite file or a PostgreSQL server. Failures are Errors that name the database and never its
 /// password.
 class Database {
@@ -15,7 +21,8 @@ class Database {
   enum class Missing { create, refuse };  ///< of an SQLite file that is not there
 
   /// url: sqlite:///relative.db, sqlite:////absolute.db, postgresql://user:password@host:port/name; a driver such as
-  /// +psycopg2 is passed over. Throws UsageError for others, Error where it cannot be opened.
+  /// +psycopg2 is passed over. Throws UsageError for others, Error where it cannot be opened, NoDatabase where it
+  /// is refused.
   Database(const std::string& url, Missing missing);
 
   /// The URL without the password.

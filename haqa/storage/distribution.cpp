@@ -9,15 +9,10 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/text.h"
+#include "haqa/study/observed_space.h"
 
 namespace haqa {
 namespace {
-
-/// The last value on a step, in as many digits as a person would write: 0.7, not 0.7000000000000001.
-double last_step(double low, double high, double step) {
-  if (step <= 0) return high;
-  return std::stod(fmt::format("{:.15g}", low + step * std::floor((high - low) / step * (1 + 1e-12))));
-}
 
 std::string_view kind(const Distribution& d) {
   if (d.type == ParameterType::real) return "a real number";
@@ -62,7 +57,7 @@ Distribution from_attributes(const std::string& name, const Json& a) {
 Distribution distribution_of(const Parameter& p) {
   if (p.type == ParameterType::boolean) return {ParameterType::categorical, 0, 0, 0, false, {false, true}};
   if (p.type == ParameterType::categorical) return {p.type, 0, 0, 0, false, p.choices};
-  return {p.type, p.low, last_step(p.low, p.high, p.step), p.step, p.log, {}};
+  return {p.type, p.low, last_step(p), p.step, p.log, {}};
 }
 
 std::string to_optuna(const Distribution& d) {

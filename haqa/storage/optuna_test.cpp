@@ -187,7 +187,7 @@ TEST_P(WithOptuna, OursReadsAndContinuesItsStudy) {
   EXPECT_EQ(trials[6].state, TrialState::failed);  // pruned, but it reported nothing
   for (const Trial& t : trials) EXPECT_EQ(track.space.hash(t.configuration).size(), 16u);  // what samplers do with it
 
-  const std::vector<Trial> raw = read_trials(database_.url, "study");
+  const std::vector<Trial> raw = read_study(database_.url, "study").trials;
   for (size_t i = 0; i < trials.size(); ++i)
     EXPECT_EQ(raw[i].configuration.dump(), written["trials"][i]["params"].dump());
   EXPECT_EQ(raw[11].configuration.dump(), R"({"momentum":0.25,"batch_size":16,"optimizer":"sgd"})");

@@ -27,7 +27,7 @@ std::vector<Direction> directions_of(const Track& track) {
 
 std::string shown(const std::vector<Direction>& directions) {
   std::vector<std::string> words;
-  for (const Direction d : directions) words.push_back(d == Direction::maximize ? "maximize" : "minimize");
+  for (const Direction d : directions) words.emplace_back(to_string(d));
   return fmt::format("{}", fmt::join(words, ", "));
 }
 
@@ -45,6 +45,26 @@ std::vector<Direction> read_directions(Database& db, int study_id) {
                           soci::into(name));
   for (rows.execute(); rows.fetch();) all.push_back(name == "MAXIMIZE" ? Direction::maximize : Direction::minimize);
   return all;
+}
+
+/// Optuna's set_metric_names() may have named them; "value" and "value 2" else.
+std::vector<Goal> read_goals(Database& db, int study_id) {
+  std::string text;
+  soci::indicator null = soci::i_null;
+  db.sql() << "SELECT value_json FROM study_system_attributes WHERE \"key\" = 'study:metric_names' AND study_id = "
+           << study_id,
+      soci::into(text, null);
+  const Json names = null == soci::i_ok ? Json::parse(text, nullptr, false) : Json();
+  std::vector<Goal> goals;
+  for (const Direction direction : read_directions(db, study_id)) {
+    const size_t i = goals.size();
+    const bool named = names.is_array() && i < names.size() && names[i].is_string();
+    goals.push_back({named    ? names[i].get<std::string>()
+                     : i == 0 ? "value"
+                              : fmt::format("value {}", i + 1),
+                     direction});
+  }
+  return goals;
 }
 
 /// Nothing happens where another process was faster.
@@ -155,6 +175,9 @@ class OptunaStorage : public DatabaseStorage {
     });
   }
 
+  /// Else Optuna would see it run until a coordinator of this host comes again.
+  void abandon(const Trial& trial) override { finish(trial); }
+
  private:
   /// Throws where the track cannot go on with what is there; takes over the order of choices that it has.
   void check_study() {
@@ -239,8 +262,9 @@ class OptunaStorage : public DatabaseStorage {
   void check_values(const Trial& trial) const {
     if (trial.state != TrialState::complete) return;
     const size_t count = trial.more_values.size() + (trial.value ? 1 : 0);
-    if (count != objectives_.size())
-      throw Error("trial {} has {} values, study \"{}\" {}", trial.number, count, name_, objectives_.size());
+    if (!trial.value || count != objectives_.size())
+      throw Error("trial {} has {} values{}, study \"{}\" {}", trial.number, count,
+                  trial.value ? "" : ", none for the first goal", name_, objectives_.size());
     std::vector<double> all = trial.more_values;
     all.push_back(*trial.value);
     for (const double v : all)
@@ -288,16 +312,32 @@ std::vector<StudySummary> list_studies(const std::string& url) {
   return all;
 }
 
-std::vector<Trial> read_trials(const std::string& url, const std::string& study_name) {
+StoredStudy read_study(const std::string& url, const std::string& study_name) {
   Database db(url, Database::Missing::refuse);
-  std::vector<Trial> all;
+  StoredStudy study;
   const bool there = prepare_schema(db, Database::Missing::refuse);
   db.read([&] {
     const auto id = there ? find_study(db, study_name) : std::nullopt;
     if (!id) throw Error("there is no study \"{}\" in {}", study_name, db.name());
-    all = TrialReader(db, *id, nullptr).trials();
+    study.goals = read_goals(db, *id);
+    study.trials = TrialReader(db, *id, nullptr).trials();
   });
-  return all;
+  return study;
+}
+
+bool has_trials(const std::string& url, const std::string& study_name) {
+  int count = 0;
+  try {
+    Database db(url, Database::Missing::refuse);
+    if (!prepare_schema(db, Database::Missing::refuse)) return false;
+    db.read([&] {
+      db.sql() << "SELECT count(*) FROM trials t JOIN studies s ON s.study_id = t.study_id WHERE t.state <> 'WAITING' "
+                  "AND s.study_name = :name",
+          soci::use(study_name), soci::into(count);
+    });
+  } catch (const NoDatabase&) {
+  }
+  return count > 0;
 }
 
 }  // namespace haqa

@@ -36,8 +36,15 @@ struct StudySummary {
 /// The studies of a database, oldest first. Throws Error where there is no such database.
 std::vector<StudySummary> list_studies(const std::string& url);
 
-/// The trials of any study, ours or Optuna's, their configurations as they were stored. Throws Error where there is
-/// none.
-std::vector<Trial> read_trials(const std::string& url, const std::string& study_name);
+struct StoredStudy {
+  std::vector<Goal> goals;    ///< one at least, but in a damaged database
+  std::vector<Trial> trials;  ///< their configurations as they were stored
+};
+
+/// Any study, ours or Optuna's, whatever else the database holds. Throws Error where there is none.
+StoredStudy read_study(const std::string& url, const std::string& study_name);
+
+/// Whether a study has begun: false also where there is none, or no database.
+bool has_trials(const std::string& url, const std::string& study_name);
 
 }  // namespace haqa

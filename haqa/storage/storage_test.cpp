@@ -201,9 +201,56 @@ TEST_P(DatabaseStorageTest, KeepsStudiesApartAndListsThem) {
   EXPECT_EQ(all[1].directions, std::vector{Direction::minimize});
   EXPECT_EQ(all[2].directions, (std::vector{Direction::maximize, Direction::minimize}));
   EXPECT_EQ(all[2].best, std::nullopt);
-  EXPECT_EQ(read_trials(database_.url, "a").size(), 6u);
-  EXPECT_EQ(text(read_trials(database_.url, "it's \"b\" é")[1]), text(b->trials()[1]));
-  EXPECT_THAT(message([&] { read_trials(database_.url, "none"); }), HasSubstr("there is no study \"none\""));
+  EXPECT_EQ(read_study(database_.url, "a").trials.size(), 6u);
+  EXPECT_EQ(text(read_study(database_.url, "it's \"b\" é").trials[1]), text(b->trials()[1]));
+  EXPECT_THAT(message([&] { read_study(database_.url, "none"); }), HasSubstr("there is no study \"none\""));
+}
+
+TEST_P(DatabaseStorageTest, KnowsAStudysGoals) {
+  Track both = simple();
+  both.more_goals = {{"memory", Direction::minimize}};
+  open_storage(database_.url, "a", both);
+  const auto goals = [&] {
+    std::string all;
+    for (const Goal& g : read_study(database_.url, "a").goals)
+      all += fmt::format("{} {}, ", to_string(g.direction), g.value_name);
+    return all;
+  };
+  EXPECT_EQ(goals(), "maximize tokens/s, minimize memory, ");
+  for (const std::string names : {"[\"only one\"]", "[7, null]", "rubbish", "{}"}) {
+    raw() << "UPDATE study_system_attributes SET value_json = :names", soci::use(names);
+    EXPECT_EQ(goals(), fmt::format("maximize {}, minimize value 2, ", names[2] == 'o' ? "only one" : "value")) << names;
+  }
+  raw() << "DELETE FROM study_system_attributes";
+  EXPECT_EQ(goals(), "maximize value, minimize value 2, ");
+}
+
+// What it cannot read of one study says nothing of another.
+TEST_P(DatabaseStorageTest, ADamagedStudyHarmsNoOther) {
+  for (const char* name : {"good", "bad"}) {
+    const auto storage = open_storage(database_.url, name, simple());
+    EXPECT_FALSE(has_trials(database_.url, name));
+    storage->start(propose(1));
+    EXPECT_TRUE(has_trials(database_.url, name));
+  }
+  EXPECT_FALSE(has_trials(database_.url, "none"));
+  EXPECT_FALSE(has_trials("sqlite:////nowhere/none.db", "good"));
+  raw() << "UPDATE trials SET number = 7 WHERE study_id = (SELECT study_id FROM studies WHERE study_name = 'bad')";
+  EXPECT_EQ(read_study(database_.url, "good").trials.size(), 1u);
+  EXPECT_THAT(message([&] { read_study(database_.url, "bad"); }), HasSubstr("is damaged"));
+}
+
+TEST_P(DatabaseStorageTest, ATrialThatIsAbandonedRunsNoMore) {
+  const auto storage = open(simple());
+  Trial t = running_trial(storage->start(propose(1)), propose(1));
+  t.state = TrialState::failed;
+  t.reason = FailReason::interrupted;
+  t.message = "as at Ctrl-C";
+  storage->abandon(t);
+  std::string state;
+  raw() << "SELECT state FROM trials", soci::into(state);
+  EXPECT_EQ(state, "FAIL");
+  EXPECT_EQ(text(open(simple())->trials().at(0)), text(t));
 }
 
 TEST_P(DatabaseStorageTest, RefusesWhatContradictsTheTrack) {
@@ -244,7 +291,7 @@ TEST_P(DatabaseStorageTest, RefusesAnotherVersion) {
   soci::session sql = raw();
   sql << "UPDATE alembic_version SET version_num = 'v9.9.9.a'";
   for (const auto& use : std::vector<std::function<void()>>{
-           [&] { open(simple()); }, [&] { list_studies(database_.url); }, [&] { read_trials(database_.url, "study"); }})
+           [&] { open(simple()); }, [&] { list_studies(database_.url); }, [&] { read_study(database_.url, "study"); }})
     EXPECT_THAT(message(use), AllOf(HasSubstr("has version v9.9.9.a of Optuna's tables, and HAQA knows v3.2.0.a"),
                                     Not(HasSubstr("secret"))));
   sql << "UPDATE version_info SET schema_version = 11";
@@ -258,7 +305,7 @@ TEST_P(DatabaseStorageTest, MissesAStudyThatSomebodyDeleted) {
   raw() << "DELETE FROM studies";
   open_storage(database_.url, "another", simple());  // gets its number in SQLite
   EXPECT_THAT(message([&] { storage->start(propose(1)); }), HasSubstr("study \"study\" is no longer in"));
-  EXPECT_TRUE(read_trials(database_.url, "another").empty());
+  EXPECT_TRUE(read_study(database_.url, "another").trials.empty());
 }
 
 TEST(Storage, CompletesTablesThatWereLeftHalfMade) {
@@ -280,6 +327,9 @@ TEST_P(DatabaseStorageTest, RefusesWhatOptunaCouldNotRead) {
   EXPECT_THAT(message([&] { storage->finish(complete(t, std::nan(""))); }), HasSubstr("is no number"));
   t.more_values = {1};
   EXPECT_THAT(message([&] { storage->finish(complete(t, 1)); }), HasSubstr("has 2 values, study \"study\" 1"));
+  t.state = TrialState::complete;
+  EXPECT_THAT(message([&] { storage->finish(t); }),
+              HasSubstr("has 1 values, none for the first goal, study \"study\" 1"));
   t.more_values.clear();
   storage->finish(complete(t, 1));
   EXPECT_THAT(message([&] { storage->finish(complete(t, 2)); }), HasSubstr("another program has ended it"));

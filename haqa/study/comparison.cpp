@@ -11,6 +11,7 @@
 
 #include "haqa/base/csv.h"
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
@@ -39,7 +40,7 @@ std::string checked_reference(const std::vector<std::string>& methods, std::stri
   };
   if (reference.empty()) return has("random") ? "random" : methods[0];
   if (!has(reference))
-    throw UsageError("the reference {} is not among the methods; choose one of {}", reference,
+    throw UsageError("the reference {} is not among the methods; choose one of {}", one_line(reference),
                      fmt::join(methods, ", "));
   return reference;
 }
@@ -145,14 +146,6 @@ void correct(std::vector<MethodSummary>& methods) {
     if (m.versus) m.versus->p_holm = *next++;
 }
 
-std::string csv_number(double value) {
-  return std::isfinite(value) ? fmt::format("{}", value) : "";
-}
-
-std::string csv_number(const std::optional<double>& value) {
-  return value ? csv_number(*value) : "";
-}
-
 Json finite(double value) {
   return std::isfinite(value) ? Json(value) : Json(nullptr);
 }
@@ -192,13 +185,26 @@ Json to_json(const MethodSummary& m) {
 
 }  // namespace
 
+std::string csv_number(std::optional<double> value) {
+  return value && std::isfinite(*value) ? fmt::format("{}", *value) : "";
+}
+
 std::vector<std::optional<double>> best_so_far(std::span<const Trial> trials, Direction direction) {
   std::vector<std::optional<double>> best;
-  for (size_t i = 0; i < trials.size(); ++i) {
-    const Trial* incumbent = best_trial(trials.first(i + 1), direction);
-    best.push_back(incumbent ? incumbent->value : std::nullopt);
+  const double sign = sign_of(direction);
+  std::optional<double> incumbent;
+  for (const Trial& t : trials) {
+    if (has_finite_value(t) && (!incumbent || sign * *t.value > sign * *incumbent)) incumbent = t.value;
+    best.push_back(incumbent);
   }
   return best;
+}
+
+void check_methods(const std::vector<std::string>& methods, const std::string& reference) {
+  for (auto name = methods.begin(); name != methods.end(); ++name)
+    if (std::find(methods.begin(), name, *name) != name)
+      throw UsageError("the method {} is named twice; name it once", one_line(*name));
+  checked_reference(methods, reference);
 }
 
 MethodComparison compare_methods(std::span<const MethodRun> runs, Direction direction, std::string reference) {
@@ -224,7 +230,7 @@ MethodComparison compare_methods(std::span<const MethodRun> runs, Direction dire
 }
 
 Json to_json(const MethodComparison& c) {
-  Json json = {{"direction", c.direction == Direction::maximize ? "maximize" : "minimize"},
+  Json json = {{"direction", to_string(c.direction)},
                {"reference", c.reference},
                {"rounds", c.rounds},
                {"blocks", c.blocks},

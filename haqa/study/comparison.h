@@ -63,8 +63,13 @@ struct MethodComparison {
 /// cost_usd. Throws UsageError where there is no run, none of the reference, or two of one method and seed.
 MethodComparison compare_methods(std::span<const MethodRun> runs, Direction direction, std::string reference = "");
 
+/// Throws UsageError where compare_methods() would refuse the outcome of these methods: for those who run them.
+void check_methods(const std::vector<std::string>& methods, const std::string& reference);
+
 /// As the struct, NaN as null.
 Json to_json(const MethodComparison& comparison);
+/// A number as the CSV files have it: in full; nothing where it is not finite.
+std::string csv_number(std::optional<double> value);
 /// A line a method; empty where there is no value. docs/compare.md names the columns.
 std::string summary_csv(const MethodComparison& comparison);
 /// method,seed,round,value,best: a line a trial, rounds from 1; value is empty where the trial is not complete.

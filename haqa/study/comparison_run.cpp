@@ -1,6 +1,7 @@
 #include "haqa/study/comparison_run.h"
 
 #include <algorithm>
+#include <array>
 #include <sstream>
 
 #include "haqa/base/error.h"
@@ -17,7 +18,7 @@ Json about(const ComparisonPlan& plan, const Track& track) {
   return {{"comparison",
            {{"track", track.name},
             {"value_name", track.value_name},
-            {"direction", track.direction == Direction::maximize ? "maximize" : "minimize"},
+            {"direction", to_string(track.direction)},
             {"space", to_json(track.space)},
             {"settings", plan.settings}}}};
 }
@@ -94,6 +95,13 @@ class Keeper {
   std::vector<MethodRun> runs_;
 };
 
+/// Proposes the defaults, as any method does first.
+struct Deaf : Sampler {
+  Proposal ask(const Track& track, std::span<const Trial>, int) override {
+    return {track.space.defaults(), "default", "", {}};
+  }
+};
+
 /// All methods with one seed.
 class Block {
  public:
@@ -134,7 +142,8 @@ class Block {
     auto with = std::find_if(storages_.begin(), storages_.end(), [](MemoryStorage& s) { return !s.trials().empty(); });
     if (with == storages_.end()) {
       options.budget.rounds = 1;
-      run_study(std::span(study_).first(1), options);
+      Deaf nobody;  // the first method's sampler is told of it with all others
+      run_study(std::array{StudyTrack{tracks_[0], nobody, study_[0].objective, storages_[0]}}, options);
       with = storages_.begin();
     }
     const Trial first = with->trials()[0];

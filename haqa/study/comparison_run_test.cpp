@@ -102,6 +102,24 @@ TEST(ComparisonRun, GivesAllMethodsTheSameStartAndBudget) {
   EXPECT_EQ(c.blocks, 6);
 }
 
+/// Writes down what it is told.
+struct Told : Drawing {
+  Told(const std::string& name, uint64_t seed, std::string& all) : Drawing(name, seed), told(all) {}
+  void tell(const Track&, const Trial& t) override { told += fmt::format(" {} {},", method, t.number); }
+  std::string& told;
+};
+
+TEST(ComparisonRun, TellsEachTrialOnce) {
+  Slope objective;
+  std::string told;
+  ComparisonPlan p = plan();
+  p.seeds = 1;
+  p.rounds = 2;
+  run_comparison(p, track(), objective,
+                 [&](const std::string& method, uint64_t seed) { return std::make_unique<Told>(method, seed, told); });
+  EXPECT_EQ(told, " random 0, better 0, random 1, better 1,");
+}
+
 TEST(ComparisonRun, IsReproducible) {
   Slope a, b;
   EXPECT_EQ(text_of(run_comparison(plan(), track(), a, make)), text_of(run_comparison(plan(), track(), b, make)));

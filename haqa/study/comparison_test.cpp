@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "haqa/base/error.h"
@@ -92,6 +93,23 @@ TEST(Comparison, FailedTrialsCarryTheIncumbentOn) {
 }
 
 // a ran three seeds, b two of them and one of its own; only the two that both ran are compared.
+TEST(Comparison, IsQuickWithManyTrials) {
+  std::vector<Trial> trials(100'000);
+  for (size_t i = 0; i < trials.size(); ++i) trials[i].value = std::sin(static_cast<double>(i));
+  const auto start = std::chrono::steady_clock::now();
+  const auto best = best_so_far(trials, Direction::minimize);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
+  EXPECT_EQ(best[0], 0.0);
+  EXPECT_EQ(best.back(), best_trial(trials, Direction::minimize)->value);
+}
+
+TEST(Comparison, ChecksMethodsBeforeTheyRun) {
+  EXPECT_NO_THROW(check_methods({"a", "random"}, ""));
+  EXPECT_NO_THROW(check_methods({"a", "b"}, "b"));
+  EXPECT_THROW(check_methods({"a", "b"}, "c"), UsageError);
+  EXPECT_THROW(check_methods({"a", "b", "a"}, ""), UsageError);
+}
+
 TEST(Comparison, ComparesTheSeedsThatBothRan) {
   const std::vector<MethodRun> runs = {{"a", 0, trials_of({1, 4})},
                                        {"a", 1, trials_of({2})},

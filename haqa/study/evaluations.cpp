@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 namespace haqa {
 namespace {
@@ -34,10 +35,24 @@ void take(Trial& trial, Outcome outcome, bool pruned) {
   if (trial.state == TrialState::failed) trial.reason = outcome.reason;
   trial.more_values = std::move(outcome.more_values);
   trial.message = std::move(outcome.message);
-  trial.metrics = std::move(outcome.metrics);
+  trial.metrics.update(outcome.metrics);
+}
+
+/// Its process took the time to say so: it was asked to end, so that the configuration is not to blame.
+bool ended_orderly(const Trial& t) {
+  return t.evaluate_s > 0;
 }
 
 }  // namespace
+
+std::vector<Trial> counted_trials(std::vector<Trial> trials, const SearchSpace& space) {
+  std::set<std::string> died;  // configurations
+  for (Trial& t : trials)
+    if (t.reason == FailReason::interrupted && !ended_orderly(t) && !died.insert(space.hash(t.configuration)).second)
+      t.reason = FailReason::crashed;
+  std::erase_if(trials, [](const Trial& t) { return t.reason == FailReason::interrupted; });
+  return trials;
+}
 
 /// Says at its end, also where an exception ends it, that the measurement has a result.
 struct Evaluations::Finished {
@@ -52,9 +67,7 @@ struct Evaluations::Finished {
 
 std::vector<Trial> Evaluations::trials(const StudyTrack& on) {
   const std::scoped_lock lock(mutex_);
-  std::vector<Trial> all = on.storage.trials();
-  std::erase_if(all, [](const Trial& t) { return t.reason == FailReason::interrupted; });
-  return all;
+  return counted_trials(on.storage.trials(), on.track.space);
 }
 
 std::optional<Trial> Evaluations::claim_waiting(const StudyTrack& on) {
@@ -80,16 +93,35 @@ void Evaluations::finish_one() {
   if (options_.workers <= 1) running_.front().result.wait();  // works here and now
   const Id id = next_finished();
   const auto at = std::find_if(running_.begin(), running_.end(), [&](const Running& r) { return r.id == id; });
-  const Trial trial = at->result.get();
+  const Measured measured = at->result.get();
   running_.erase(at);
   last_end_ = std::chrono::steady_clock::now();
   const StudyTrack& on = *id.first;
+  if (measured.error) abandon(on, measured);
   {
     const std::scoped_lock lock(mutex_);
-    on.storage.finish(trial);
+    on.storage.finish(measured.trial);
   }
-  if (options_.on_trial) options_.on_trial(on.track, trial);
-  on.sampler.tell(on.track, trial);
+  if (options_.on_trial) options_.on_trial(on.track, measured.trial);
+  on.sampler.tell(on.track, measured.trial);
+}
+
+void Evaluations::abandon(const StudyTrack& on, const Measured& measured) {
+  try {
+    const std::scoped_lock lock(mutex_);
+    on.storage.abandon(measured.trial);
+  } catch (const std::exception&) {  // what ended the trial comes first
+  }
+  std::rethrow_exception(measured.error);
+}
+
+void Evaluations::finish_rest() {
+  while (!running_.empty()) {
+    try {
+      finish_one();
+    } catch (const std::exception&) {  // the first one is on its way to the user
+    }
+  }
 }
 
 Evaluations::Id Evaluations::next_finished() {
@@ -100,17 +132,29 @@ Evaluations::Id Evaluations::next_finished() {
   return id;
 }
 
-Trial Evaluations::measure(const StudyTrack& on, Trial trial) {
-  bool pruned = false;
+Evaluations::Measured Evaluations::measure(const StudyTrack& on, Trial trial) {
   const auto started = std::chrono::steady_clock::now();
+  std::exception_ptr error;
+  try {
+    evaluate(on, trial);
+  } catch (const std::exception& e) {
+    error = std::current_exception();
+    trial.state = TrialState::failed;
+    trial.reason = FailReason::interrupted;
+    trial.message = e.what();
+  }
+  trial.evaluate_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  return {std::move(trial), error};
+}
+
+void Evaluations::evaluate(const StudyTrack& on, Trial& trial) {
+  bool pruned = false;
   Outcome outcome = on.objective.evaluate(trial.configuration, [&](int step, double value) {
     pruned = pruned || !report(on, trial, {step, value});
     return !pruned;
   });
   check(on.track, outcome);
   take(trial, std::move(outcome), pruned);
-  trial.evaluate_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  return trial;
 }
 
 /// Whether the trial is worth going on. What is no number is left out: the end will tell.

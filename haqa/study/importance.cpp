@@ -8,6 +8,7 @@
 #include <random>
 
 #include "haqa/base/csv.h"
+#include "haqa/study/observed_space.h"
 
 namespace haqa {
 namespace {
@@ -24,7 +25,7 @@ class Grid {
   explicit Grid(const Parameter& p) : p_(p) {
     if (is_numeric()) {
       low_ = p.log ? std::log(p.low) : p.low;
-      high_ = p.log ? std::log(p.high) : last_value();
+      high_ = p.log ? std::log(p.high) : last_step(p);
     }
     size_ = static_cast<size_t>(cells());
   }
@@ -48,9 +49,6 @@ class Grid {
  private:
   double step() const { return p_.step > 0 ? p_.step : 1; }
   bool stepped() const { return p_.step > 0 || p_.type == ParameterType::integer; }
-  double last_value() const {
-    return stepped() ? p_.low + step() * std::floor((p_.high - p_.low) / step() * (1 + 1e-12)) : p_.high;
-  }
   double cells() const {
     if (p_.type == ParameterType::boolean) return 2;
     if (p_.type == ParameterType::categorical) return static_cast<double>(p_.choices.size());
@@ -215,7 +213,7 @@ Importance importance(const SearchSpace& space, std::span<const Trial> trials, D
   std::vector<const Trial*> complete;
   std::vector<double> losses;
   for (const Trial& t : trials)
-    if (t.state == TrialState::complete && t.value && std::isfinite(*t.value)) {
+    if (has_finite_value(t)) {
       complete.push_back(&t);
       losses.push_back(direction == Direction::minimize ? *t.value : -*t.value);
     }

@@ -1,5 +1,7 @@
 #include "haqa/study/observed_space.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -59,6 +61,11 @@ SearchSpace observed_space(std::span<const Trial> trials) {
   std::vector<Parameter> parameters;
   for (const Observed& o : observed(trials)) parameters.push_back(parameter_of(o));
   return SearchSpace(parameters);
+}
+
+double last_step(const Parameter& p) {
+  if (p.step <= 0) return p.high;
+  return std::stod(fmt::format("{:.15g}", p.low + p.step * std::floor((p.high - p.low) / p.step * (1 + 1e-12))));
 }
 
 }  // namespace haqa

@@ -10,4 +10,8 @@ namespace haqa {
 /// A parameter that some trials lack has no condition here. Good for looking back at trials, not for searching.
 SearchSpace observed_space(std::span<const Trial> trials);
 
+/// The last value of a numeric parameter that lies on a step, in as many digits as a person would write: 0.7, not
+/// 0.7000000000000001. Its upper bound where it has no steps.
+double last_step(const Parameter& p);
+
 }  // namespace haqa

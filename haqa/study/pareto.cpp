@@ -85,11 +85,18 @@ std::vector<double> crowding_distances(std::span<const ParetoPoint> front) {
 
 std::vector<const Trial*> pareto_front(const Track& track, std::span<const Trial> trials) {
   const std::vector<ParetoPoint> points = pareto_points(track, trials);
-  std::vector<const Trial*> front;
-  if (const auto fronts = non_dominated_fronts(points); !fronts.empty())
-    for (const size_t i : fronts[0])
-      if (points[i].violation == 0) front.push_back(&trials[i]);
-  return front;
+  std::vector<size_t> order, front;
+  for (size_t i = 0; i < points.size(); ++i)
+    if (points[i].violation == 0) order.push_back(i);
+  // In this order none is dominated by a later one, so that the front grows and never shrinks.
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return points[a].values < points[b].values; });
+  for (const size_t i : order)
+    if (std::none_of(front.begin(), front.end(), [&](size_t f) { return dominates(points[f], points[i]); }))
+      front.push_back(i);
+  std::sort(front.begin(), front.end());
+  std::vector<const Trial*> best;
+  for (const size_t i : front) best.push_back(&trials[i]);
+  return best;
 }
 
 }  // namespace haqa

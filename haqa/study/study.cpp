@@ -31,7 +31,7 @@ bool negligible(std::optional<double> gain, const Track& track, std::span<const 
   if (!gain || !best) return false;
   std::vector<double> values;
   for (const Trial& t : trials)
-    if (t.state == TrialState::complete && t.value && !std::isnan(*t.value)) values.push_back(*t.value);
+    if (has_finite_value(t)) values.push_back(*t.value);
   return *gain < share * std::abs(*best->value - median(values));
 }
 
@@ -83,12 +83,21 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
   };
 
   std::optional<StopReason> stop;
-  while (!stop || !evaluations.empty()) {
-    while (!stop && evaluations.has_room()) stop = begin();
-    if (evaluations.empty()) break;
-    evaluations.finish_one();
+  try {
+    while (!stop || !evaluations.empty()) {
+      while (!stop && evaluations.has_room()) stop = begin();
+      if (evaluations.empty()) break;
+      evaluations.finish_one();
+    }
+  } catch (...) {
+    evaluations.finish_rest();
+    throw;
   }
   return *stop;
+}
+
+std::string_view to_string(Direction direction) {
+  return direction == Direction::maximize ? "maximize" : "minimize";
 }
 
 std::string_view to_string(StopReason reason) {
@@ -114,6 +123,7 @@ Trial running_trial(int number, const Proposal& proposal) {
   trial.configuration = proposal.configuration;
   trial.proposed_by = proposal.proposed_by;
   trial.thought = proposal.thought;
+  trial.metrics = proposal.metrics;
   return trial;
 }
 
@@ -130,10 +140,14 @@ void MemoryStorage::finish(const Trial& trial) {
   trials_.at(static_cast<size_t>(trial.number)) = trial;
 }
 
+bool has_finite_value(const Trial& t) {
+  return t.state == TrialState::complete && t.value && std::isfinite(*t.value);
+}
+
 const Trial* best_trial(std::span<const Trial> trials, Direction direction) {
   const Trial* best = nullptr;
   for (const Trial& t : trials) {
-    if (t.state != TrialState::complete || !t.value || std::isnan(*t.value)) continue;
+    if (!has_finite_value(t)) continue;
     if (!best || (direction == Direction::maximize ? *t.value > *best->value : *t.value < *best->value)) best = &t;
   }
   return best;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "haqa/study/trial.h"
@@ -11,6 +12,9 @@
 namespace haqa {
 
 enum class Direction { minimize, maximize };
+
+/// "minimize" or "maximize".
+std::string_view to_string(Direction direction);
 
 /// A value that is measured: its name, with its unit, and whether it should be small or large.
 struct Goal {
@@ -33,6 +37,7 @@ struct Proposal {
   Configuration configuration;
   std::string proposed_by, thought;
   std::optional<double> expected_gain;  ///< over the incumbent, where the sampler has a model that can tell
+  Json metrics = Json::object();        ///< what asking took: they become the trial's, beside those measured
 };
 
 /// Proposes configurations. One call of ask() after another, each finished trial told by tell(); never concurrently.
@@ -72,6 +77,9 @@ class Storage {
   virtual void report(int number, const Intermediate& value) = 0;
   /// Keeps a trial that ended, whole or not at all.
   virtual void finish(const Trial& trial) = 0;
+  /// Hears of a trial that ends with this process before it has a result. Nothing to do where one that is not finished
+  /// counts as that.
+  virtual void abandon(const Trial&) {}
 };
 
 /// A trial that begins, as a storage keeps it.
@@ -132,10 +140,14 @@ struct StudyTrack {
 
 /// The loop: ask, evaluate, tell, a round of each track after another, until the budget is spent. What waits in a
 /// storage is run before anything is asked for, also beyond the rounds. The first trial of a track runs the defaults,
-/// so that every method starts alike. Returns what ended it, once nothing runs any more.
+/// so that every method starts alike. Returns what ended it, once nothing runs any more. What an objective, a storage
+/// or a sampler throws ends it too, once what else runs is finished and kept.
 StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& options);
 
-/// The best complete trial: the incumbent; nullptr where none is complete.
+/// Complete, with a finite value: Optuna keeps infinities too, which nothing can be measured against.
+bool has_finite_value(const Trial& trial);
+
+/// The best trial that has a value: the incumbent; nullptr where none has.
 const Trial* best_trial(std::span<const Trial> trials, Direction direction);
 const Trial* best_trial(std::vector<Trial>&& trials, Direction direction) = delete;  ///< it would dangle
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
@@ -99,6 +100,82 @@ TEST(Study, GoesOnAfterEarlierTrials) {
   run(sampler, objective, storage, rounds(3));
   EXPECT_THAT(events, ElementsAre("tell 0", "tell 1", "ask 2 left 1", "evaluate 20", "tell 2"));
   EXPECT_EQ(storage.trials()[2].number, 2);
+}
+
+// Where the process of a configuration dies a second time, it may have taken the machine down; Ctrl-C blames nobody.
+TEST(Study, WhatDiedTwiceCountsAsCrashed) {
+  for (const bool asked_to_end : {false, true}) {
+    std::vector<std::string> events;
+    Counting sampler(events);
+    Identity objective(events);
+    std::vector<Trial> lost(3);
+    for (int i = 0; i < 3; ++i) {
+      lost[i].number = i;
+      lost[i].configuration = {{"x", i == 1 ? 7 : 5}};
+      lost[i].state = TrialState::failed;
+      lost[i].reason = FailReason::interrupted;
+      if (asked_to_end) lost[i].evaluate_s = 0.1;
+    }
+    MemoryStorage storage(lost);
+    EXPECT_EQ(run(sampler, objective, storage, rounds(2)), StopReason::rounds);
+    if (asked_to_end)
+      EXPECT_THAT(events, ElementsAre("evaluate 5", "tell 3", "ask 1 left 1", "evaluate 10", "tell 4"));
+    else
+      EXPECT_THAT(events, ElementsAre("tell 2", "ask 1 left 1", "evaluate 10", "tell 3"));
+  }
+}
+
+/// Throws at x = 10 once all others run.
+struct Breaking : Objective {
+  explicit Breaking(int workers) : others(workers - 1) {}
+  Outcome evaluate(const Configuration& c, const Report&) override {
+    if (c["x"] == 10) {
+      while (running < others) std::this_thread::yield();
+      throw Error("the disk is full");
+    }
+    ++running;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    Outcome o;
+    o.value = c["x"].get<double>();
+    return o;
+  }
+  const int others;
+  std::atomic<int> running = 0;
+};
+
+/// What abandon() heard.
+struct Hearing : MemoryStorage {
+  void abandon(const Trial& t) override { abandoned.push_back(t); }
+  std::vector<Trial> abandoned;
+};
+
+TEST(Study, AnErrorOfOneWorkerKeepsWhatTheOthersMeasure) {
+  for (const int workers : {1, 4}) {
+    std::vector<std::string> events;
+    Counting sampler(events);
+    Breaking objective(workers);
+    Hearing storage;
+    StudyOptions options = rounds(20);
+    options.workers = workers;
+    int heard = 0;
+    options.on_trial = [&](const Track&, const Trial&) { ++heard; };
+    const Track t = track();
+    try {
+      run_study(std::array{StudyTrack{t, sampler, objective, storage}}, options);
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_STREQ(e.what(), "the disk is full");
+    }
+    const std::vector<Trial> all = storage.trials();
+    EXPECT_EQ(all.size(), static_cast<size_t>(std::max(2, workers))) << "it asked for more";
+    for (const Trial& trial : all)
+      EXPECT_EQ(trial.state, trial.number == 1 ? TrialState::running : TrialState::complete) << trial.number;
+    EXPECT_EQ(heard, static_cast<int>(all.size()) - 1);
+    ASSERT_EQ(storage.abandoned.size(), 1u);
+    EXPECT_EQ(storage.abandoned[0].number, 1);
+    EXPECT_EQ(storage.abandoned[0].reason, FailReason::interrupted);
+    EXPECT_GT(storage.abandoned[0].evaluate_s, 0);
+  }
 }
 
 // Not even the first: the defaults are measured after all.
@@ -409,13 +486,16 @@ TEST(Study, StopsWhereHardlyAnyGainIsExpected) {
   }
 }
 
-TEST(Study, NanIsNeverTheIncumbent) {
+TEST(Study, WhatIsNotFiniteIsNeverTheIncumbent) {
   std::vector<Trial> trials(3);
   for (Trial& t : trials) t.value = std::nan("");
   EXPECT_EQ(best_trial(trials, Direction::maximize), nullptr);
   trials[1].value = -4;
   for (const Direction d : {Direction::maximize, Direction::minimize}) EXPECT_EQ(best_trial(trials, d), &trials[1]);
   EXPECT_EQ(best_trial(std::span<const Trial>(), Direction::maximize), nullptr);
+  trials[0].value = std::numeric_limits<double>::infinity();
+  trials[2].value = -std::numeric_limits<double>::infinity();
+  for (const Direction d : {Direction::maximize, Direction::minimize}) EXPECT_EQ(best_trial(trials, d), &trials[1]);
 }
 
 TEST(Study, FindsTheIncumbent) {
