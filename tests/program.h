@@ -16,6 +16,7 @@
 #include "haqa/base/json.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
+#include "haqa/worker/background_process.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {

@@ -17,6 +17,7 @@
 #include "haqa/base/descriptor.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
+#include "haqa/worker/background_process.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {

@@ -1,6 +1,7 @@
 #include "haqa/base/json.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -50,6 +51,45 @@ Extent extent(std::string_view text, size_t begin) {
   return found;
 }
 
+/// Appends the outermost objects of the text, and takes from the budget the bytes read for it. Returns where the budget
+/// ended, npos where it did not.
+size_t take_objects(std::string_view text, size_t& budget, std::vector<Json>& found) {
+  for (size_t begin = text.find('{'), next = 0; begin != std::string_view::npos; begin = text.find('{', next)) {
+    next = begin + 1;
+    const auto [end, levels] = extent(text, begin);
+    const size_t read = (end == std::string_view::npos ? text.size() : end) - begin;
+    if (read > budget) return begin;
+    budget -= read;
+    if (end != std::string_view::npos && levels > kMaxDepth) {
+      next = end;
+    } else if (end != std::string_view::npos) {
+      Json value = Json::parse(text.substr(begin, end - begin), nullptr, /*allow_exceptions=*/false);
+      if (value.is_object()) {
+        found.push_back(std::move(value));
+        next = end;
+      }
+    }
+  }
+  return std::string_view::npos;
+}
+
+/// The same line by line, the last ones first: what a program says last is what counts.
+std::vector<Json> objects_in_lines(std::string_view text, size_t budget) {
+  std::vector<Json> found;
+  while (!text.empty() && budget > 0) {
+    const size_t start = text.rfind('\n') + 1;  // 0 where there is no other
+    const std::string_view line = text.substr(start);
+    std::vector<Json> of_line;
+    size_t share = std::min(budget, 64 * line.size()), rest = share;  // one line of rubbish must not use it all
+    take_objects(line, rest, of_line);
+    budget -= share - rest;
+    std::move(of_line.rbegin(), of_line.rend(), std::back_inserter(found));
+    text = text.substr(0, start == 0 ? 0 : start - 1);
+  }
+  std::reverse(found.begin(), found.end());
+  return found;
+}
+
 }  // namespace
 
 Json read_json(const std::filesystem::path& file) {
@@ -69,23 +109,12 @@ std::vector<Json> find_json_objects(std::string_view text) {
   std::vector<Json> found;
   // An unclosed brace is known only at the end of the text, so thousands of them take time by the square. Code has many
   // braces, all closed: no limit on their number, which would lose an answer after it, but on what is read in all.
-  size_t budget = 64u << 20;
-  for (size_t begin = text.find('{'), next = 0; begin != std::string_view::npos; begin = text.find('{', next)) {
-    next = begin + 1;
-    const auto [end, levels] = extent(text, begin);
-    const size_t read = (end == std::string_view::npos ? text.size() : end) - begin;
-    if (read > budget) break;
-    budget -= read;
-    if (end != std::string_view::npos && levels > kMaxDepth) {
-      next = end;
-    } else if (end != std::string_view::npos) {
-      Json value = Json::parse(text.substr(begin, end - begin), nullptr, /*allow_exceptions=*/false);
-      if (value.is_object()) {
-        found.push_back(std::move(value));
-        next = end;
-      }
-    }
-  }
+  constexpr size_t kBudget = 64u << 20;
+  size_t budget = kBudget;
+  const size_t rest = take_objects(text, budget, found);
+  if (rest == std::string_view::npos) return found;
+  std::vector<Json> later = objects_in_lines(text.substr(rest), kBudget);
+  std::move(later.begin(), later.end(), std::back_inserter(found));
   return found;
 }
 

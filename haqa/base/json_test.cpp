@@ -59,6 +59,16 @@ TEST(Json, RubbishTakesNoTime) {
       << "16 s with a sanitizer; minutes without the budget";
 }
 
+// A log of dictionaries that were cut off: each brace is read to the end of the text.
+TEST(Json, FindsLinesAfterManyUnclosedBraces) {
+  const std::string line(16 << 10, 'x');
+  std::string log = R"({"first": 1})";
+  for (int i = 0; i < 100; ++i) log += "\n{" + line;
+  EXPECT_THAT(found(log + "\nresult: {\"a\": 1}\n{\"b\": 2} {\"c\": 3}\n"),
+              ElementsAre(R"({"first":1})", R"({"a":1})", R"({"b":2})", R"({"c":3})"));
+  EXPECT_THAT(found(log + "\n{\"a\": 1}\n" + std::string(1 << 20, '{')), ElementsAre(R"({"first":1})", R"({"a":1})"));
+}
+
 TEST(Json, FindsAllOfMany) {
   std::string many;
   for (int i = 0; i < 1000; ++i) many += fmt::format("step {}: {{\"n\": {}}}\n", i, i);

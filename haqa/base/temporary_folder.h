@@ -2,18 +2,28 @@
 #pragma once
 #include <stdlib.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <system_error>
+
+#include "haqa/base/error.h"
 
 namespace haqa {
 
 /// A new folder, which is gone with all that is in it when this is.
 class TemporaryFolder {
  public:
+  /// In $TMPDIR, else /tmp. Throws Error where none can be made.
   TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "haqa-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), name);
+    std::error_code fault;
+    const std::filesystem::path parent = std::filesystem::temp_directory_path(fault);
+    if (fault) throw Error("$TMPDIR: {}; set it to a folder that can be written", fault.message());
+    std::string name = (parent / "haqa-XXXXXX").string();
+    if (!mkdtemp(name.data()))
+      throw Error("{}: cannot make a folder for files that do not stay: {}; free space there, or set TMPDIR to another",
+                  parent.string(), std::strerror(errno));
     path_ = name;
   }
   ~TemporaryFolder() {

@@ -1,11 +1,15 @@
 #include "haqa/storage/coordinator.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -22,15 +26,22 @@ std::string content(const std::string& file) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// The start of a process in clock ticks since boot; empty where there is none, or only its remains.
-std::string start_of(int64_t pid) {
+/// The start of a process in clock ticks since boot; empty where only its remains are left, nullopt where it cannot be
+/// read.
+std::optional<std::string> start_of(int64_t pid) {
   const std::string stat = content("/proc/" + std::to_string(pid) + "/stat");
   const size_t name_end = stat.rfind(')');  // the program's name may hold blanks and brackets
-  if (name_end == std::string::npos) return "";
+  if (name_end == std::string::npos) return {};
   std::istringstream rest(stat.substr(name_end + 1));
   const std::vector<std::string> fields{std::istream_iterator<std::string>(rest), {}};
   // proc(5): field 3 is the state, Z and X mean dead; field 22 the start.
   return fields.size() < 20 || fields[0] == "Z" || fields[0] == "X" ? "" : fields[19];
+}
+
+/// Whether there is none of that number, nor another user's.
+bool unknown(int64_t pid) {
+  if (pid <= 0 || pid > std::numeric_limits<pid_t>::max()) return true;
+  return kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH;
 }
 
 Json place() {
@@ -47,7 +58,7 @@ Json place() {
 Json this_coordinator() {
   Json all = place();
   all["pid"] = getpid();
-  all["start"] = start_of(getpid());
+  all["start"] = start_of(getpid()).value_or("");
   return all;
 }
 
@@ -57,7 +68,10 @@ bool is_gone(const Json& coordinator) {
   for (const char* key : {"host", "pid_space"})
     if (coordinator.value(key, Json()) != here[key]) return false;
   if (coordinator.value("boot", Json()) != here["boot"]) return true;
-  return start_of(coordinator["pid"].get<int64_t>()) != coordinator.value("start", Json());
+  const auto pid = coordinator["pid"].get<int64_t>();
+  const std::optional<std::string> start = start_of(pid);
+  // Where /proc is mounted with hidepid, it shows nothing of other users' processes.
+  return start ? *start != coordinator.value("start", Json()) : unknown(pid);
 }
 
 }  // namespace haqa

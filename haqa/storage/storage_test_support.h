@@ -15,6 +15,7 @@
 
 #include "haqa/base/temporary_folder.h"
 #include "haqa/storage/storage.h"
+#include "haqa/worker/background_process.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {

@@ -8,7 +8,7 @@
 #include "haqa/study/study.h"
 #include "haqa/tune/command_template.h"
 #include "haqa/tune/metric.h"
-#include "haqa/worker/process.h"
+#include "haqa/worker/serving_process.h"
 
 namespace haqa {
 

@@ -19,6 +19,7 @@
 #include "haqa/base/temporary_folder.h"
 #include "haqa/sampler/registry.h"
 #include "haqa/study/pruner.h"
+#include "haqa/worker/process_test_support.h"
 
 namespace haqa {
 namespace {
@@ -42,17 +43,6 @@ CommandOptions options(const std::string& command, const std::string& metric = "
 
 Outcome evaluate(const CommandOptions& o, const Report& report = {}) {
   return CommandObjective(space(), o).evaluate(kHalf, report);
-}
-
-bool alive(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string number, name, state;
-  return static_cast<bool>(stat >> number >> name >> state) && state != "Z";
-}
-
-bool gone_soon(pid_t pid) {
-  for (int i = 0; i < 100 && alive(pid); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  return !alive(pid);
 }
 
 TEST(CommandObjective, ValueAndConfiguration) {
@@ -123,16 +113,15 @@ TEST(CommandObjective, ATimeOutLeavesNothingRunning) {
   CommandOptions o = options("trap '' TERM INT HUP; echo $$ >> " + pids +
                              "; for i in 1 2 3; do (trap '' TERM; echo value=1; exec sh -c 'echo $$ >> " + pids +
                              "; sleep 100; sleep 100') & done; wait; sleep 100");
-  o.timeout_s = 0.5;
+  o.timeout_s = 3;
   const auto started = std::chrono::steady_clock::now();
   const Outcome outcome = evaluate(o);
-  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(5));
+  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
   EXPECT_EQ(outcome.reason, FailReason::timed_out);
   EXPECT_THAT(outcome.message, HasSubstr("timed out"));
-  std::ifstream in(pids);
-  int n = 0;
-  for (pid_t pid; in >> pid; ++n) EXPECT_TRUE(gone_soon(pid));
-  EXPECT_EQ(n, 4);
+  const std::vector<pid_t> family = numbers_in(pids, 4);
+  EXPECT_EQ(family.size(), 4u);
+  for (const pid_t pid : family) EXPECT_TRUE(gone_soon(pid));
 }
 
 TEST(CommandObjective, MuchOutputDoesNotFillTheMemory) {
@@ -175,7 +164,7 @@ TEST(CommandObjective, ReportsOnItsWayAndIsStopped) {
   const auto started = std::chrono::steady_clock::now();
   const Outcome o =
       evaluate(options("sleep 100 & echo $! > " + pid_file + "; " + lines + "sleep 100; echo value=1"), keep);
-  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(5));
+  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
   EXPECT_EQ(o.value, std::nullopt);
   ASSERT_EQ(seen.size(), 3u);
   EXPECT_EQ(seen[1].step, 4);
@@ -252,8 +241,8 @@ TEST_F(Serving, OneProgramAnswersManyTrials) {
 TEST_F(Serving, StaysWhereTrialsRunInThreadsOfTheirOwn) {
   CommandObjective objective(space(), serving("    say(event='result', value=n)\n"));
   for (int i = 1; i <= 3; ++i) {
-    const Outcome o = std::async(std::launch::async, [&] { return objective.evaluate(at(0)); }).get();
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the thread has ended; the program must not
+    Outcome o;
+    in_thread_that_ends([&] { o = objective.evaluate(at(0)); });
     EXPECT_EQ(o.value, i) << o.message;
   }
 }
@@ -271,7 +260,7 @@ TEST_F(Serving, OneThatEndsFailsItsTrialAndIsStartedAnew) {
       {"    time.sleep(100 if x > 0.9 else 0); say(event='result', value=n)\n", FailReason::timed_out, "timed out"},
   };
   for (const auto& c : cases) {
-    CommandObjective objective(space(), serving(c.body, 2));
+    CommandObjective objective(space(), serving(c.body, c.reason == FailReason::timed_out ? 4 : 60));
     EXPECT_EQ(objective.evaluate(at(0)).value, 1);
     EXPECT_EQ(objective.evaluate(at(0)).value, 2);
     const Outcome o = objective.evaluate(at(1));
@@ -307,7 +296,7 @@ TEST_F(Serving, IsStoppedWhereHopeless) {
   EXPECT_EQ(objective.evaluate(at(0), hopeless).value, 1);
   const auto started = std::chrono::steady_clock::now();
   EXPECT_EQ(objective.evaluate(at(1), hopeless).value, std::nullopt);
-  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(5));
+  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
   EXPECT_EQ(objective.evaluate(at(0), hopeless).value, 1) << "anew";
 }
 

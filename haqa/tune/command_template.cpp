@@ -37,8 +37,8 @@ class CommandParser {
 
   void parse() {
     while (at_ < text_.size()) step();
-    if (frame().quote != Quote::none || frames_.size() > 1 || backquoted_)
-      fail("a quotation mark or parenthesis is not closed");
+    if (frame().quote != Quote::none || frame().open > 0 || frames_.size() > 1 || backquoted_)
+      fail("a quotation mark, a parenthesis or ${ is not closed");
     require_option_with_value();
   }
 
@@ -49,7 +49,9 @@ class CommandParser {
   struct Frame {
     Quote quote = Quote::none;
     int word = -1;
-    int outer = -1;  ///< the word around it
+    int outer = -1;           ///< the word around it
+    int open = 0;             ///< ${ whose } is to come
+    bool arithmetic = false;  ///< within $(( ))
   };
 
   [[noreturn]] void fail(const std::string& what) const { throw UsageError("--command: {}", what); }
@@ -76,7 +78,10 @@ class CommandParser {
   void step() {
     const char c = text_[at_];
     if (c == '{') return brace();
-    if (ahead("}}")) {
+    if (c == '}' && frame().open > 0 && frame().quote != Quote::single) {
+      --frame().open;
+      take(1);
+    } else if (ahead("}}")) {
       add("}", word());
       at_ += 2;
     } else if (frame().quote == Quote::single) {
@@ -85,10 +90,14 @@ class CommandParser {
     } else if (c == '\\') {
       take(std::min<size_t>(2, text_.size() - at_));
     } else if (ahead("${")) {
+      ++frame().open;
       take(2);
+    } else if (ahead("$((")) {
+      take(3);
+      frames_.insert(frames_.end(), 2, {.outer = frame().word, .arithmetic = true});
     } else if (ahead("$(")) {
       take(2);
-      frames_.push_back({Quote::none, -1, frame().word});
+      frames_.push_back({.outer = frame().word});
     } else if (c == '`') {
       backquoted_ = !backquoted_;
       take(1);
@@ -108,14 +117,14 @@ class CommandParser {
       take(1);
     } else if (c == '(') {
       between_words();
-      frames_.push_back({Quote::none, -1, frame().outer});
+      frames_.push_back({.outer = frame().outer, .arithmetic = frame().arithmetic});
     } else if (c == ')' && frames_.size() > 1) {
       frames_.pop_back();
       take(1);
     } else if (c == '#' && frame().word < 0) {  // a comment, in which quotation marks mean nothing
       while (at_ < text_.size() && text_[at_] != '\n') between_words();
     } else if (is_space(c) || std::string_view(";|&<>").find(c) != std::string_view::npos) {
-      document_ = document_ || ahead("<<");
+      document_ = document_ || (ahead("<<") && !frame().arithmetic);
       between_words();
     } else {
       take(1);
@@ -136,6 +145,11 @@ class CommandParser {
     } else if (backquoted_ || document_) {
       fail(fmt::format("{{{}}} stands in {}", name,
                        backquoted_ ? "backquotes; write $( ) for them" : "or after a here-document; make it a script"));
+    } else if (frame().arithmetic) {
+      fail(
+          fmt::format("{{{0}}} stands in $(( )), which takes no quotation marks; give it to a variable first, as in "
+                      "x={{{0}}}; echo $((x * 2))",
+                      name));
     } else {
       out_.pieces_.push_back({std::string(name), true, frame().quote, word()});
       at_ = end + 1;

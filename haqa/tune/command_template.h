@@ -17,8 +17,8 @@ namespace haqa {
 ///   {{ and }} a brace; {}, ${ and a brace before a space are the shell's and stay as they are
 class CommandTemplate {
  public:
-  /// Throws UsageError for an unknown placeholder, one in backquotes or a here-document, a quotation mark that is not
-  /// closed, and one that may have no value but would leave its option behind.
+  /// Throws UsageError for an unknown placeholder, one in backquotes, a here-document or $(( )), a quotation mark that
+  /// is not closed, and one that may have no value but would leave its option behind.
   CommandTemplate(std::string_view text, const SearchSpace& space);
 
   /// What runs it in /bin/sh. Values come by environment variables, so that none is ever read as the shell's syntax.

@@ -103,6 +103,12 @@ TEST(CommandTemplate, BracesThatAreNoPlaceholders) {
       {"(echo {rate})", "0.25\n"},
       {"echo \\{ \\\" {rate}", "{ \" 0.25\n"},
       {"case {text} in sgd) echo yes;; esac", "yes\n"},
+      {"B=7; echo ${A:-${B}}", "7\n"},
+      {"B=7; echo \"${A:-${B:-${C}}}}}\" {rate}", "7} 0.25\n"},
+      {"echo ${A:-{rate}} ${A:-'}}'}", "0.25 }\n"},
+      {"B=7; echo '{{\"a\": '${B}'}}' {{\"a\": ${B}}}", "{\"a\": 7} {a: 7}\n"},
+      {"echo $((2 * (3 + 1) << 1)) $(( $(printf %s {rate} | cut -c 3) * 2 )) {rate}", "16 4 0.25\n"},
+      {"x={rate}; echo $((${x#0.} * 2))", "50\n"},
   };
   for (const auto& [text, expected] : cases)
     EXPECT_EQ(sh(CommandTemplate(text, space()).command(c, {})), expected) << text;
@@ -143,6 +149,9 @@ TEST(CommandTemplate, RefusesWhatWouldGoWrong) {
       {"echo 'a {rate}", "not closed"},
       {"echo \"a {rate}", "not closed"},
       {"echo $(echo {rate}", "not closed"},
+      {"echo ${x:-{rate}", "not closed"},
+      {"echo $(( {rate} * 2 ))", "{rate} stands in $(( )), which"},
+      {"echo \"$((1 + (2 * {rate})))\"", "x={rate}; echo $((x * 2))"},
       {"./train --momentum {momentum} --rate {rate}", "write --momentum={momentum} in one word"},
       {"./train -m\t{momentum}", "write -m={momentum} in one word"},
   };

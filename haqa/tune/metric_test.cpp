@@ -71,7 +71,7 @@ TEST(Metric, LongLinesAndCostlyPatternsEnd) {
   const Outcome o = read("((?:a+)+)[bc]", std::string(5000, 'a'));
   EXPECT_FALSE(o.value);
   EXPECT_THAT(o.message, HasSubstr("limit exceeded"));
-  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(10));
+  EXPECT_LE(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
 }
 
 TEST(Metric, LastJsonObjectThatHasTheKey) {
@@ -97,6 +97,9 @@ TEST(Metric, LastJsonObjectThatHasTheKey) {
   };
   for (const auto& c : cases) check(read(c.metric, c.output), c.expected, c.metric + " in " + c.output);
   EXPECT_FALSE(read("json:acc", std::string(100000, '{') + "\"acc\": 1" + std::string(100000, '}')).value);
+  std::string cut_off;
+  for (int i = 0; i < 65; ++i) cut_off += "{" + std::string(16 << 10, 'x') + "\n";
+  EXPECT_EQ(read("json:acc", cut_off + "{\"acc\": 0.5}\n").value, 0.5);
 }
 
 class MetricFile : public testing::Test {

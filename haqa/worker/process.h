@@ -1,13 +1,9 @@
 #pragma once
-#include <sys/types.h>
-
 #include <cstdint>
-#include <filesystem>
 #include <functional>
-#include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace haqa {
@@ -37,48 +33,14 @@ struct ProcessResult {
   std::string describe() const;
 };
 
-/// Runs a program to its end. It gets a process group of its own, dies with this process, and is killed with its
-/// children on time-out, on too much memory, and when the user interrupts (then throws Interrupted).
+/// Runs a program to its end. It is killed with its children on time-out, on too much memory, when the user interrupts
+/// (then throws Interrupted), and where this process is killed.
 /// `on_line` sees each complete line of standard output as it comes; where given, `output` stays empty.
 /// Throws Error where the program cannot be started.
 ProcessResult run_process(const Command& command, const std::function<void(std::string_view)>& on_line = {});
 
-/// A program that stays and answers one request after another, a line each. It is started with the first request, and
-/// anew with the next one after it ended; killed with its children by the destructor. One request at a time.
-class ServingProcess {
- public:
-  /// command.timeout_s is that of one request; command.input is not used.
-  explicit ServingProcess(Command command);
-  ~ServingProcess();
-  ServingProcess(ServingProcess&&) noexcept;
-  ServingProcess& operator=(ServingProcess&&) noexcept;
-
-  /// Sends a line and hands over those that come back (what came before it is dropped) until on_line says true: the
-  /// answer is whole. Returns how the program ended where it did so before, by a limit say; nothing where it answered.
-  /// What on_line throws ends it too. Throws Interrupted, and Error where the program cannot be started.
-  std::optional<ProcessResult> ask(const std::string& request, const std::function<bool(std::string_view)>& on_line);
-
- private:
-  struct Owner;
-  std::unique_ptr<Owner> owner_;
-};
-
-/// A program that goes on beside this one, its output in a file; killed by the destructor.
-class BackgroundProcess {
- public:
-  BackgroundProcess(const Command& command, const std::filesystem::path& log);
-  ~BackgroundProcess();
-  BackgroundProcess(const BackgroundProcess&) = delete;
-  BackgroundProcess& operator=(const BackgroundProcess&) = delete;
-  bool running();
-  /// Nothing happens where it has ended: its number may be another's by then.
-  void signal(int number);
-
- private:
-  pid_t pid_ = -1;
-};
-
-/// From now on Ctrl-C and SIGTERM make run_process() and check_interrupted() throw Interrupted. Call once, in main.
+/// From now on Ctrl-C, SIGTERM and the end of the terminal make run_process() and check_interrupted() throw
+/// Interrupted. A signal that was ignored stays so: nohup means to outlive the terminal. Call once, in main.
 void install_interrupt_handler();
 bool interrupted();
 void check_interrupted();
