@@ -423,7 +423,7 @@ TEST(Storage, TakesAPostgresUrlWithoutAQuery) {
   ASSERT_EQ(setenv("PGHOST", database.url.substr(query + 6).c_str(), 1), 0);
   const auto storage = open_storage(plain, "study", simple());
   EXPECT_EQ(storage->start(propose(1)), 0);
-  EXPECT_EQ(read_trials(database.url, "study").size(), 1u);
+  EXPECT_EQ(read_study(database.url, "study").trials.size(), 1u);
   unsetenv("PGHOST");
 }
 
