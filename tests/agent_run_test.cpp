@@ -96,7 +96,7 @@ TEST_F(AgentRunTest, EachFaultIsCorrectedThenTheFallbackProposes) {
   EXPECT_EQ(kinds, (std::vector<std::string>{"irrelevant text", "out of range", "wrong format", "irrelevant text",
                                              "duplicate"}));
   const auto requests = server_->requests();
-  EXPECT_THAT(requests[3].body, HasSubstr("it is not about this task"));
+  EXPECT_THAT(requests[3].body, HasSubstr("it holds no configuration of this task"));
   EXPECT_THAT(requests[4].body, HasSubstr("is 999; it must be a whole number from 1 to"));
 }
 

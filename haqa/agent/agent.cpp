@@ -29,7 +29,7 @@ std::vector<std::optional<AgentAction>> Agent::decide(std::span<const TrackHisto
   const bool joint = tracks.size() > 1;
   std::vector<std::optional<AgentAction>> decided(tracks.size());
   std::vector<TrackHistory> open;  // asked for still, once some are decided
-  ChatRequest request{build_conversation(prompts_, tracks, options_.history), schema_of(tracks, joint), tracks};
+  ChatRequest request{build_conversation(prompts_, tracks, options_.history, name()), schema_of(tracks, joint), tracks};
   std::vector<Message> exchange;  // unusable answers and their corrections
   constexpr size_t kLongestQuote = 1200;
   try {
@@ -90,7 +90,7 @@ std::vector<Message> Agent::with_exchange(std::span<const TrackHistory> tracks,
   limits.token_budget -= total_tokens(exchange);
   std::vector<Message> messages;
   try {
-    messages = build_conversation(prompts_, tracks, limits);
+    messages = build_conversation(prompts_, tracks, limits, name());
   } catch (const Error& e) {
     // The first request fitted, so this is no fault of the task: the answers leave no room.
     throw ProviderError(true, fmt::format("no room for a correction: {}", e.what()));

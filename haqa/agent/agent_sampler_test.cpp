@@ -54,7 +54,7 @@ TEST(AgentSampler, EachFaultIsNamedInItsCorrection) {
   const CorrectedFault cases[] = {
       {"", "wrong format", "it holds no JSON object that can be read: it is empty."},
       {"Action: {\"threads\":", "wrong format", "such as {\"threads\":4,\"flash_attention\":\"auto\",\"ubatch\":512}"},
-      {"What a day.", "irrelevant text", "it is not about this task."},
+      {"What a day.", "irrelevant text", "it holds no configuration of this task. Nobody"},
       {"{\"flour\": 500}", "irrelevant text", "its JSON object holds none of the parameters"},
       {"{\"threads\": 64, \"flash_attention\": \"on\", \"ubatch\": 128}", "out of range",
        "\"threads\" is 64; it must be a whole number from 1 to 8."},
@@ -92,7 +92,7 @@ TEST(AgentSampler, CorrectsTwiceThenFallsBack) {
   EXPECT_EQ(track().space.problem(p.configuration), std::nullopt);
   ASSERT_EQ(provider.requests.size(), 3u);
   EXPECT_EQ(provider.requests[1].back().role, "user");
-  EXPECT_THAT(provider.requests[1].back().content, HasSubstr("it is not about this task"));
+  EXPECT_THAT(provider.requests[1].back().content, HasSubstr("it holds no configuration of this task"));
   EXPECT_EQ(provider.requests[1][provider.requests[1].size() - 2].content, "What a day.");
   EXPECT_THAT(provider.requests[2].back().content,
               HasSubstr("\"threads\" is 64; it must be a whole number from 1 to 8"));
@@ -192,7 +192,7 @@ TEST(AgentSampler, CorrectionsStayWithinTheBudget) {
     }
     if (budget >= 4000) {
       ASSERT_EQ(provider.requests.size(), 3u);
-      EXPECT_THAT(provider.requests[1].back().content, HasSubstr("it is not about this task"));
+      EXPECT_THAT(provider.requests[1].back().content, HasSubstr("it holds no configuration of this task"));
       EXPECT_THAT(provider.requests[2].back().content, HasSubstr("\"ubatch\" is missing"));
     }
   }

@@ -21,7 +21,7 @@ double faded(double at_first, size_t trials) {
 }
 
 std::string said(const Proposal& agents) {
-  return fmt::format("{} proposes: {}", agents.proposed_by, agents.thought);
+  return fmt::format("{} proposes {}: {}", agents.proposed_by, to_line(agents.configuration), agents.thought);
 }
 
 std::string expected(const Surrogate& surrogate, Proposal& proposal) {
@@ -70,7 +70,7 @@ Proposal HybridSampler::choose(const Surrogate& surrogate, Proposal agents, size
         std::abs(behind), behind > 0 ? "below" : "above", trials, granted);
   // Whether a study may end is not the agent's to say.
   if (surrogate.modelled()) chosen.expected_gain = std::max(*chosen.expected_gain, surrogate.expect(both[1]).gain);
-  chosen.thought = follow ? said(agents) + " " + chosen.thought : chosen.thought + " " + said(agents);
+  chosen.thought = follow ? agents.thought + " " + chosen.thought : chosen.thought + " " + said(agents);
   return chosen;
 }
 

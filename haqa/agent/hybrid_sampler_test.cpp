@@ -107,7 +107,7 @@ TEST(HybridSampler, SaysWhoProposedAndWhy) {
   std::vector<Trial> trials = {judged(problem, 0, problem.track.space.defaults())};
   const Proposal first = sampler.ask(problem.track, trials, 9);
   EXPECT_EQ(first.proposed_by, "hybrid: agent");
-  EXPECT_EQ(first.thought, "scripted proposes: because Too few trials for a model.");
+  EXPECT_EQ(first.thought, "because Too few trials for a model.");
   std::vector<std::string> by = {first.proposed_by};
   for (int i = 1; i < 30; ++i) {
     const int before = calls;
@@ -115,7 +115,9 @@ TEST(HybridSampler, SaysWhoProposedAndWhy) {
     EXPECT_THAT(p.proposed_by, testing::AnyOf("hybrid: agent", "hybrid: surrogate"));
     EXPECT_THAT(p.thought, HasSubstr(i == 1 ? "Too few" : "A Gaussian process expects"));
     EXPECT_EQ(p.thought.find("was not asked") != std::string::npos, calls == before) << p.thought;
-    EXPECT_EQ(p.thought.find("scripted proposes") != std::string::npos, calls > before) << p.thought;
+    const bool followed = p.proposed_by == "hybrid: agent";
+    EXPECT_EQ(p.thought.starts_with("because"), followed) << p.thought;
+    EXPECT_EQ(p.thought.find("scripted proposes {") != std::string::npos, calls > before && !followed) << p.thought;
     by.push_back(p.proposed_by);
     trials.push_back(judged(problem, i, p.configuration));
   }

@@ -113,8 +113,8 @@ TEST(JointAgent, OneExchangeARoundServesAllTracks) {
             "Thought: both.\nAction: {\"finetune\":{\"epochs\":10,\"rate\":0.1},\"runtime\":{\"threads\":8,"
             "\"flash_attention\":\"on\",\"ubatch\":100}}");
   EXPECT_THAT(last.back().content, HasSubstr("there are 1 rounds left"));
-  EXPECT_THAT(last.back().content, HasSubstr("Track \"finetune\":\nThe current configuration is: {\"epochs\":11"));
-  EXPECT_THAT(last.back().content, HasSubstr("Track \"runtime\":\nThe current configuration is: {\"threads\":8"));
+  EXPECT_THAT(last.back().content, HasSubstr("Track \"finetune\":\nThe configuration just tried: {\"epochs\":11"));
+  EXPECT_THAT(last.back().content, HasSubstr("Track \"runtime\":\nThe configuration just tried: {\"threads\":8"));
   EXPECT_THAT(last.back().content, HasSubstr("accuracy: 11 (round 3)"));
   EXPECT_THAT(last.back().content, Not(HasSubstr("still being measured"))) << "the other track's result was told";
   EXPECT_EQ(provider.schemas[0]["properties"]["runtime"], two_tracks()[1].space.schema());

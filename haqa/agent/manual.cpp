@@ -119,12 +119,22 @@ class ManualProvider : public ChatProvider {
 
 /// What the chat window does not hold yet; everything where the conversation is another one.
 std::string ManualProvider::prompt_text(const std::vector<Message>& messages) const {
-  const bool goes_on = messages.size() > shown_.size() && extends(messages, shown_);
-  size_t next = goes_on ? shown_.size() : 0;
-  if (next > 0 && next + 1 < messages.size() && messages[next].role == "assistant") ++next;  // the window's own answer
+  std::vector<Message> news = messages;
+  const size_t held = shown_.empty() ? 0 : shown_.size() - 1;  // the last one may have grown
+  const bool goes_on = !shown_.empty() && messages != shown_ && messages.size() > held &&
+                       std::equal(shown_.begin(), shown_.end() - 1, messages.begin()) &&
+                       messages[held].role == shown_[held].role &&
+                       messages[held].content.starts_with(shown_[held].content);
+  if (goes_on) {
+    news.erase(news.begin(), news.begin() + static_cast<std::ptrdiff_t>(held));
+    news.front().content.erase(0, shown_[held].content.size());
+    if (is_blank(news.front().content)) news.erase(news.begin());
+    if (news.size() > 1 && news.front().role == "assistant") news.erase(news.begin());  // the window's own answer
+  }
   std::string text;
-  for (; next < messages.size(); ++next)
-    text += fmt::format("{}# {}\n\n{}\n", text.empty() ? "" : "\n", messages[next].role, messages[next].content);
+  for (const Message& m : news)
+    text += fmt::format("{}# {}\n\n{}\n", text.empty() ? "" : "\n", m.role,
+                        m.content.substr(m.content.find_first_not_of('\n')));
   return text;
 }
 

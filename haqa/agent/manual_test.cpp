@@ -81,6 +81,7 @@ TEST_F(ManualTest, ShowsOnlyWhatIsNew) {
   const Case cases[] = {
       {"next round", {first[0], first[1], {"assistant", "tidied answer"}, {"user", "u2"}}, "# user\n\nu2\n"},
       {"asked to correct itself", {first[0], first[1], {"user", "u2"}}, "# user\n\nu2\n"},
+      {"not followed", {first[0], {"user", "u1\n\nthe surrogate tried"}}, "# user\n\nthe surrogate tried\n"},
       {"summarised",
        {first[0], {"user", "summary"}, {"user", "u2"}},
        "# system\n\ns\n\n# user\n\nsummary\n\n# user\n\nu2\n"},

@@ -47,26 +47,46 @@ Message dynamic_prompt(const Prompts& prompts, Histories tracks, size_t round, i
   return {"user", prompts.render("joint_dynamic", {{"rounds_left", left}, {"results", results}})};
 }
 
-/// One thought where the tracks' trials share it, as after a joint answer; else each track's.
-std::string thought_of(Histories tracks, size_t round) {
-  std::string shared, all;
+/// Whether a trial ran what the agent answered, and not what a surrogate or a person put in its place.
+bool is_own(const Trial& trial, std::string_view agent) {
+  return agent.empty() || trial.proposed_by == agent || trial.proposed_by == "hybrid: agent";
+}
+
+/// One thought where the trials share it, as after a joint answer; else each track's.
+std::string thought_of(std::span<const std::pair<std::string, const Trial*>> answered) {
+  std::string all;
   bool is_shared = true;
+  for (const auto& [track, trial] : answered) {
+    is_shared = is_shared && trial->thought == answered.front().second->thought;
+    all += fmt::format("{}{}: {}", all.empty() ? "" : " ", track, trial->thought);
+  }
+  return is_shared ? answered.front().second->thought : all;
+}
+
+/// Who decided a round: the agent's answer, and what was tried in place of one.
+std::vector<Message> decision(const Prompts& prompts, Histories tracks, size_t round, std::string_view agent) {
+  std::vector<std::pair<std::string, const Trial*>> answered;
+  std::string others;
+  Json action = Json::object();
   for (const TrackHistory& of : tracks) {
     const Trial* trial = trial_of(of, round);
     if (!trial) continue;
-    is_shared = is_shared && (all.empty() || trial->thought == shared);
-    shared = trial->thought;
-    all += fmt::format("{}{}: {}", all.empty() ? "" : " ", of.track->name, trial->thought);
+    if (is_own(*trial, agent)) {
+      answered.emplace_back(of.track->name, trial);
+      action[of.track->name] = trial->configuration;
+    } else {
+      others += (others.empty() ? "" : "\n") +
+                prompts.render("other_proposal", {{"proposer", trial->proposed_by},
+                                                  {"configuration", to_line(trial->configuration)},
+                                                  {"thought", trial->thought}});
+    }
   }
-  return is_shared ? shared : all;
-}
-
-Message answer(Histories tracks, size_t round) {
-  Json action = Json::object();
-  for (const TrackHistory& of : tracks)
-    if (const Trial* trial = trial_of(of, round)) action[of.track->name] = trial->configuration;
-  if (tracks.size() == 1) action = tracks[0].trials[round].configuration;
-  return {"assistant", fmt::format("Thought: {}\nAction: {}", thought_of(tracks, round), to_line(action))};
+  std::vector<Message> messages;
+  if (tracks.size() == 1 && !answered.empty()) action = answered.front().second->configuration;
+  if (!answered.empty())
+    messages.push_back({"assistant", fmt::format("Thought: {}\nAction: {}", thought_of(answered), to_line(action))});
+  if (!others.empty()) messages.push_back({"user", others});
+  return messages;
 }
 
 std::string summary_line(Histories tracks, size_t round) {
@@ -118,7 +138,8 @@ size_t rounds_told(Histories tracks) {
 }
 
 /// Rounds from `first_full` on in full, those from `first_told` on in a line each.
-std::vector<Message> conversation(const Prompts& prompts, Histories tracks, size_t first_told, size_t first_full) {
+std::vector<Message> conversation(const Prompts& prompts, Histories tracks, std::string_view agent, size_t first_told,
+                                  size_t first_full) {
   std::vector<Message> messages = {{"system", prompts.render("system", {})}};
   const size_t told = rounds_told(tracks);
   int rounds = 0, left = 0;
@@ -131,7 +152,8 @@ std::vector<Message> conversation(const Prompts& prompts, Histories tracks, size
   for (size_t i = first_told; i < first_full; ++i) lines += summary_line(tracks, i);
   if (!lines.empty()) append(messages, {"user", prompts.render("history_summary", {{"rounds", lines}})});
   for (size_t i = first_full; i < told; ++i) {
-    if (i > first_full) append(messages, answer(tracks, i));
+    if (i > first_full)
+      for (Message& m : decision(prompts, tracks, i, agent)) append(messages, std::move(m));
     append(messages, dynamic_prompt(prompts, tracks, i, i + 1 == told ? left : rounds - static_cast<int>(i) - 1));
   }
   if (told > 0) return messages;
@@ -202,17 +224,18 @@ std::string example_action(Histories tracks) {
 }
 
 std::vector<Message> build_conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
-                                        int rounds_left, const HistoryLimits& limits) {
+                                        int rounds_left, const HistoryLimits& limits, std::string_view agent) {
   const TrackHistory one[] = {{&track, trials, rounds_left}};
-  return build_conversation(prompts, one, limits);
+  return build_conversation(prompts, one, limits, agent);
 }
 
-std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks, const HistoryLimits& limits) {
+std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks, const HistoryLimits& limits,
+                                        std::string_view agent) {
   const size_t n = rounds_told(tracks), last = n == 0 ? 0 : n - 1;
   const size_t in_full = static_cast<size_t>(std::max(1, limits.rounds));
   size_t first_full = n > in_full ? n - in_full : 0, first_told = 0;
   for (;;) {
-    std::vector<Message> messages = conversation(prompts, tracks, first_told, first_full);
+    std::vector<Message> messages = conversation(prompts, tracks, agent, first_told, first_full);
     const int tokens = total_tokens(messages);
     if (tokens <= limits.token_budget) return messages;
     if (first_full < last) {

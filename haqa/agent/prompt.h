@@ -35,13 +35,14 @@ int total_tokens(std::span<const Message> messages);
 /// The conversation of the paper, appendix E: the system message, the static prompt, then for every round a dynamic
 /// prompt and the answer to it, ending with the dynamic prompt of the last trial. Rounds beyond the limits are
 /// summarized, oldest first, then left out; the incumbent stands in the last message always. Neighbouring messages of
-/// the same role are one, as several chat templates demand.
+/// the same role are one, as several chat templates demand. What somebody else than `agent` proposed is told as such;
+/// an empty name: all are its own answers.
 /// Throws Error where the static prompt alone exceeds the token budget.
 std::vector<Message> build_conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
-                                        int rounds_left, const HistoryLimits& limits);
+                                        int rounds_left, const HistoryLimits& limits, std::string_view agent = {});
 /// The same over several tracks, the paper's joint study: round i tells trial i of each.
 std::vector<Message> build_conversation(const Prompts& prompts, std::span<const TrackHistory> tracks,
-                                        const HistoryLimits& limits);
+                                        const HistoryLimits& limits, std::string_view agent = {});
 
 /// A trial's result as the agent reads it: value, metrics, or why it failed.
 std::string describe_result(const Track& track, const Trial& trial);

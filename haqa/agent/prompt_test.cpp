@@ -30,6 +30,22 @@ TEST(Prompt, HasThePapersStructure) {
   EXPECT_THAT(messages[5].content, HasSubstr("speedup: 1.5"));
 }
 
+// What the surrogate tried in place of an answer is not put into the agent's mouth.
+TEST(Prompt, SaysWhatSomebodyElseProposed) {
+  std::vector<Trial> trials = trials_of(4);
+  for (Trial& t : trials) t.proposed_by = "gpt";
+  trials[2].proposed_by = "hybrid: surrogate";
+  trials[3].proposed_by = "hybrid: agent";
+  const auto messages = build_conversation(prompts(), track(), trials, 6, {}, "gpt");
+  ASSERT_EQ(messages.size(), 6u);
+  const char* roles[] = {"system", "user", "assistant", "user", "assistant", "user"};
+  for (size_t i = 0; i < 6; ++i) EXPECT_EQ(messages[i].role, roles[i]);
+  EXPECT_THAT(messages[2].content, HasSubstr("Thought: thought 1"));
+  EXPECT_THAT(messages[3].content,
+              HasSubstr("\"hybrid: surrogate\" tried " + to_line(trials[2].configuration) + ". thought 2"));
+  EXPECT_THAT(messages[4].content, HasSubstr("Thought: thought 3"));
+}
+
 TEST(Prompt, NeverExceedsTheBudgetAndKeepsTheIncumbent) {
   int summarized = 0;
   for (int n = 0; n <= 50; n += 5)
@@ -223,6 +239,7 @@ TEST(Prompt, EveryShippedPromptRenders) {
       {"dynamic", {"rounds_left", "configuration", "result", "incumbent"}},
       {"dynamic_first", {"rounds_left"}},
       {"history_summary", {"rounds"}},
+      {"other_proposal", {"proposer", "configuration", "thought"}},
       {"joint_static", {"tracks", "rounds", "example"}},
       {"joint_track", {"track", "brief", "search_space", "value_name", "direction"}},
       {"joint_dynamic", {"rounds_left", "results"}},
