@@ -17,7 +17,7 @@
 #include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
 #include "haqa/worker/background_process.h"
-#include "haqa/worker/process.h"
+#include "haqa/worker/process_test_support.h"
 
 namespace haqa {
 
@@ -31,8 +31,7 @@ inline int trials_in(const std::filesystem::path& log) {
 
 /// Whether the condition comes true within a minute.
 inline bool wait_until(const std::function<bool()>& condition) {
-  for (int i = 0; i < 3000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  return condition();
+  return comes_true(condition);
 }
 
 /// A folder of its own for each test, with a tiny model and the means to run haqa in it.

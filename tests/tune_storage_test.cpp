@@ -20,13 +20,12 @@ class TuneStorageTest : public testing::Test {
     std::ofstream(folder_ / name) << content;
     return folder_ / name;
   }
-  /// 1 - x * x, printed after `seconds`.
-  Command tune(std::vector<std::string> more, const std::string& seconds = "0") const {
-    Command command{
-        {HAQA_BIN_DIR "/haqa", "tune", "--space",
-         write("space.yaml", "x: {type: float, low: -1, high: 1, default: 0.9}\n"), "--command",
-         "sh " + write("f.sh", "sleep $2; awk -v x=$1 'BEGIN {print \"v=\" 1 - x * x}'\n") + " {x} " + seconds,
-         "--metric", "v=(.*)", "--direction", "maximize"}};
+  /// 1 - x * x, printed after the shell's commands `first`.
+  Command tune(std::vector<std::string> more, const std::string& first = ":") const {
+    Command command{{HAQA_BIN_DIR "/haqa", "tune", "--space",
+                     write("space.yaml", "x: {type: float, low: -1, high: 1, default: 0.9}\n"), "--command",
+                     first + "; awk -v x={x} 'BEGIN {{print \"v=\" 1 - x * x}}'", "--metric", "v=(.*)", "--direction",
+                     "maximize"}};
     for (const auto& [name, value] : {std::pair<std::string, std::string>("--storage", url_), {"--sampler", "random"}})
       if (std::find(more.begin(), more.end(), name) == more.end()) more.insert(more.end(), {name, value});
     command.argv.insert(command.argv.end(), more.begin(), more.end());
@@ -50,17 +49,21 @@ class TuneStorageTest : public testing::Test {
 };
 
 TEST_F(TuneStorageTest, KilledItGoesOn) {
+  // The fourth trial does not end.
+  const std::string begun = (folder_ / "begun").string();
+  const std::string hangs = "echo $$ >> " + begun + "; [ $(wc -l < " + begun + ") -lt 4 ] || sleep 1000";
   std::vector<Trial> before;
   {
-    BackgroundProcess first(tune({"--study", "s", "--rounds", "8"}, "0.2"), folder_ / "log");
-    ASSERT_TRUE(wait_until([&] { return finished("s") >= 3 || !first.running(); }));
-    ASSERT_TRUE(first.running()) << read_file(folder_ / "log");
+    BackgroundProcess first(tune({"--study", "s", "--rounds", "8"}, hangs), folder_ / "log");
+    const std::vector<pid_t> pids = numbers_in(begun, 4);
+    ASSERT_EQ(pids.size(), 4u) << read_file(folder_ / "log");
     first.signal(SIGKILL);
     ASSERT_TRUE(wait_until([&] { return !first.running(); }));
+    EXPECT_TRUE(gone_soon(pids.back()));
     before = trials("s");
   }
-  ASSERT_LT(before.size(), 8u);
-  const ProcessResult second = run_process(tune({"--study", "s", "--rounds", "8"}, "0.2"));
+  ASSERT_EQ(finished("s"), 3);
+  const ProcessResult second = run_process(tune({"--study", "s", "--rounds", "8"}));
   ASSERT_TRUE(second.ok()) << second.errors;
   EXPECT_THAT(second.errors, HasSubstr("going on with study s: "));
   const std::vector<Trial> after = trials("s");
@@ -74,7 +77,7 @@ TEST_F(TuneStorageTest, KilledItGoesOn) {
     ++lost;
     EXPECT_EQ(t.reason, FailReason::interrupted);
   }
-  EXPECT_LE(lost, 1u) << "only the one that ran when it was killed";
+  EXPECT_EQ(lost, 1u) << "only the one that ran when it was killed";
   ASSERT_EQ(after.size(), 8u + lost) << "its round is made up for";
   const ProcessResult third = run_process(tune({"--study", "s", "--rounds", "8", "--json", "--quiet"}));
   EXPECT_EQ(Json::parse(third.output)["trials"].size(), after.size());
@@ -82,9 +85,13 @@ TEST_F(TuneStorageTest, KilledItGoesOn) {
 }
 
 TEST_F(TuneStorageTest, TwoProcessesShareAStudy) {
+  // Neither goes on before the other has begun a trial.
+  const auto meets = [&](const std::string& me, const std::string& whom) {
+    return "touch " + (folder_ / me).string() + "; until [ -e " + (folder_ / whom).string() + " ]; do sleep 0.05; done";
+  };
   {
-    BackgroundProcess other(tune({"--study", "s", "--rounds", "10", "--seed", "2"}, "0.1"), folder_ / "log");
-    const ProcessResult one = run_process(tune({"--study", "s", "--rounds", "10"}, "0.1"));
+    BackgroundProcess other(tune({"--study", "s", "--rounds", "10", "--seed", "2"}, meets("b", "a")), folder_ / "log");
+    const ProcessResult one = run_process(tune({"--study", "s", "--rounds", "10"}, meets("a", "b")));
     EXPECT_TRUE(one.ok()) << one.errors;
     ASSERT_TRUE(wait_until([&] { return !other.running(); }));
   }

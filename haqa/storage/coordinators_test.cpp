@@ -231,8 +231,9 @@ TEST(Coordinator, IsNotGoneWhereItsProcessIsHidden) {
   std::filesystem::create_directories(root / "proc/sys/kernel/random");
   std::filesystem::create_symlink(me["pid_space"].get<std::string>(), root / "proc/self/ns/pid");
   write_file(root / "proc/sys/kernel/random/boot_id", me["boot"].get<std::string>() + "\n");
+  std::filesystem::permissions(root.path(), std::filesystem::perms(0755));
   const auto look = [&] {
-    // Of another user: nobody.
+    // As another user: nobody.
     if (chroot(root.path().c_str()) != 0 || setgid(65534) != 0 || setuid(65534) != 0) return 77;
     Json other = me;
     other["pid"] = 0x7ffffffe;
