@@ -200,7 +200,7 @@ TEST_F(TuneStorageTest, ANewStudyAsksAnew) {
 
 TEST_F(TuneStorageTest, AnInterruptedTrialRunsNoMore) {
   {
-    BackgroundProcess first(tune({"--study", "s"}, "0.5"), folder_ / "log");
+    BackgroundProcess first(tune({"--study", "s"}, "sleep 0.5"), folder_ / "log");
     ASSERT_TRUE(wait_until([&] { return finished("s") >= 1 || !first.running(); }));
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     first.signal(SIGINT);
