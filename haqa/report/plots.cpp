@@ -47,7 +47,8 @@ Json plot_json(const Plot& plot) {
 }  // namespace
 
 std::string number_text(double value) {
-  return fmt::format("{:.5g}", value);
+  const bool whole = value == std::round(value) && std::abs(value) < 1e12;
+  return whole ? fmt::format("{:.0f}", value) : fmt::format("{:.5g}", value);
 }
 
 std::string canvas(const Plot& plot) {

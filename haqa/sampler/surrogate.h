@@ -44,14 +44,13 @@ class Surrogate {
   double chance(const GaussianProcess::Posterior& p) const;
   double weigh_prior() const;
   double off_centre(const Configuration& configuration) const;
-  double log_novelty(const std::vector<double>& point) const;
+  double log_novelty(const Configuration& configuration) const;
   double sign() const { return track_.direction == Direction::maximize ? 1 : -1; }
 
   const Track& track_;
   std::vector<Trial> trials_;
   const Prior* prior_;
   std::set<std::string> tried_;
-  GaussianProcess::Points told_;  ///< where the trials lie
   std::optional<GaussianProcess> process_, feasibility_;
   double incumbent_ = 0;     ///< the best that the process believes in where something was measured
   double prior_weight_ = 0;  ///< of the prior's log density; fades with trials, the sooner the worse it foretold them

@@ -77,16 +77,19 @@ TEST(Surrogate, AnOutlierDoesNotHideTheOthers) {
   }
 }
 
-TEST(Surrogate, TheSecondTrialIsNotBesideTheFirst) {
+// Where the defaults lie in the middle of their ranges: another choice beside them is not new enough.
+TEST(Surrogate, TheSecondTrialMovesTheNumbers) {
   Track track;
-  track.space = SearchSpace({real_parameter("x", 0, 1, 0.5, "")});
+  track.space = SearchSpace({real_parameter("x", 0, 1, 0.5, ""), real_parameter("rate", 1e-4, 1, 1e-2, "", true),
+                             categorical_parameter("c", {"a", "b", "d"}, "a", "")});
   Trial defaults;
-  defaults.configuration = {{"x", 0.5}};
+  defaults.configuration = track.space.defaults();
   defaults.value = 1;
   for (uint64_t seed = 0; seed < 20; ++seed) {
     std::mt19937_64 random(seed);
-    const double x = Surrogate(track, {&defaults, 1}, nullptr, random).best(random)["x"];
-    EXPECT_GT(std::abs(x - 0.5), 0.1) << seed;
+    const Configuration second = Surrogate(track, {&defaults, 1}, nullptr, random).best(random);
+    EXPECT_GT(std::abs(second["x"].get<double>() - 0.5), 0.05) << seed;
+    EXPECT_GT(std::abs(std::log10(second["rate"].get<double>()) + 2), 0.2) << seed;
   }
 }
 

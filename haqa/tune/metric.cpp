@@ -124,8 +124,11 @@ struct Metric::Pattern {
     pcre2_pattern_info(code, PCRE2_INFO_CAPTURECOUNT, &groups);
     if (groups != 1) {
       pcre2_code_free(code);
-      throw UsageError("--metric: '{}' has {} groups; put one pair of parentheses around the number, (?: ) for others",
-                       text, groups);
+      throw UsageError(
+          "--metric: '{}' has {} groups; put one pair of parentheses around the number, (?: ) for others; a key of "
+          "JSON "
+          "is json:KEY, with a name NAME:DIRECTION=json:KEY",
+          text, groups);
     }
   }
   ~Pattern() { pcre2_code_free(code); }
