@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cmath>
 
 #include "haqa/base/file.h"
 #include "haqa/report/escape.h"
