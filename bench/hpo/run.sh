@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Our samplers and Optuna's on the same problems: 20 seeds, from 101 on, as those below served to choose what our samplers
-# are made of; 50 trials; about an hour and a half on two cores (most of it
+# are made of; 50 trials; about an hour and a half on two cores (most of it for
 # Optuna's Gaussian process). Writes bench/results/hpo.jsonl.gz, a line a run, and bench/results/hpo.md. An interrupted
 # one goes on where it was; what a results file holds is not run again, so move it away to start anew.
 #   bench/hpo/run.sh [arguments of run.py]
