@@ -71,9 +71,11 @@ bool is_decision(AllAsked all, const Json& action) {
   return std::any_of(all.begin(), all.end(), [&](const Asked& a) { return entry_for(a, all, action); });
 }
 
-/// {"thought": ..., "action": {...}}, or with capitals, as the prompt spells the words; nothing for another object.
+/// {"thought": ..., "action": {...}}, or with capitals, as the prompt spells the words, or "configuration"; nothing for
+/// another object.
 std::optional<Found> unwrapped(const Json& object) {
-  for (const auto& [thought, action] : {std::pair("thought", "action"), std::pair("Thought", "Action")}) {
+  for (const auto& [thought, action] :
+       {std::pair("thought", "action"), std::pair("Thought", "Action"), std::pair("thought", "configuration")}) {
     const auto inner = object.find(action);
     if (inner == object.end() || !inner->is_object()) continue;
     const Json said = object.value(thought, Json());

@@ -28,6 +28,7 @@ TEST(ParseReply, FindsTheActionAndTheThought) {
       {std::string(R"({"Thought": "fewer threads.", "Action": )") + kGood + "}", "fewer threads."},
       {std::string(R"({"thought": "My last Action was slow.", "action": )") + kGood + "}", "My last Action was slow."},
       {std::string(R"({"action": )") + kGood + R"(, "thought": 7})", ""},
+      {std::string(R"({"thought": "so", "configuration": )") + kGood + "}", "so"},
       // A model that goes on and makes up what it will be told.
       {std::string("Thought: fewer threads.\nAction: ") + kGood + "\nObservation: {\"speedup\": 1.5}",
        "fewer threads."},

@@ -12,6 +12,7 @@
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/facts.h"
+#include "haqa/sampler/human.h"
 #include "haqa/sampler/registry.h"
 
 namespace haqa {
@@ -147,6 +148,11 @@ std::vector<std::string> named_samplers() {
   std::vector<std::string> names = {"expert", "agent", "hybrid"};
   for (std::string& name : sampler_names()) names.push_back(std::move(name));
   return names;
+}
+
+void check_sampler(const std::string& name, const SearchSpace& space) {
+  constexpr std::string_view kHuman = "human:";
+  if (name.starts_with(kHuman)) HumanSampler(name.substr(kHuman.size())).check(space);
 }
 
 std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t seed, const AgentSetup& agent) {

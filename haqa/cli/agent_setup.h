@@ -37,6 +37,9 @@ struct AgentSetup {
   std::function<void(const std::string&)> on_trouble;  ///< hears what went wrong in a round
 };
 
+/// Throws UsageError where a sampler cannot serve the space: a person's entry that is not valid there.
+void check_sampler(const std::string& name, const SearchSpace& space);
+
 bool asks_agent(const std::string& sampler);
 /// "expert", "agent", "hybrid" and those of sampler/registry.h.
 std::vector<std::string> named_samplers();

@@ -81,9 +81,20 @@ void require_sense(const Options& o) {
     throw UsageError("agent and hybrid need --output, a folder for their transcripts");
 }
 
+void require_a_value(const std::vector<MethodRun>& runs) {
+  std::string message = "there was none";
+  for (const MethodRun& run : runs)
+    for (const Trial& t : run.trials) {
+      if (t.value) return;
+      message = t.message;
+    }
+  throw Error("no trial of any method gave a value; the last: {}", message);
+}
+
 void run_methods(const Options& o) {
   const CommandOptions command = o.command.options();
   const Track track = o.command.track(command);
+  for (const std::string& method : o.methods) check_sampler(method, track.space);
   CommandObjective objective(track.space, command);
   Progress progress(o.quiet);
   ComparisonPlan plan{o.methods, o.seeds, o.rounds, o.command.workers, {}, settings(o.command)};
@@ -105,6 +116,7 @@ void run_methods(const Options& o) {
   try {
     const StoredComparison runs{track.direction, track.value_name, run_comparison(plan, track, objective, maker, tell)};
     show_comparison(runs, track.name, o.flags);
+    require_a_value(runs.runs);
   } catch (const Interrupted&) {
     throw Interrupted("interrupted{}", plan.file.empty() ? "; with --output it could go on"
                                                          : "; what was finished is kept: the same command goes on");

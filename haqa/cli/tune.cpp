@@ -120,6 +120,8 @@ Budget spent(const TuneOptions& o, const fs::path& folder, std::chrono::duration
 }
 
 void require_sense(const TuneOptions& o) {
+  if (o.stop_early > 0 && o.sampler != "expert" && o.sampler != "bayesian" && !asks_agent(o.sampler))
+    throw UsageError("--stop-early needs a sampler that tells what it expects to gain: expert, bayesian or hybrid");
   require_no_secret(o.agent.endpoint.base_url);
   if (!asks_agent(o.sampler) && (o.max_tokens > 0 || o.max_money > 0))
     throw UsageError("--max-tokens and --max-money are for --sampler agent and hybrid");
@@ -211,6 +213,7 @@ void run_tune(const TuneOptions& o) {
   const CommandOptions command = o.command.options();
   require_sense(o);
   Track track = o.command.track(command);
+  check_sampler(o.sampler, track.space);
   CommandObjective objective(track.space, command);
   std::vector<EarlierTrial> earlier = earlier_trials(o, track.space);
   track.brief += told(earlier);

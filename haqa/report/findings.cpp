@@ -263,8 +263,9 @@ std::string changes(const Part& from, const Part& to) {
   std::vector<std::string> all;
   for (const auto& [name, value] : to.members())
     if (!value.value_text().empty() && value.json() != from[name.c_str()].json())
-      all.push_back(name + " " + (value.json().is_number_float() ? fmt::format("{:.4g}", value.json().get<double>())
-                                                                 : value.value_text()));
+      all.push_back(
+          name + " " +
+          (value.json().is_number_float() ? fmt::format("{:.4g}", value.json().get<double>()) : value.value_text()));
   return joined(all);
 }
 

@@ -169,6 +169,8 @@ void check_parameter(const Parameter& p) {
     throw std::invalid_argument(p.name + ": the step is below 0 or infinite");
   if (p.type == ParameterType::integer && std::max(std::abs(p.low), std::abs(p.high)) > 0x1p53)
     throw std::invalid_argument(p.name + ": whole numbers beyond 2^53 are none of a double's");
+  if (p.step > p.high - p.low && p.high > p.low)
+    throw std::invalid_argument(p.name + ": the step is larger than the range");
   if (p.log && p.step > 0) throw std::invalid_argument(p.name + ": a logarithmic range has no step");
   const bool whole = p.low == std::round(p.low) && p.high == std::round(p.high) && p.step == std::round(p.step);
   if (p.type == ParameterType::integer && !whole)

@@ -75,7 +75,9 @@ struct Draft {
     std::mt19937_64 random(1);
     Configuration candidate = free.defaults();
     for (int attempt = 0; !good(candidate); ++attempt) {
-      if (attempt == 100000) throw std::invalid_argument("no configuration was found that keeps all constraints");
+      if (attempt == 100000)
+        throw std::invalid_argument(
+            "no configuration was found that keeps all constraints; check them, or give defaults that keep them");
       candidate = free.sample(random);
       for (size_t i = 0; i < parameters.size(); ++i)
         if (has_default[i] && candidate.contains(parameters[i].name))
@@ -170,11 +172,18 @@ std::vector<Json> python_values(const std::string& text) {
 }
 
 Parameter read_t1_parameter(const Json& entry) {
-  const std::string type = entry.at("Type");
   Parameter p;
   p.name = entry.at("Name");
+  const auto text = [&](const char* key) {
+    const auto found = entry.find(key);
+    if (found == entry.end() || !found->is_string())
+      throw std::invalid_argument(
+          fmt::format("{}: {} must be there, as a text such as \"[16, 32]\" or \"int\"", p.name, key));
+    return found->get<std::string>();
+  };
+  const std::string type = text("Type");
   p.type = ParameterType::categorical;
-  p.choices = python_values(entry.at("Values"));
+  p.choices = python_values(text("Values"));
   for (Json& choice : p.choices) {
     if (type == "bool" && choice.is_number()) choice = choice != 0;
     const bool right = type == "string" ? choice.is_string()

@@ -51,7 +51,7 @@ Database::Database(const std::string& url, Missing missing) {
       throw UsageError("the password in the storage's URL holds @, / or ?; write them as %40, %2F and %3F");
   }
   name_ = url;
-  if (!password_.empty()) replace_all(name_, password_, "***");
+  hide_password(name_);
   try {
     if (std::regex_match(url, match, kSqlite)) {
       open(match[1], missing);
@@ -83,9 +83,17 @@ void Database::open(const std::string& target, Missing missing) {
   sql_ << "PRAGMA synchronous = FULL";  // a trial that finish() took is on disk
 }
 
+void Database::hide_password(std::string& text) const {
+  if (password_.empty()) return;
+  replace_all(text, ":" + password_ + "@", ":***@");
+  replace_all(text, "password=" + password_, "password=***");
+  // Wherever else it stands; what is left of the text would tell a shorter one.
+  if (password_.size() >= 4) replace_all(text, password_, "***");
+}
+
 Error Database::failure(const std::string& message) const {
   std::string shown = one_line(message, 300);
-  if (!password_.empty()) replace_all(shown, password_, "***");
+  hide_password(shown);
   const std::string_view advised = advice(shown);
   return Error("the database {} failed: {}{}{}", name_, shown, advised.empty() ? "" : "; ", advised);
 }

@@ -45,6 +45,7 @@ class Database {
   void begin(const char* statement);
   void transaction(const char* begin, const std::function<void()>& work);
   Error failure(const std::string& message) const;
+  void hide_password(std::string& text) const;
 
   std::string name_, password_;
   bool postgres_ = false;

@@ -31,6 +31,12 @@ std::string shown(const std::vector<Direction>& directions) {
   return fmt::format("{}", fmt::join(words, ", "));
 }
 
+Json metric_names(const Track& track) {
+  Json names = Json::array({track.value_name});
+  for (const Goal& goal : track.more_goals) names.push_back(goal.value_name);
+  return names;
+}
+
 std::optional<int> find_study(Database& db, const std::string& name) {
   int id = 0;
   db.sql() << "SELECT study_id FROM studies WHERE study_name = :name", soci::use(name), soci::into(id);
@@ -47,18 +53,24 @@ std::vector<Direction> read_directions(Database& db, int study_id) {
   return all;
 }
 
-/// Optuna's set_metric_names() may have named them; "value" and "value 2" else.
-std::vector<Goal> read_goals(Database& db, int study_id) {
+/// What Optuna's set_metric_names() or ourselves named the values; null where nobody did.
+Json read_metric_names(Database& db, int study_id) {
   std::string text;
   soci::indicator null = soci::i_null;
   db.sql() << "SELECT value_json FROM study_system_attributes WHERE \"key\" = 'study:metric_names' AND study_id = "
            << study_id,
       soci::into(text, null);
   const Json names = null == soci::i_ok ? Json::parse(text, nullptr, false) : Json();
+  return names.is_array() ? names : Json();
+}
+
+/// "value" and "value 2" where they have no names.
+std::vector<Goal> read_goals(Database& db, int study_id) {
+  const Json names = read_metric_names(db, study_id);
   std::vector<Goal> goals;
   for (const Direction direction : read_directions(db, study_id)) {
     const size_t i = goals.size();
-    const bool named = names.is_array() && i < names.size() && names[i].is_string();
+    const bool named = i < names.size() && names[i].is_string();
     goals.push_back({named    ? names[i].get<std::string>()
                      : i == 0 ? "value"
                               : fmt::format("value {}", i + 1),
@@ -73,8 +85,7 @@ void create_study(Database& db, const std::string& name, const Track& track) {
   db.sql() << "INSERT INTO studies (study_name) VALUES (:name) ON CONFLICT (study_name) DO NOTHING RETURNING study_id",
       soci::use(name), soci::into(id);
   if (!db.sql().got_data()) return;
-  Json names = Json::array({track.value_name});
-  for (const Goal& goal : track.more_goals) names.push_back(goal.value_name);
+  const Json names = metric_names(track);
   const std::vector<Direction> directions = directions_of(track);
   for (size_t i = 0; i < directions.size(); ++i) {
     const std::string direction = optuna_name(directions[i]);
@@ -114,7 +125,7 @@ class OptunaStorage : public DatabaseStorage {
         id = find_study(db_, name);
       });
     study_id_ = *id;
-    db_.read([&] { check_study(); });
+    db_.read([&] { check_study(metric_names(track)); });
     end_orphans();
     reader_.emplace(db_, study_id_, &space_);
   }
@@ -180,10 +191,14 @@ class OptunaStorage : public DatabaseStorage {
 
  private:
   /// Throws where the track cannot go on with what is there; takes over the order of choices that it has.
-  void check_study() {
+  void check_study(const Json& names) {
     if (const auto there = read_directions(db_, study_id_); there != objectives_)
       throw Error("study \"{}\" in {} has the directions {}, this one {}; take another name", name_, db_.name(),
                   shown(there), shown(objectives_));
+    const Json theirs = read_metric_names(db_, study_id_);
+    if (!theirs.is_null() && names != Json::array({""}) && theirs != names)
+      throw Error("study \"{}\" in {} measures {}, this one {}; take another name", name_, db_.name(), to_line(theirs),
+                  to_line(names));
     for (const auto& [name, stored] : read_distributions(db_, study_id_)) {
       const auto ours = distributions_.find(name);
       if (ours == distributions_.end()) continue;

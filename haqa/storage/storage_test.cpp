@@ -259,6 +259,9 @@ TEST_P(DatabaseStorageTest, RefusesWhatContradictsTheTrack) {
   track.direction = Direction::minimize;
   EXPECT_THAT(message([&] { open(track); }), HasSubstr("has the directions maximize, this one minimize"));
   track = every_kind();
+  track.value_name = "another value";
+  EXPECT_THAT(message([&] { open(track); }), HasSubstr("this one [\"another value\"]; take another name"));
+  track = every_kind();
   track.more_goals = {{"memory", Direction::minimize}};
   EXPECT_THAT(message([&] { open(track); }), HasSubstr("this one maximize, minimize"));
   const std::pair<Parameter, const char*> cases[] = {
@@ -447,6 +450,7 @@ TEST(Storage, SaysWhatIsWrongWithAUrl) {
       {"postgresql+psycopg2://me:secret@127.0.0.1:1/db", "postgresql+psycopg2://me:***@127.0.0.1:1/db failed"},
       {"postgresql://me@127.0.0.1:1/db?password=secret", "password=***"},
       {"postgresql://me:secret@127.0.0.1:rubbish/db", "me:***@"},
+      {"postgresql://me:p@127.0.0.1:1/db", "postgresql://me:***@127.0.0.1:1/db failed"},
       {"postgresql://me:se@cret@127.0.0.1:1/db", "write them as %40"},
       {"postgresql://me:se/cret@127.0.0.1:1/db", "write them as %40"},
   };

@@ -9,6 +9,8 @@
 namespace haqa {
 namespace {
 
+constexpr std::chrono::milliseconds kStoreEvery{250};
+
 /// A value that is no number is a failure: it compares with nothing, so it would stay the incumbent for good, and a log
 /// keeps it as null.
 void check(const Track& track, Outcome& outcome) {
@@ -149,20 +151,27 @@ Evaluations::Measured Evaluations::measure(const StudyTrack& on, Trial trial) {
 
 void Evaluations::evaluate(const StudyTrack& on, Trial& trial) {
   bool pruned = false;
+  std::chrono::steady_clock::time_point stored;
   Outcome outcome = on.objective.evaluate(trial.configuration, [&](int step, double value) {
-    pruned = pruned || !report(on, trial, {step, value});
+    pruned = pruned || !report(on, trial, {step, value}, stored);
     return !pruned;
   });
   check(on.track, outcome);
   take(trial, std::move(outcome), pruned);
 }
 
-/// Whether the trial is worth going on. What is no number is left out: the end will tell.
-bool Evaluations::report(const StudyTrack& on, Trial& trial, const Intermediate& value) {
+/// Whether the trial is worth going on. What is no number is left out: the end will tell. A value is stored now and
+/// then, for others to see how far the trial is, and all with its end: a program that reports faster than a disk writes
+/// would wait for us else.
+bool Evaluations::report(const StudyTrack& on, Trial& trial, const Intermediate& value,
+                         std::chrono::steady_clock::time_point& stored) {
   if (!std::isfinite(value.value)) return true;
   trial.intermediate.push_back(value);
   const std::scoped_lock lock(mutex_);
-  on.storage.report(trial.number, value);
+  if (const auto now = std::chrono::steady_clock::now(); now - stored >= kStoreEvery) {
+    on.storage.report(trial.number, value);
+    stored = now;
+  }
   return !options_.pruner || !options_.pruner->hopeless(on.track.direction, on.storage.trials(), trial);
 }
 

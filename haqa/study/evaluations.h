@@ -55,7 +55,8 @@ class Evaluations {
   [[noreturn]] void abandon(const StudyTrack& on, const Measured& measured);
   Measured measure(const StudyTrack& on, Trial trial);
   void evaluate(const StudyTrack& on, Trial& trial);
-  bool report(const StudyTrack& on, Trial& trial, const Intermediate& value);
+  bool report(const StudyTrack& on, Trial& trial, const Intermediate& value,
+              std::chrono::steady_clock::time_point& stored);
 
   const StudyOptions& options_;
   std::chrono::steady_clock::time_point last_end_ = std::chrono::steady_clock::now();
