@@ -202,6 +202,11 @@ TEST_F(TuneTest, WrongUsageIsRefusedBeforeAnythingRuns) {
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--worker"}), "leave the placeholders out"},
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--agent", "openai", "--agent-model", "m"}),
        "are for --sampler agent and hybrid"},
+      {with("touch ran; echo {x}",
+            {"--metric", "(.*)", "--direction", "maximize", "--sampler", "human:" + write("list.yaml", "- {x: 99}\n")}),
+       "list.yaml: entry 1"},
+      {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--sampler", "sobol", "--stop-early", "0.1"}),
+       "needs a sampler that tells what it expects to gain"},
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--replay", space(), "--sampler", "tpe"}),
        "are for --sampler agent and hybrid"},
   };
