@@ -37,11 +37,10 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
            "l: {type: float, low: 1e-5, high: 0.1, log: true, unit: s}\n"
            "m: {type: int, low: 8, high: 64, step: 8, when: o == 'a' and not l > 1}\n"
            "b: {type: bool}\nconstraints: [m * 2 <= 96 or b, min(m, -3) ** 2 // 4 in [1, 2.5, 'x']]\n";
-    std::ofstream(corpus / "seed-t1") << R"({"ConfigurationSpace": {"TuningParameters": [{"Name": "x", "Type": "int",)"
-                                         R"("Values": "range(1, 9, 2)"
-  }
-  , {"Name": "y", "Type": "string", "Values":)"
-                                         R"("['p', 'q']"}], "Conditions": [{"Expression": "x % 3 == 1 or y == 'q'"}]}})";
+    std::ofstream(corpus / "seed-t1")
+        << R"t1({"ConfigurationSpace": {"TuningParameters": [{"Name": "x", "Type": "int", "Values": "range(1, 9, 2)"},)t1"
+        << R"t1( {"Name": "y", "Type": "string", "Values": "['p', 'q']"}],)t1"
+        << R"t1( "Conditions": [{"Expression": "x % 3 == 1 or y == 'q'"}]}})t1";
     break;
   }
   return 0;

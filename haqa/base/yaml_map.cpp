@@ -83,6 +83,22 @@ Json to_json(const YAML::Node& node) {
   return to_json(node, left);
 }
 
+/// The first line that is no UTF-8, from 1; YAML's parser reads UTF-16 after its mark.
+std::optional<size_t> foreign_line(const std::string& content) {
+  if (content.starts_with("\xFF\xFE") || content.starts_with("\xFE\xFF")) return std::nullopt;
+  std::istringstream lines(content);
+  size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    try {
+      static_cast<void>(Json(line).dump());
+    } catch (const Json::type_error&) {
+      return number;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Json yaml_value(const std::string& text) {
@@ -95,6 +111,8 @@ Json yaml_value(const std::string& text) {
 
 YamlMap YamlMap::load(const std::filesystem::path& file, const std::string& example) {
   const std::string content = read_file(file);
+  if (const auto line = foreign_line(content))
+    throw UsageError("{}:{}: holds bytes that are no UTF-8; save the file in that encoding", file.string(), *line);
   YAML::Node node;
   try {
     node = YAML::Load(content);

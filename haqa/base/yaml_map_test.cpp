@@ -189,6 +189,16 @@ TEST(YamlMap, HostileFilesAreUsageErrors) {
   expect_usage_error(std::string("\0\0\0", 3));
 }
 
+TEST(YamlMap, RefusesWhatIsNoUtf8) {
+  try {
+    load("name: x\nunit: \xB5s\n");
+    ADD_FAILURE();
+  } catch (const UsageError& e) {
+    EXPECT_THAT(e.what(), HasSubstr("haqa-yaml-test.yaml:2: holds bytes that are no UTF-8"));
+  }
+  EXPECT_EQ(load("unit: µs\n").text("unit"), "µs");
+}
+
 TEST(YamlMap, ReadsTheFormsThatPeopleWrite) {
   YamlMap map = load("---\n# note\nname: 'x y'  # why\r\nn: \"7\"\nr: -.5\nempty: {}\nlist:\n  - b\n  - a\n...\n");
   EXPECT_EQ(map.text("name"), "x y");
