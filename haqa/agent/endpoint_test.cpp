@@ -554,6 +554,7 @@ TEST(Endpoint, ReachesLoopbackPastAProxy) {
 /// throws Interrupted soon after Ctrl-C.
 template <typename Call>
 [[noreturn]] void exit_0_where_interruptible(Call call) {
+  signal(SIGINT, SIG_DFL);  // else it stays ignored where these tests run in the background
   install_interrupt_handler();
   std::thread presser([] {
     usleep(200'000);

@@ -248,6 +248,7 @@ using ManualDeathTest = ManualTest;
 TEST_F(ManualDeathTest, StopsOnCtrlC) {
   // In a child, since the handler's state is the process's for good.
   const auto run = [&] {
+    signal(SIGINT, SIG_DFL);  // else it stays ignored where these tests run in the background
     install_interrupt_handler();
     const auto provider = make_manual_provider(folder_, 0, -1, notices_);
     std::thread presser([] {

@@ -78,6 +78,7 @@ TEST_F(ProcessGroups, SeveralAtOnceEndToo) {
 
 TEST_F(ProcessGroups, TheSecondCtrlCEndsThemToo) {
   const auto work = [&] {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, SIG_DFL);  // else what is ignored stays so
     install_interrupt_handler();
     // Hangs where it does not look for the first one.
     run_process(shell("echo; " + family(pids_).argv[2]), [](std::string_view) {

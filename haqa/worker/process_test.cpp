@@ -198,6 +198,7 @@ TEST(Process, WorksWhereSigchldWasIgnored) {
   const pid_t pid = fork();
   if (pid == 0) {
     signal(SIGCHLD, SIG_IGN);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, SIG_DFL);  // else what is ignored stays so
     install_interrupt_handler();
     alarm(10);
     _exit(run_process(shell("exit 7")).code == 7 ? 42 : 1);
@@ -211,6 +212,7 @@ TEST(Process, WorksWhereSigchldWasIgnored) {
 // second Ctrl-C.
 TEST(Process, TheEndOfTheTerminalInterrupts) {
   const auto work = [] {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, SIG_DFL);  // else what is ignored stays so
     install_interrupt_handler();
     raise(SIGHUP);
     raise(SIGHUP);
@@ -235,6 +237,7 @@ TEST(Process, WhatIsIgnoredStaysIgnored) {
 TEST(Process, NothingStartsAfterCtrlC) {
   const pid_t pid = fork();
   if (pid == 0) {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, SIG_DFL);  // else what is ignored stays so
     install_interrupt_handler();
     raise(SIGTERM);
     try {

@@ -190,6 +190,7 @@ TEST_F(WorkerTest, TakesMuchOutput) {
 std::pair<pid_t, pid_t> sleeper(const fs::path& mark) {
   const pid_t parent = fork();
   if (parent == 0) {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, SIG_DFL);  // else what is ignored stays so
     install_interrupt_handler();
     try {
       run_process({{"/bin/sh", "-c", "echo $$ > " + mark.string() + "; exec sleep 100"}});
