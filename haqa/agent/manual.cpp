@@ -7,6 +7,7 @@
 #include <array>
 #include <chrono>
 #include <iostream>
+#include <span>
 #include <thread>
 
 #include "haqa/base/file.h"
@@ -108,6 +109,7 @@ class ManualProvider : public ChatProvider {
 
  private:
   std::string prompt_text(const std::vector<Message>& messages) const;
+  bool goes_on(const std::vector<Message>& messages) const;
   std::string wait_for_answer(const fs::path& file) const;
 
   fs::path folder_;
@@ -119,23 +121,30 @@ class ManualProvider : public ChatProvider {
 
 /// What the chat window does not hold yet; everything where the conversation is another one.
 std::string ManualProvider::prompt_text(const std::vector<Message>& messages) const {
-  std::vector<Message> news = messages;
-  const size_t held = shown_.empty() ? 0 : shown_.size() - 1;  // the last one may have grown
-  const bool goes_on = !shown_.empty() && messages != shown_ && messages.size() > held &&
-                       std::equal(shown_.begin(), shown_.end() - 1, messages.begin()) &&
-                       messages[held].role == shown_[held].role &&
-                       messages[held].content.starts_with(shown_[held].content);
-  if (goes_on) {
-    news.erase(news.begin(), news.begin() + static_cast<std::ptrdiff_t>(held));
-    news.front().content.erase(0, shown_[held].content.size());
-    if (is_blank(news.front().content)) news.erase(news.begin());
-    if (news.size() > 1 && news.front().role == "assistant") news.erase(news.begin());  // the window's own answer
+  size_t next = 0, told = 0;  // the first message with something new, and how much of it is old
+  if (goes_on(messages)) {
+    next = shown_.size() - 1;
+    told = messages[next].content.find_first_not_of('\n', shown_[next].content.size());
+    if (told == std::string::npos) {
+      ++next;
+      told = 0;
+      if (next + 1 < messages.size() && messages[next].role == "assistant") ++next;  // the window's own answer
+    }
   }
   std::string text;
-  for (const Message& m : news)
-    text += fmt::format("{}# {}\n\n{}\n", text.empty() ? "" : "\n", m.role,
-                        m.content.substr(m.content.find_first_not_of('\n')));
+  for (; next < messages.size(); ++next, told = 0)
+    text += fmt::format("{}# {}\n\n{}\n", text.empty() ? "" : "\n", messages[next].role,
+                        std::string_view(messages[next].content).substr(told));
   return text;
+}
+
+/// The last message that was shown may have grown since.
+bool ManualProvider::goes_on(const std::vector<Message>& messages) const {
+  if (shown_.empty() || messages == shown_ || messages.size() < shown_.size()) return false;
+  const Message& last = shown_.back();
+  const Message& now = messages[shown_.size() - 1];
+  return extends(messages, std::span(shown_).first(shown_.size() - 1)) && now.role == last.role &&
+         now.content.starts_with(last.content);
 }
 
 std::string ManualProvider::wait_for_answer(const fs::path& path) const {

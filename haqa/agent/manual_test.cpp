@@ -80,6 +80,7 @@ TEST_F(ManualTest, ShowsOnlyWhatIsNew) {
   const std::vector<Message> first = {{"system", "s"}, {"user", "u1"}};
   const Case cases[] = {
       {"next round", {first[0], first[1], {"assistant", "tidied answer"}, {"user", "u2"}}, "# user\n\nu2\n"},
+      {"an empty message", {first[0], first[1], {"assistant", "a"}, {"user", ""}}, "# user\n\n\n"},
       {"asked to correct itself", {first[0], first[1], {"user", "u2"}}, "# user\n\nu2\n"},
       {"not followed", {first[0], {"user", "u1\n\nthe surrogate tried"}}, "# user\n\nthe surrogate tried\n"},
       {"summarised",

@@ -151,8 +151,7 @@ std::vector<std::string> named_samplers() {
 }
 
 void check_sampler(const std::string& name, const SearchSpace& space) {
-  constexpr std::string_view kHuman = "human:";
-  if (name.starts_with(kHuman)) HumanSampler(name.substr(kHuman.size())).check(space);
+  if (const auto file = human_file(name)) HumanSampler(*file).check(space);
 }
 
 std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t seed, const AgentSetup& agent) {
@@ -164,7 +163,7 @@ std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t se
     return std::make_unique<MeteredSampler>(std::move(sampler), agent);
   }
   const std::vector<std::string> names = named_samplers();
-  if (!name.starts_with("human:") && std::find(names.begin(), names.end(), name) == names.end())
+  if (!human_file(name) && std::find(names.begin(), names.end(), name) == names.end())
     throw UsageError("sampler {}: there is none such; use one of {}, or human:FILE with configurations written down",
                      one_line(name), fmt::join(names, ", "));
   return make_sampler(name, seed);

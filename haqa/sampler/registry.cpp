@@ -23,8 +23,6 @@ namespace {
 
 using Maker = std::function<std::unique_ptr<Sampler>(uint64_t seed)>;
 
-constexpr std::string_view kHuman = "human:";
-
 template <typename S>
 std::unique_ptr<Sampler> make(uint64_t seed) {
   if constexpr (std::is_constructible_v<S, uint64_t>)
@@ -52,9 +50,14 @@ std::vector<std::string> sampler_names() {
   return names;
 }
 
+std::optional<std::string> human_file(const std::string& name) {
+  constexpr std::string_view kHuman = "human:";
+  if (!name.starts_with(kHuman) || name.size() == kHuman.size()) return std::nullopt;
+  return name.substr(kHuman.size());
+}
+
 std::unique_ptr<Sampler> make_sampler(const std::string& name, uint64_t seed) {
-  if (name.starts_with(kHuman) && name.size() > kHuman.size())
-    return std::make_unique<HumanSampler>(name.substr(kHuman.size()));
+  if (const auto file = human_file(name)) return std::make_unique<HumanSampler>(*file);
   const auto at = makers().find(name);
   if (at == makers().end())
     throw UsageError("sampler {}: there is none such; use one of {}, or human:FILE with configurations written down",

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "haqa/sampler/untried.h"
 
@@ -21,7 +20,7 @@ std::vector<EarlierTrial> best_earlier_trials(const SearchSpace& space, const st
                                               std::span<const Trial> trials, Direction direction, size_t count) {
   std::vector<const Trial*> complete;
   for (const Trial& t : trials)
-    if (t.state == TrialState::complete && t.value && std::isfinite(*t.value)) complete.push_back(&t);
+    if (has_finite_value(t)) complete.push_back(&t);
   std::stable_sort(complete.begin(), complete.end(), [&](const Trial* a, const Trial* b) {
     return direction == Direction::maximize ? *a->value > *b->value : *a->value < *b->value;
   });

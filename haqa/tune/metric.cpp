@@ -125,8 +125,7 @@ struct Metric::Pattern {
     if (groups != 1) {
       pcre2_code_free(code);
       throw UsageError(
-          "--metric: '{}' has {} groups; put one pair of parentheses around the number, (?: ) for others; a key of "
-          "JSON "
+          "--metric: '{}' has {} groups; put one pair of parentheses around the number, (?: ) for others; a key of JSON "
           "is json:KEY, with a name NAME:DIRECTION=json:KEY",
           text, groups);
     }
