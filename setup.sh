@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs what HAQA builds with: Debian packages, and llama.cpp built once from its pinned source.
-#   ./setup.sh          installs and builds what is missing; quick when nothing is
-#   ./setup.sh --tests  also what only the tests need
-#   ./setup.sh --path   prints where this machine's build of llama.cpp lies, and does nothing else
-# HAQA_LLAMA_CPP=DIR    use a llama.cpp you built (DIR holds include/ and build/bin) instead of the pinned one
-# HAQA_CACHE=DIR        where the build is kept (default: ~/.cache/haqa)
+# Installs what HAQA builds with: Debian packages, llama.cpp built once from its pinned source, and libtorch.
+#   ./setup.sh               installs and builds what is missing; quick when nothing is
+#   ./setup.sh --tests       also what only the tests need
+#   ./setup.sh --path        prints where this machine's build of llama.cpp lies, and does nothing else
+#   ./setup.sh --torch-path  the same of libtorch
+# HAQA_LLAMA_CPP=DIR  use a llama.cpp you built (DIR holds include/ and build/bin) instead of the pinned one
+# HAQA_TORCH=DIR      use the libtorch in DIR (DIR holds include/ and lib/), such as the folder of an installed torch
+# HAQA_CACHE=DIR      where both are kept (default: ~/.cache/haqa)
 # Safe to interrupt and to run again: every step leaves its result whole or not at all.
 set -euo pipefail
 
@@ -20,6 +22,9 @@ LLAMA_VERSION=0.5.0
 LLAMA_TARGETS=(llama llama-bench llama-server llama-cli llama-quantize llama-perplexity)
 LLAMA_OPTIONS=(-DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_NUMBER=1
   -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF)
+TORCH_VERSION=2.13.0
+
+cache=${HAQA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/haqa}
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
@@ -29,7 +34,7 @@ fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 llama_dir() {
   local cpu
   cpu=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2 | sha256sum | cut -c1-8)
-  echo "${HAQA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/haqa}/llama.cpp-$LLAMA_VERSION-${LLAMA_SHA256:0:8}-$(uname -m)-$cpu"
+  echo "$cache/llama.cpp-$LLAMA_VERSION-${LLAMA_SHA256:0:8}-$(uname -m)-$cpu"
 }
 
 install_packages() {
@@ -67,13 +72,18 @@ fetch_llama() {
   mv "$part" "$dir/source"
 }
 
+# Whether the work in folder $1 is still to be done. Two set-ups at once: the second waits and finds it done.
+begin() {
+  [[ ! -e $1/complete ]] || return 1
+  mkdir -p "$1"
+  exec 9>"$1/lock"
+  flock 9
+  [[ ! -e $1/complete ]]
+}
+
 build_llama() {
   local dir=$1
-  [[ ! -e $dir/complete ]] || return 0
-  mkdir -p "$dir"
-  exec 9>"$dir/lock"
-  flock 9 # two set-ups at once: the second waits and finds the work done
-  [[ ! -e $dir/complete ]] || return 0
+  begin "$dir" || return 0
   fetch_llama "$dir"
   say "building llama.cpp $LLAMA_VERSION into $dir (once; about 8 minutes on two cores)"
   cmake -S "$dir/source" -B "$dir/build" -G Ninja "${LLAMA_OPTIONS[@]}" >"$dir/build.log" 2>&1 ||
@@ -101,15 +111,42 @@ show_progress() {
   [[ ! -t 2 ]] || echo >&2
 }
 
+# libtorch lies in PyPI's wheel. Its CPU build is a tenth of the CUDA one, which is taken where there is an NVIDIA
+# driver, or where pip can find no other; with --target, pip leaves a failed download out altogether.
+fetch_torch() {
+  local dir=$1 part venv
+  begin "$dir" || return 0
+  rm -rf "$dir"/fetch.* "$dir/site" # of an interrupted set-up
+  part=$(mktemp -d "$dir/fetch.XXXXXX")
+  venv=$part/venv
+  python3 -m venv "$venv" || fail 'python3 -m venv failed; install python3-venv'
+  local install=("$venv/bin/pip" install -q --disable-pip-version-check --no-compile --target "$part/site")
+  say "fetching libtorch $TORCH_VERSION (192 MB, or 3 GB where only a CUDA build is to be had)"
+  if [[ -e /proc/driver/nvidia/version ]] || ! "${install[@]}" --no-deps "torch==$TORCH_VERSION+cpu" 2>/dev/null; then
+    "${install[@]}" "torch==$TORCH_VERSION" ||
+      fail "pip could not download torch $TORCH_VERSION; check the network, or set HAQA_TORCH=DIR to a libtorch of yours"
+  fi
+  [[ -e $part/site/torch/lib/libtorch_cpu.so ]] || fail "torch $TORCH_VERSION's wheel holds no libtorch_cpu.so; set HAQA_TORCH=DIR"
+  mv "$part/site" "$dir/site"
+  rm -rf "$part"
+  touch "$dir/complete"
+}
+
 dir=${HAQA_LLAMA_CPP:-$(llama_dir)}
-if [[ ${1-} == --path ]]; then
-  echo "$dir"
-  exit
-fi
+torch_dir=$cache/torch-$TORCH_VERSION-$(uname -m)
+case ${1-} in
+  --path) echo "$dir"; exit ;;
+  --torch-path) echo "${HAQA_TORCH:-$torch_dir/site/torch}"; exit ;;
+esac
 [[ ${1-} != --tests ]] || PACKAGES+=("${TEST_PACKAGES[@]}")
 install_packages
 if [[ ${HAQA_LLAMA_CPP-} ]]; then
   [[ -e $dir/build/bin/llama-bench ]] || fail "HAQA_LLAMA_CPP=$dir holds no build/bin/llama-bench; build llama.cpp there first"
 else
   build_llama "$dir"
+fi
+if [[ ${HAQA_TORCH-} ]]; then
+  [[ -e $HAQA_TORCH/lib/libtorch_cpu.so ]] || fail "HAQA_TORCH=$HAQA_TORCH holds no lib/libtorch_cpu.so"
+else
+  fetch_torch "$torch_dir"
 fi

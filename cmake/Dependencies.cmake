@@ -69,3 +69,22 @@ else()
   set(HAQA_LLAMA_BIN_DIR ${LLAMA_BIN_DIR})
 endif()
 message(STATUS "llama.cpp: ${HAQA_LLAMA_BIN_DIR}")
+
+# libtorch: a folder with include/ and lib/, as in PyPI's wheel. Imported by hand, as find_package(Torch) demands a CUDA
+# toolkit for a wheel with CUDA. The libraries that hold CUDA's kernels register themselves when they are loaded, so they
+# are linked although nothing names them.
+if(NOT HAQA_TORCH)
+  execute_process(COMMAND ${CMAKE_SOURCE_DIR}/setup.sh --torch-path OUTPUT_VARIABLE HAQA_TORCH OUTPUT_STRIP_TRAILING_WHITESPACE)
+endif()
+if(NOT EXISTS ${HAQA_TORCH}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "no libtorch in ${HAQA_TORCH}; run ./setup.sh, or set HAQA_TORCH")
+endif()
+add_library(torch INTERFACE)
+target_include_directories(torch SYSTEM INTERFACE ${HAQA_TORCH}/include ${HAQA_TORCH}/include/torch/csrc/api/include)
+foreach(library c10 torch_cpu torch c10_cuda torch_cuda)
+  if(EXISTS ${HAQA_TORCH}/lib/lib${library}.so)
+    list(APPEND torch_libraries ${HAQA_TORCH}/lib/lib${library}.so)
+  endif()
+endforeach()
+target_link_libraries(torch INTERFACE -Wl,--no-as-needed ${torch_libraries} -Wl,--as-needed)
+message(STATUS "libtorch: ${HAQA_TORCH}")
