@@ -1,0 +1,29 @@
+#pragma once
+#include <memory>
+#include <string_view>
+
+#include "haqa/model/tensor_data.h"
+#include "haqa/train/torch.h"
+
+namespace haqa {
+
+/// How the frozen weights of the base model are kept while adapters are trained.
+/// gguf: as they are in the file, mapped, in whatever type it has.
+enum class BaseFormat { gguf };
+
+/// A weight matrix [rows, columns] that is not trained: kept in few bits, and made whole only while a product needs it.
+class FrozenMatrix {
+ public:
+  virtual ~FrozenMatrix() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t columns() const = 0;
+  /// All of it, as `dtype` on `device`. A new tensor each time: let go of it soon.
+  virtual torch::Tensor whole(at::ScalarType dtype, at::Device device) const = 0;
+  /// What it occupies, for the memory plan.
+  virtual uint64_t bytes() const = 0;
+};
+
+/// A tensor of a GGUF file as a frozen matrix. `data` must outlive it where the format is gguf.
+std::unique_ptr<FrozenMatrix> frozen_matrix(const TensorData& data, const std::string& name, BaseFormat format);
+
+}  // namespace haqa

@@ -1,0 +1,272 @@
+#include "haqa/train/llama.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "haqa/base/error.h"
+#include "haqa/model/model_info.h"
+
+namespace haqa {
+namespace {
+
+using torch::Tensor;
+
+std::optional<double> number(const GgufFile& header, const std::string& key) {
+  const int64_t id = gguf_find_key(header.context(), key.c_str());
+  if (id < 0 || gguf_get_kv_type(header.context(), id) != GGUF_TYPE_FLOAT32) return std::nullopt;
+  return gguf_get_val_f32(header.context(), id);
+}
+
+uint64_t mixed(uint64_t seed, uint64_t value) {
+  return (seed ^ (value + 0x9e3779b97f4a7c15 + (seed << 6) + (seed >> 2))) * 0xbf58476d1ce4e5b9;
+}
+
+/// Every tensor of the file has its place in the model; what is left over would be ignored in silence.
+void check_architecture(const ModelInfo& info) {
+  if (info.architecture != "llama")
+    throw Error("{}: architecture '{}' cannot be fine-tuned; llama can", info.file.string(), info.architecture);
+  for (const TensorInfo& tensor : info.tensors)
+    if (tensor.name.ends_with(".bias") || tensor.name.find("attn_qkv") != std::string::npos)
+      throw Error("{}: tensor '{}' belongs to a variant of llama that cannot be fine-tuned yet; choose another model",
+                  info.file.string(), tensor.name);
+}
+
+}  // namespace
+
+std::vector<std::string> lora_targets() {
+  return {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+}
+
+/// What one pass over the layers needs beside the activations.
+struct Llama::Pass {
+  Tensor turns;
+  std::vector<int64_t> lengths;
+  std::optional<uint64_t> seed;
+  Tensor scored;  ///< the only places that matter after the last attention
+};
+
+Llama::Llama(const std::filesystem::path& file, const LlamaOptions& options)
+    : info_(read_model(file)), data_(file), options_(options) {
+  check_architecture(info_);
+  epsilon_ = number(data_.header(), "llama.attention.layer_norm_rms_epsilon").value_or(1e-5);
+  read_rotation();
+  if (options_.lora)
+    for (const std::string& target : options_.lora->targets)
+      if (const auto known = lora_targets(); std::find(known.begin(), known.end(), target) == known.end())
+        throw UsageError("'{}' is no layer that takes an adapter; {} are", target, fmt::join(known, ", "));
+  at::manual_seed(options_.seed);
+  for (int i = 0; i < info_.n_layer; ++i) {
+    const auto name = [i](const char* part) { return fmt::format("blk.{}.{}.weight", i, part); };
+    layers_.push_back({vector(name("attn_norm")), vector(name("ffn_norm")), linear(name("attn_q")),
+                       linear(name("attn_k")), linear(name("attn_v")), linear(name("attn_output")),
+                       linear(name("ffn_gate")), linear(name("ffn_up")), linear(name("ffn_down"))});
+  }
+  output_norm_ = vector("output_norm.weight");
+  const std::string output = info_.tied_output ? "token_embd.weight" : "output.weight";
+  const auto whole = [&](const std::string& name, at::ScalarType dtype) {
+    return frozen_matrix(data_, name, BaseFormat::gguf)->whole(dtype, options_.device);
+  };
+  if (!options_.lora) {
+    embedding_ = trained("token_embd.weight", whole("token_embd.weight", at::kFloat));
+    output_ = info_.tied_output ? embedding_ : trained(output, whole(output, at::kFloat));
+  } else {
+    output_ = whole(output, options_.compute);
+  }
+}
+
+Tensor Llama::trained(const std::string& name, Tensor value) {
+  value.requires_grad_(true);
+  parameters_[name] = value;
+  return value;
+}
+
+Tensor Llama::vector(const std::string& name) {
+  const std::vector<float> values = data_.floats(name);
+  const Tensor tensor = torch::tensor(at::ArrayRef<float>(values)).to(options_.device);
+  return options_.lora ? tensor : trained(name, tensor);
+}
+
+Llama::Linear Llama::linear(const std::string& name) {
+  Linear linear;
+  auto frozen = frozen_matrix(data_, name, options_.lora ? options_.base : BaseFormat::gguf);
+  if (!options_.lora) {
+    linear.trained = trained(name, frozen->whole(at::kFloat, options_.device));
+    return linear;
+  }
+  const LoraOptions& lora = *options_.lora;
+  const auto is_target = [&](const std::string& target) { return name.find("." + target + ".") != std::string::npos; };
+  if (std::any_of(lora.targets.begin(), lora.targets.end(), is_target)) {
+    if (lora.rank < 1 || lora.rank > std::min(frozen->rows(), frozen->columns()))
+      throw UsageError("LoRA's rank {} does not fit '{}' of {} x {}; choose 1 to {}", lora.rank, name, frozen->rows(),
+                       frozen->columns(), std::min(frozen->rows(), frozen->columns()));
+    // As PEFT begins: a uniform within ±1/√columns (Kaiming with a = √5), b zero, so that the adapter changes nothing.
+    const double bound = 1 / std::sqrt(static_cast<double>(frozen->columns()));
+    Tensor a = at::empty({lora.rank, frozen->columns()}).uniform_(-bound, bound).to(options_.device);
+    Tensor b = at::zeros({frozen->rows(), lora.rank}, at::TensorOptions(options_.device));
+    linear.lora = {trained(name + ".lora_a", a), trained(name + ".lora_b", b),
+                   lora.alpha / static_cast<double>(lora.rank)};
+  }
+  linear.frozen = std::move(frozen);
+  return linear;
+}
+
+void Llama::read_rotation() {
+  const GgufFile& header = data_.header();
+  const std::string scaling = header.text("llama.rope.scaling.type");
+  if (!scaling.empty() && scaling != "none" && scaling != "linear")
+    throw Error("{}: its rotary positions are scaled by '{}', which cannot be fine-tuned yet; none and linear can",
+                info_.file.string(), scaling);
+  const double factor =
+      scaling == "none"
+          ? 1
+          : number(header, "llama.rope.scaling.factor").value_or(number(header, "llama.rope.scale_linear").value_or(1));
+  const double base = number(header, "llama.rope.freq_base").value_or(10000);
+  std::vector<double> frequencies;
+  for (int i = 0; i < info_.n_embd_head_k / 2; ++i)
+    frequencies.push_back(std::pow(base, -2.0 * i / info_.n_embd_head_k) / (factor == 0 ? 1 : factor));
+  if (data_.contains("rope_freqs.weight")) {  // LLaMA 3's
+    const std::vector<float> factors = data_.floats("rope_freqs.weight");
+    if (factors.size() != frequencies.size())
+      throw Error("{}: 'rope_freqs.weight' has {} numbers for heads of width {}; convert the model again",
+                  info_.file.string(), factors.size(), info_.n_embd_head_k);
+    for (size_t i = 0; i < factors.size(); ++i) frequencies[i] /= factors[i];
+  }
+  frequencies_ = torch::tensor(at::ArrayRef<double>(frequencies), at::kDouble);
+}
+
+Tensor Llama::turns(const std::vector<int64_t>& lengths) const {
+  std::vector<Tensor> positions;
+  for (const int64_t length : lengths) positions.push_back(at::arange(length, at::kDouble));
+  const Tensor angles = at::outer(at::cat(positions), frequencies_);
+  return at::complex(angles.cos(), angles.sin()).to(at::kComplexFloat).to(options_.device);
+}
+
+Tensor Llama::embed(const Tensor& tokens) const {
+  if (embedding_.defined()) return at::embedding(embedding_, tokens).to(options_.compute);
+  const Tensor ids = tokens.cpu().contiguous();
+  const auto* id = ids.const_data_ptr<int64_t>();
+  Tensor rows = at::empty({ids.size(0), info_.n_embd});
+  for (int64_t i = 0; i < ids.size(0); ++i)
+    data_.read_rows("token_embd.weight", id[i], 1,
+                    {rows.data_ptr<float>() + i * info_.n_embd, static_cast<size_t>(info_.n_embd)});
+  return rows.to(options_.device, options_.compute);
+}
+
+Tensor Llama::apply(const Linear& linear, const Tensor& x, const std::optional<Tensor>& dropped) const {
+  if (linear.trained.defined()) return at::linear(x, linear.trained.to(x.scalar_type()));
+  return frozen_linear(x, dropped, *linear.frozen, linear.lora);
+}
+
+/// q, k and v share one mask, gate and up another: `place` counts the inputs of adapters through the model.
+std::optional<Tensor> Llama::dropped(const Tensor& input, const Pass& pass, uint64_t place) const {
+  if (!pass.seed || !options_.lora || options_.lora->dropout <= 0) return std::nullopt;
+  return seeded_dropout(input, options_.lora->dropout, mixed(*pass.seed, place));
+}
+
+Tensor Llama::attention(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
+  const Tensor input = rms_norm(x, layer.attn_norm, epsilon_);
+  const auto input_dropped = dropped(input, pass, 4 * index);
+  const auto heads = [&](const Linear& linear, int64_t count) {
+    return apply(linear, input, input_dropped).view({-1, count, info_.n_embd_head_k});
+  };
+  const auto q = rope(heads(layer.q, info_.n_head), pass.turns).split_with_sizes(pass.lengths);
+  const auto k = rope(heads(layer.k, info_.n_head_kv), pass.turns).split_with_sizes(pass.lengths);
+  const auto v = heads(layer.v, info_.n_head_kv).split_with_sizes(pass.lengths);
+  const auto rows_of_heads = [](const Tensor& t) {
+    return t.transpose(0, 1).unsqueeze(0);
+  };  // [1, heads, length, width]
+  std::vector<Tensor> attended;
+  for (size_t i = 0; i < pass.lengths.size(); ++i)
+    attended.push_back(at::scaled_dot_product_attention(rows_of_heads(q[i]), rows_of_heads(k[i]), rows_of_heads(v[i]),
+                                                        {}, 0.0, /*is_causal=*/true, std::nullopt,
+                                                        /*enable_gqa=*/info_.n_head != info_.n_head_kv)
+                           .squeeze(0)
+                           .transpose(0, 1)
+                           .flatten(1));
+  Tensor together = attended.size() == 1 ? attended[0] : at::cat(attended);
+  Tensor residual = x;
+  if (pass.scored.defined() && index + 1 == layers_.size()) {
+    together = together.index_select(0, pass.scored);
+    residual = x.index_select(0, pass.scored);
+  }
+  return residual + apply(layer.o, together, dropped(together, pass, 4 * index + 1));
+}
+
+Tensor Llama::feed_forward(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
+  const Tensor input = rms_norm(x, layer.ffn_norm, epsilon_);
+  const auto input_dropped = dropped(input, pass, 4 * index + 2);
+  const Tensor inner = swiglu(apply(layer.gate, input, input_dropped), apply(layer.up, input, input_dropped));
+  return x + apply(layer.down, inner, dropped(inner, pass, 4 * index + 3));
+}
+
+Tensor Llama::forward(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
+  return feed_forward(layer, attention(layer, x, pass, index), pass, index);
+}
+
+/// A layer of which only the input is kept. Source: Chen et al. 2016. Its parameters get their gradients within the
+/// backward pass, so that the graph outside knows of its input alone.
+struct Checkpoint : torch::autograd::Function<Checkpoint> {
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, const Llama* llama,
+                        const Llama::Layer* layer, const Llama::Pass* pass, size_t index) {
+    context->save_for_backward({x});
+    context->saved_data["layer"] = reinterpret_cast<int64_t>(layer);
+    context->saved_data["llama"] = reinterpret_cast<int64_t>(llama);
+    context->saved_data["index"] = static_cast<int64_t>(index);
+    context->saved_data["lengths"] = pass->lengths;
+    context->saved_data["turns"] = pass->turns;
+    context->saved_data["scored"] = pass->scored;
+    context->saved_data["seeded"] = pass->seed.has_value();
+    context->saved_data["seed"] = static_cast<int64_t>(pass->seed.value_or(0));
+    return llama->forward(*layer, x, *pass, index);
+  }
+
+  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
+                                               torch::autograd::tensor_list gradients) {
+    auto& kept = context->saved_data;
+    const auto* llama = reinterpret_cast<const Llama*>(kept["llama"].toInt());
+    const auto* layer = reinterpret_cast<const Llama::Layer*>(kept["layer"].toInt());
+    Llama::Pass pass{kept["turns"].toTensor(), kept["lengths"].toIntVector(), {}, kept["scored"].toTensor()};
+    if (kept["seeded"].toBool()) pass.seed = static_cast<uint64_t>(kept["seed"].toInt());
+    const at::AutoGradMode with_gradients(true);
+    Tensor x = context->get_saved_variables()[0].detach().requires_grad_(true);
+    const Tensor y = llama->forward(*layer, x, pass, static_cast<size_t>(kept["index"].toInt()));
+    torch::autograd::backward({y}, {gradients[0]});
+    return {x.grad(), Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+Tensor Llama::checkpointed(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
+  return Checkpoint::apply(x, this, &layer, &pass, index);
+}
+
+Tensor Llama::hidden(const TokenBatch& batch, std::optional<uint64_t> dropout_seed) const {
+  const Pass pass{turns(batch.lengths), batch.lengths, dropout_seed, batch.scored};
+  Tensor x = embed(batch.tokens);
+  // The gradient must reach the adapters of every layer, although the first input has none to take.
+  const bool keep_inputs_only = options_.checkpointing && at::GradMode::is_enabled();
+  if (keep_inputs_only && !x.requires_grad()) x.requires_grad_(true);
+  for (size_t i = 0; i < layers_.size(); ++i)
+    x = keep_inputs_only ? checkpointed(layers_[i], x, pass, i) : forward(layers_[i], x, pass, i);
+  return rms_norm(x, output_norm_, epsilon_);
+}
+
+Tensor Llama::summed_loss(const TokenBatch& batch, std::optional<uint64_t> dropout_seed) {
+  return summed_cross_entropy(hidden(batch, dropout_seed), output_.to(options_.compute), batch.targets);
+}
+
+Tensor Llama::logits(const TokenBatch& batch) {
+  const at::NoGradGuard no_grad;
+  return at::linear(hidden(batch, {}), output_.to(options_.compute)).to(at::kFloat);
+}
+
+uint64_t Llama::base_bytes() const {
+  uint64_t sum = 0;
+  for (const Layer& layer : layers_)
+    for (const Linear* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+      if (linear->frozen) sum += linear->frozen->bytes();
+  return sum;
+}
+
+}  // namespace haqa

@@ -1,0 +1,202 @@
+#include "haqa/train/llama.h"
+
+#include <gtest/gtest.h>
+#include <llama.h>
+
+#include "haqa/base/temporary_folder.h"
+#include "haqa/model/make_model.h"
+
+namespace haqa {
+namespace {
+
+TokenBatch batch_of(const std::vector<int64_t>& lengths) {
+  TokenBatch batch;
+  batch.lengths = lengths;
+  int64_t n = 0;
+  for (const int64_t length : lengths) n += length;
+  batch.tokens = at::arange(n).mul(7919).remainder(31000).add(100);
+  batch.scored = at::arange(n);
+  batch.targets = at::arange(n).mul(104729).remainder(31000);
+  return batch;
+}
+
+/// [n, n_vocab] by llama.cpp.
+torch::Tensor logits_by_llama_cpp(const std::filesystem::path& file, const torch::Tensor& tokens) {
+  llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+  llama_backend_init();
+  llama_model* model = llama_model_load_from_file(file.c_str(), llama_model_default_params());
+  const auto n = static_cast<uint32_t>(tokens.size(0));
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = params.n_batch = params.n_ubatch = n;
+  params.type_k = params.type_v = GGML_TYPE_F32;
+  params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  llama_context* context = llama_init_from_model(model, params);
+  llama_batch batch = llama_batch_init(static_cast<int32_t>(n), 0, 1);
+  batch.n_tokens = static_cast<int32_t>(n);
+  for (uint32_t i = 0; i < n; ++i) {
+    batch.token[i] = static_cast<llama_token>(tokens[i].item<int64_t>());
+    batch.pos[i] = static_cast<llama_pos>(i);
+    batch.n_seq_id[i] = 1;
+    batch.seq_id[i][0] = 0;
+    batch.logits[i] = 1;
+  }
+  EXPECT_EQ(llama_decode(context, batch), 0);
+  const int n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
+  torch::Tensor logits = torch::from_blob(llama_get_logits(context), {n, n_vocab}).clone();
+  llama_batch_free(batch);
+  llama_free(context);
+  llama_model_free(model);
+  return logits;
+}
+
+struct Variant {
+  std::string name;
+  int n_head, n_head_kv;
+  bool tied;
+};
+
+class LlamaTest : public testing::TestWithParam<Variant> {
+ protected:
+  /// A small model with random weights; f32: its matrices in full precision, as llama.cpp rounds activations to F16
+  /// before they meet F16 weights.
+  std::filesystem::path model(bool f32 = false) const {
+    const ModelShape shape{.name = "t",
+                           .n_layer = 3,
+                           .n_embd = 128,
+                           .n_head = GetParam().n_head,
+                           .n_head_kv = GetParam().n_head_kv,
+                           .n_ff = 352,
+                           .n_ctx_train = 512,
+                           .tied_output = GetParam().tied};
+    const auto file = folder_ / "f16.gguf";
+    make_model(shape, default_vocabulary(), 1, file);
+    if (f32) widen(file, folder_ / "f32.gguf");
+    return f32 ? folder_ / "f32.gguf" : file;
+  }
+
+ private:
+  static void widen(const std::filesystem::path& from, const std::filesystem::path& to) {
+    const TensorData data(from);
+    const GgufPtr g(gguf_init_empty());
+    gguf_set_kv(g.get(), data.header().context());
+    const std::unique_ptr<ggml_context, decltype(&ggml_free)> context(
+        ggml_init({.mem_size = size_t{256} << 20, .mem_buffer = nullptr, .no_alloc = false}), ggml_free);
+    for (const TensorInfo& tensor : data.tensors()) {
+      ggml_tensor* wide =
+          ggml_new_tensor(context.get(), GGML_TYPE_F32, static_cast<int>(tensor.shape.size()), tensor.shape.data());
+      ggml_set_name(wide, tensor.name.c_str());
+      const std::vector<float> values = data.floats(tensor.name);
+      std::copy(values.begin(), values.end(), static_cast<float*>(wide->data));
+      gguf_add_tensor(g.get(), wide);
+    }
+    gguf_write_to_file(g.get(), to.c_str(), /*only_meta=*/false);
+  }
+
+  TemporaryFolder folder_;
+};
+
+double largest_difference(const torch::Tensor& a, const torch::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
+
+TEST_P(LlamaTest, LogitsAreThoseOfLlamaCpp) {
+  struct Case {
+    bool f32;
+    double tolerance;  // of the deviation of the logits, 2
+  };
+  for (const Case& c : {Case{true, 1e-4}, Case{false, 2e-2}})
+    for (const bool lora : {false, true}) {
+      const auto file = model(c.f32);
+      const TokenBatch batch = batch_of({200});
+      const torch::Tensor reference = logits_by_llama_cpp(file, batch.tokens);
+      LlamaOptions options;
+      if (lora) options.lora = LoraOptions{};
+      const torch::Tensor ours = Llama(file, options).logits(batch);
+      EXPECT_LT(largest_difference(ours, reference), c.tolerance * reference.std().item<double>());
+      EXPECT_GT((ours.argmax(1) == reference.argmax(1)).to(at::kFloat).mean().item<double>(), 0.99);
+    }
+}
+
+TEST_P(LlamaTest, SequencesOfABatchDoNotSeeEachOther) {
+  const auto file = model();
+  LlamaOptions options;
+  options.lora = LoraOptions{};
+  Llama llama(file, options);
+  const TokenBatch all = batch_of({5, 1, 30});
+  const torch::Tensor together = llama.logits(all);
+  int64_t first = 0;
+  for (const int64_t length : all.lengths) {
+    TokenBatch alone;
+    alone.tokens = all.tokens.narrow(0, first, length);
+    alone.lengths = {length};
+    alone.scored = at::arange(length);
+    EXPECT_LT(largest_difference(llama.logits(alone), together.narrow(0, first, length)), 1e-4);
+    first += length;
+  }
+}
+
+/// The gradients of all parameters after one backward pass.
+std::map<std::string, torch::Tensor> gradients(Llama& llama, const TokenBatch& batch) {
+  for (const auto& [name, parameter] : llama.parameters()) parameter.mutable_grad() = torch::Tensor();
+  llama.summed_loss(batch, 7).backward();
+  std::map<std::string, torch::Tensor> all;
+  for (const auto& [name, parameter] : llama.parameters()) all[name] = parameter.grad().clone();
+  return all;
+}
+
+/// b starts at zero, where a has no gradient.
+void shake(Llama& llama) {
+  const at::NoGradGuard no_grad;
+  at::manual_seed(3);
+  for (const auto& [name, parameter] : llama.parameters())
+    if (name.ends_with("lora_b")) parameter.normal_(0, 0.02);
+}
+
+TEST_P(LlamaTest, GradientsAreTheSlopeOfTheLoss) {
+  const auto file = model();
+  LlamaOptions options;
+  options.lora = LoraOptions{.rank = 4, .alpha = 8, .dropout = 0};
+  Llama llama(file, options);
+  shake(llama);
+  TokenBatch batch = batch_of({12, 9});
+  batch.scored = torch::tensor({3, 4, 5, 13, 20});
+  batch.targets = batch.targets.narrow(0, 0, 5);
+  const auto slopes = gradients(llama, batch);
+  for (const auto& [name, parameter] : llama.parameters()) {
+    const at::NoGradGuard no_grad;
+    // Along the gradient itself, where the slope is the largest: loss(+h) - loss(-h) = 2 h |g|.
+    const torch::Tensor direction = slopes.at(name) / slopes.at(name).norm();
+    const double h = 2e-2;
+    parameter.add_(direction, h);
+    const double above = llama.summed_loss(batch).item<double>();
+    parameter.sub_(direction, 2 * h);
+    const double below = llama.summed_loss(batch).item<double>();
+    parameter.add_(direction, h);
+    const double slope = slopes.at(name).norm().item<double>();
+    EXPECT_NEAR((above - below) / (2 * h), slope, 0.02 * slope + 2e-3) << name;
+  }
+}
+
+TEST_P(LlamaTest, CheckpointingChangesNoGradient) {
+  const auto file = model();
+  const TokenBatch batch = batch_of({12, 9});
+  std::map<std::string, torch::Tensor> reference;
+  for (const bool checkpointing : {false, true}) {
+    LlamaOptions options;
+    options.lora = LoraOptions{.rank = 4, .alpha = 8, .dropout = 0.1};
+    options.checkpointing = checkpointing;
+    Llama llama(file, options);
+    shake(llama);
+    const auto slopes = gradients(llama, batch);
+    if (!checkpointing) reference = slopes;
+    for (const auto& [name, slope] : slopes) EXPECT_LT(largest_difference(slope, reference.at(name)), 1e-5) << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, LlamaTest,
+                         testing::Values(Variant{"multi_head", 4, 4, false}, Variant{"grouped", 8, 2, false},
+                                         Variant{"tied", 4, 2, true}),
+                         [](const auto& variant) { return variant.param.name; });
+
+}  // namespace
+}  // namespace haqa
