@@ -79,15 +79,6 @@ Json parse(const std::string& body) {
   return Json::parse(body, nullptr, /*allow_exceptions=*/false);
 }
 
-bool is_utf8(const std::string& text) {
-  try {
-    static_cast<void>(Json(text).dump());
-    return true;
-  } catch (const Json::type_error&) {
-    return false;
-  }
-}
-
 bool is_html(const HttpResponse& response) {
   const size_t first = response.body.find_first_not_of(" \t\r\n");
   return lower(response.content_type).starts_with("text/html") ||

@@ -4,6 +4,10 @@
 
 namespace haqa {
 
+/// Whether the text is well-formed UTF-8: no overlong forms, surrogates or code points beyond U+10FFFF.
+/// Source: The Unicode Standard 15, table 3-7.
+bool is_utf8(std::string_view text);
+
 /// The first `longest` bytes at most, not cut within a UTF-8 character (JSON writers refuse the rest), and "...".
 std::string shortened(std::string_view text, size_t longest);
 

@@ -34,6 +34,34 @@ TEST(Text, SpellsOutWhatIsNotToBeSeen) {
   for (const auto& [text, expected] : cases) EXPECT_EQ(printable(text), expected);
 }
 
+// nlohmann's own check, which refuses to write what is not well-formed, is the reference.
+TEST(Text, KnowsUtf8) {
+  const auto written = [](const std::string& text) {
+    try {
+      static_cast<void>(Json(text).dump());
+      return true;
+    } catch (const Json::type_error&) {
+      return false;
+    }
+  };
+  EXPECT_TRUE(is_utf8(""));
+  EXPECT_FALSE(is_utf8("\xed\xa0\x80")) << "a surrogate";
+  EXPECT_FALSE(is_utf8("\xc0\xaf")) << "an overlong form";
+  EXPECT_FALSE(is_utf8("\xf4\x90\x80\x80")) << "beyond U+10FFFF";
+  const std::string edges("\x00\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe1\xec\xed\xee\xef\xf0\xf1\xf4\xf5\xff",
+                          22);
+  int good = 0;
+  for (const char a : edges)
+    for (const char b : edges)
+      for (const char c : edges)
+        for (const char d : edges) {
+          const std::string text{a, b, c, d};
+          ASSERT_EQ(is_utf8(text), written(text)) << Json::parse(to_line(Json(text)));
+          good += is_utf8(text);
+        }
+  EXPECT_GT(good, 0);
+}
+
 TEST(Text, FitsOnOneLine) {
   EXPECT_EQ(one_line(" a \n\t b  "), "a b");
   EXPECT_EQ(one_line("\u00fc\u00fc\u00fc", 3), "\u00fc\u00fc\u00fc");

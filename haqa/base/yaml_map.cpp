@@ -90,11 +90,7 @@ std::optional<size_t> foreign_line(const std::string& content) {
   size_t number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
-    try {
-      static_cast<void>(Json(line).dump());
-    } catch (const Json::type_error&) {
-      return number;
-    }
+    if (!is_utf8(line)) return number;
   }
   return std::nullopt;
 }

@@ -1,0 +1,158 @@
+#include "haqa/dataset/batches.h"
+
+#include <algorithm>
+#include <map>
+
+#include "haqa/base/error.h"
+#include "haqa/dataset/split.h"
+
+namespace haqa {
+namespace {
+
+/// Batches of one chunk are sorted together; as many as in transformers.
+constexpr size_t kBatchesOfAChunk = 50;
+
+using Examples = std::span<const TokenExample>;
+
+size_t length_of(Examples examples, const RowPlan& row) {
+  size_t length = 0;
+  for (const size_t i : row) length += examples[i].tokens.size();
+  return length;
+}
+
+size_t longest_row(Examples examples, std::span<const RowPlan> rows, size_t multiple) {
+  size_t longest = 0;
+  for (const RowPlan& row : rows) longest = std::max(longest, length_of(examples, row));
+  return (longest + multiple - 1) / multiple * multiple;
+}
+
+/// The longest first; equal ones stay as they are.
+void sort_by_length(Examples examples, std::span<size_t> indices) {
+  std::stable_sort(indices.begin(), indices.end(),
+                   [&](size_t a, size_t b) { return examples[a].tokens.size() > examples[b].tokens.size(); });
+}
+
+std::vector<RowPlan> one_a_row(std::span<const size_t> indices) {
+  std::vector<RowPlan> rows;
+  rows.reserve(indices.size());
+  for (const size_t i : indices) rows.push_back({i});
+  return rows;
+}
+
+/// Each example, the longest first, goes into the row that it fills best.
+std::vector<RowPlan> pack(Examples examples, std::vector<size_t> indices, size_t length) {
+  sort_by_length(examples, indices);
+  std::vector<RowPlan> rows;
+  std::map<size_t, std::vector<size_t>> with_room;  // rows by the room that they have left
+  for (const size_t i : indices) {
+    const size_t needed = examples[i].tokens.size();
+    if (needed > length)
+      throw UsageError("an example of {} tokens does not fit into rows of {}; allow longer rows", needed, length);
+    auto best = with_room.lower_bound(needed);
+    size_t row = rows.size(), room = length;
+    if (best == with_room.end()) {
+      rows.emplace_back();
+    } else {
+      room = best->first;
+      row = best->second.back();
+      best->second.pop_back();
+      if (best->second.empty()) with_room.erase(best);
+    }
+    rows[row].push_back(i);
+    if (room > needed) with_room[room - needed].push_back(row);
+  }
+  return rows;
+}
+
+EpochPlan in_batches(std::vector<RowPlan> rows, size_t rows_of_a_batch) {
+  EpochPlan plan;
+  for (size_t begin = 0; begin < rows.size(); begin += rows_of_a_batch) {
+    const auto from = rows.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto to = rows.begin() + static_cast<std::ptrdiff_t>(std::min(begin + rows_of_a_batch, rows.size()));
+    plan.emplace_back(std::make_move_iterator(from), std::make_move_iterator(to));
+  }
+  return plan;
+}
+
+template <typename T>
+void reorder(std::vector<T>& values, std::span<const size_t> order) {
+  std::vector<T> reordered;
+  reordered.reserve(values.size());
+  for (const size_t i : order) reordered.push_back(std::move(values[i]));
+  values = std::move(reordered);
+}
+
+void put_largest_first(Examples examples, EpochPlan& plan) {
+  const auto slots = [&](const std::vector<RowPlan>& batch) { return batch.size() * longest_row(examples, batch, 1); };
+  const auto largest =
+      std::max_element(plan.begin(), plan.end(), [&](const auto& a, const auto& b) { return slots(a) < slots(b); });
+  if (largest != plan.end()) std::iter_swap(plan.begin(), largest);
+}
+
+/// Sorted within chunks, so that a batch's examples are of nearly one length; the order of the batches is random.
+EpochPlan grouped(Examples examples, std::vector<size_t> order, const BatchOptions& options, uint64_t stream) {
+  const size_t chunk = kBatchesOfAChunk * options.rows;
+  for (size_t begin = 0; begin < order.size(); begin += chunk)
+    sort_by_length(examples, std::span(order).subspan(begin, std::min(chunk, order.size() - begin)));
+  EpochPlan plan = in_batches(one_a_row(order), options.rows);
+  reorder(plan, shuffled_indices(plan.size(), options.seed, stream));
+  return plan;
+}
+
+EpochPlan packed(Examples examples, std::vector<size_t> order, const BatchOptions& options, uint64_t stream) {
+  std::vector<RowPlan> rows = pack(examples, std::move(order), options.length);
+  reorder(rows, shuffled_indices(rows.size(), options.seed, stream));
+  return in_batches(std::move(rows), options.rows);
+}
+
+}  // namespace
+
+EpochPlan plan_epoch(Examples examples, const BatchOptions& options, uint64_t epoch) {
+  if (options.rows == 0) throw UsageError("a batch needs at least one row");
+  std::vector<size_t> order = shuffled_indices(examples.size(), options.seed, 2 * epoch);
+  if (options.grouping == Grouping::shuffled) return in_batches(one_a_row(order), options.rows);
+  EpochPlan plan = options.grouping == Grouping::packed ? packed(examples, std::move(order), options, 2 * epoch + 1)
+                                                        : grouped(examples, std::move(order), options, 2 * epoch + 1);
+  if (epoch == 0) put_largest_first(examples, plan);
+  return plan;
+}
+
+Batch lay_out(Examples examples, std::span<const RowPlan> rows, int32_t pad, size_t multiple) {
+  Batch batch;
+  batch.rows = rows.size();
+  batch.length = longest_row(examples, rows, multiple);
+  const size_t size = batch.rows * batch.length;
+  batch.tokens.assign(size, pad);
+  batch.targets.assign(size, kNoTarget);
+  batch.positions.assign(size, 0);
+  batch.segments.assign(size, -1);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    size_t at = r * batch.length;
+    for (size_t segment = 0; segment < rows[r].size(); ++segment) {
+      const TokenExample& example = examples[rows[r][segment]];
+      for (size_t i = 0; i < example.tokens.size(); ++i, ++at) {
+        batch.tokens[at] = example.tokens[i];
+        batch.positions[at] = static_cast<int32_t>(i);
+        batch.segments[at] = static_cast<int32_t>(segment);
+        if (i + 1 == example.tokens.size() || !example.counts[i + 1]) continue;
+        batch.targets[at] = example.tokens[i + 1];
+        ++batch.counted;
+      }
+      batch.used += example.tokens.size();
+    }
+  }
+  return batch;
+}
+
+BatchStatistics statistics_of(Examples examples, const EpochPlan& plan, size_t multiple) {
+  BatchStatistics found;
+  found.batches = plan.size();
+  for (const std::vector<RowPlan>& batch : plan) {
+    found.rows += batch.size();
+    found.slots += batch.size() * longest_row(examples, batch, multiple);
+    for (const RowPlan& row : batch) found.used += length_of(examples, row);
+  }
+  return found;
+}
+
+}  // namespace haqa
