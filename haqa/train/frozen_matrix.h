@@ -8,8 +8,14 @@
 namespace haqa {
 
 /// How the frozen weights of the base model are kept while adapters are trained.
-/// gguf: as they are in the file, mapped, in whatever type it has.
-enum class BaseFormat { gguf };
+enum class BaseFormat {
+  gguf,        ///< as they are in the file, mapped, in whatever type it has
+  nf4,         ///< 4-bit NormalFloat in blocks of 64
+  nf4_double,  ///< the same, the blocks' factors quantized too: 4.127 bits a weight
+  fp4,         ///< 4-bit floating point in blocks of 64
+};
+/// "gguf", "nf4", "nf4_double" or "fp4". Throws UsageError that lists them.
+BaseFormat base_format_from(std::string_view name);
 
 /// A weight matrix [rows, columns] that is not trained: kept in few bits, and made whole only while a product needs it.
 class FrozenMatrix {

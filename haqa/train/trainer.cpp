@@ -1,0 +1,177 @@
+#include "haqa/train/trainer.h"
+
+#include <torch/csrc/jit/serialization/pickle.h>
+
+#include <cmath>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+
+namespace haqa {
+namespace {
+
+using torch::Tensor;
+using NamedTensors = c10::Dict<std::string, Tensor>;
+
+NamedTensors dict_of(const std::map<std::string, Tensor>& tensors) {
+  NamedTensors dict;
+  for (const auto& [name, tensor] : tensors) dict.insert(name, tensor.detach().cpu());
+  return dict;
+}
+
+std::map<std::string, Tensor> map_of(const c10::IValue& dict) {
+  std::map<std::string, Tensor> tensors;
+  for (const auto& entry : c10::impl::toTypedDict<std::string, Tensor>(dict.toGenericDict()))
+    tensors[entry.key()] = entry.value();
+  return tensors;
+}
+
+void check(const TrainerOptions& o, size_t examples) {
+  if (examples == 0) throw Error("there are no examples to train on");
+  if (o.batch < 1 || o.accumulation < 1 || o.steps < 1)
+    throw UsageError("batch {}, accumulation {} and steps {} must be 1 or more", o.batch, o.accumulation, o.steps);
+  if (!(o.learning_rate > 0) || !(o.max_grad_norm > 0) || !(o.warmup_ratio >= 0 && o.warmup_ratio < 1))
+    throw UsageError(
+        "learning rate {} and largest gradient {} must be above 0, the warm-up's share {} from 0 to below 1",
+        o.learning_rate, o.max_grad_norm, o.warmup_ratio);
+}
+
+/// All examples of a batch, whatever rows the plan lays them in.
+std::vector<size_t> flat(const std::vector<RowPlan>& rows) {
+  std::vector<size_t> all;
+  for (const RowPlan& row : rows) all.insert(all.end(), row.begin(), row.end());
+  return all;
+}
+
+}  // namespace
+
+TokenBatch token_batch(std::span<const TokenExample> examples, std::span<const size_t> chosen, at::Device device) {
+  std::vector<int64_t> tokens, scored, targets, lengths;
+  for (const size_t index : chosen) {
+    const TokenExample& example = examples[index];
+    size_t last = example.tokens.size();
+    while (last > 0 && !example.counts[last - 1]) --last;
+    if (last < 2) continue;  // nothing in it counts
+    const size_t length = last - 1, first = tokens.size();
+    for (size_t i = 0; i < length; ++i) {
+      tokens.push_back(example.tokens[i]);
+      if (!example.counts[i + 1]) continue;
+      scored.push_back(static_cast<int64_t>(first + i));
+      targets.push_back(example.tokens[i + 1]);
+    }
+    lengths.push_back(static_cast<int64_t>(length));
+  }
+  const auto tensor = [&](const std::vector<int64_t>& values) {
+    return torch::tensor(at::ArrayRef<int64_t>(values), at::kLong).to(device);
+  };
+  return {tensor(tokens), lengths, tensor(scored), tensor(targets)};
+}
+
+Trainer::Trainer(Llama& llama, std::span<const TokenExample> examples, const TrainerOptions& options)
+    : llama_(llama), examples_(examples), options_(options), adamw_(llama.parameters(), options.adamw) {
+  check(options, examples.size());
+}
+
+const std::vector<size_t>& Trainer::batch(uint64_t number) {
+  const auto plan = [&](uint64_t epoch) {
+    const EpochPlan rows =
+        plan_epoch(examples_, {.grouping = options_.grouping, .rows = options_.batch, .seed = options_.seed}, epoch);
+    epoch_ = epoch;
+    plan_.clear();
+    for (const auto& of_batch : rows) plan_.push_back(flat(of_batch));
+  };
+  if (plan_.empty()) plan(0);
+  const uint64_t epoch = number / plan_.size();  // every epoch has as many batches
+  if (epoch != epoch_) plan(epoch);
+  return plan_[number % plan_.size()];
+}
+
+Trainer::Step Trainer::step() {
+  Step step{.number = done_ + 1};
+  std::vector<TokenBatch> batches;
+  int64_t counted = 0;
+  for (size_t i = 0; i < options_.accumulation; ++i) {
+    const uint64_t number = static_cast<uint64_t>(done_) * options_.accumulation + i;
+    batches.push_back(token_batch(examples_, batch(number), llama_.options().device));
+    counted += batches.back().scored.size(0);
+    step.tokens += batches.back().tokens.size(0);
+  }
+  Tensor loss = at::zeros({}, at::TensorOptions(at::kFloat).device(llama_.options().device));
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const uint64_t seed = (options_.seed << 32) + static_cast<uint64_t>(done_) * options_.accumulation + i;
+    const Tensor part = llama_.summed_loss(batches[i], seed) / static_cast<double>(counted);
+    part.backward();
+    loss += part.detach();
+  }
+  const Tensor norm = clip_gradients(llama_.parameters(), options_.max_grad_norm);
+  step.learning_rate =
+      options_.learning_rate * schedule_factor(options_.schedule, done_, options_.steps, options_.warmup_ratio);
+  adamw_.step(step.learning_rate);
+  ++done_;
+  step.loss = loss.item<double>();  // the only wait for the device in a step
+  step.grad_norm = norm.item<double>();
+  if (!std::isfinite(step.loss) || !std::isfinite(step.grad_norm))
+    throw Error(
+        "the training diverged: the loss of step {} is {} and its gradient's norm {}; a smaller learning rate "
+        "than {:.3g} helps",
+        step.number, step.loss, step.grad_norm, options_.learning_rate);
+  return step;
+}
+
+double Trainer::loss(std::span<const TokenExample> examples) {
+  const at::NoGradGuard no_grad;
+  double sum = 0;
+  int64_t counted = 0;
+  for (size_t first = 0; first < examples.size(); first += options_.batch) {
+    std::vector<size_t> chosen;
+    for (size_t i = first; i < std::min(first + options_.batch, examples.size()); ++i) chosen.push_back(i);
+    const TokenBatch batch = token_batch(examples, chosen, llama_.options().device);
+    sum += llama_.summed_loss(batch).item<double>();
+    counted += batch.scored.size(0);
+  }
+  return sum / static_cast<double>(std::max<int64_t>(1, counted));
+}
+
+/// What must agree for the numbers of a checkpoint to mean the same.
+std::string Trainer::identity() const {
+  const TrainerOptions& o = options_;
+  std::string text =
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name, examples_.size(), o.learning_rate,
+                  o.batch, o.accumulation, o.steps, o.max_grad_norm, o.warmup_ratio, static_cast<int>(o.schedule),
+                  static_cast<int>(o.grouping), o.adamw.weight_decay, o.seed, llama_.base_bytes());
+  if (const auto& lora = llama_.options().lora)
+    text += fmt::format(" {} {} {} {}", lora->rank, lora->alpha, lora->dropout, fmt::join(lora->targets, ","));
+  return text;
+}
+
+void Trainer::save(const std::filesystem::path& file) const {
+  c10::impl::GenericDict all(c10::StringType::get(), c10::AnyType::get());
+  all.insert("training", identity());
+  all.insert("steps", done_);
+  all.insert("weights", dict_of(llama_.parameters()));
+  all.insert("optimizer", dict_of(adamw_.state()));
+  const std::vector<char> bytes = torch::jit::pickle_save(all);
+  write_file(file, {bytes.data(), bytes.size()});
+}
+
+void Trainer::load(const std::filesystem::path& file) {
+  const std::string text = read_file(file);
+  const auto wrong = [&](std::string_view what) {
+    return Error("{}: {}; delete it to train from the beginning", file.string(), what);
+  };
+  try {
+    const auto all = torch::jit::pickle_load({text.begin(), text.end()}).toGenericDict();
+    if (all.at("training").toStringRef() != identity()) throw wrong("is the checkpoint of another training");
+    const auto weights = map_of(all.at("weights"));
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, parameter] : llama_.parameters()) parameter.copy_(weights.at(name));
+    adamw_.load(map_of(all.at("optimizer")));
+    done_ = all.at("steps").toInt();
+  } catch (const c10::Error&) {
+    throw wrong("is no whole checkpoint");
+  } catch (const std::out_of_range&) {
+    throw wrong("is no whole checkpoint");
+  }
+}
+
+}  // namespace haqa
