@@ -1,0 +1,45 @@
+// haqa-train: the worker that trains, by libtorch. haqa starts it; see worker/worker.h for the protocol.
+#include <llama.h>
+#include <malloc.h>
+
+#include <cstdio>
+
+#include "haqa/base/error.h"
+#include "haqa/train/finetune.h"
+#include "haqa/worker/worker.h"
+
+namespace haqa {
+namespace {
+
+/// What libtorch says, without the stack and the places in its own source that follow.
+std::string first_line(const char* text) {
+  const std::string all = text;
+  return all.substr(0, all.find('\n'));
+}
+
+Json handle(const Json& request, const std::function<void(double)>& progress) {
+  llama_log_set(
+      [](ggml_log_level level, const char* text, void*) {
+        if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
+      },
+      nullptr);
+  const std::string command = request.at("command");
+  try {
+    if (command == "finetune") return finetune(finetune_job_from(request), progress);
+  } catch (const c10::OutOfMemoryError&) {
+    throw Error("the device's memory is full; choose a smaller batch or activation checkpointing");
+  } catch (const c10::Error& error) {
+    throw Error("libtorch could not go on: {}", first_line(error.what_without_backtrace()));
+  }
+  throw Error("haqa-train knows no command \"{}\"", command);
+}
+
+}  // namespace
+}  // namespace haqa
+
+int main() {
+  // The allocator would give every large tensor back to the system and have it zeroed anew for the next one.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  return haqa::serve_worker(haqa::handle);
+}
