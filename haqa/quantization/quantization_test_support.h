@@ -1,9 +1,9 @@
 #pragma once
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "haqa/base/json.h"
@@ -42,8 +42,8 @@ std::vector<T> unhex(const Json& json) {
 
 /// Of floats, so that -0 differs from 0, and what differs is seen.
 inline std::vector<uint32_t> bits(const std::vector<float>& values) {
-  std::vector<uint32_t> all(values.size());
-  std::memcpy(all.data(), values.data(), values.size() * sizeof(float));
+  std::vector<uint32_t> all;
+  for (const float value : values) all.push_back(std::bit_cast<uint32_t>(value));
   return all;
 }
 
