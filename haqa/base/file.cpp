@@ -84,6 +84,16 @@ void PendingFile::commit() {
   sync_folder(target_.parent_path());
 }
 
+void write_at(int fd, std::span<const std::byte> data, uint64_t offset, const fs::path& file) {
+  while (!data.empty()) {
+    const ssize_t n = pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) throw Error("{}: cannot write: {}; free some space or choose another folder", file.string(), reason());
+    data = data.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+}
+
 void write_file(const fs::path& file, std::string_view content) {
   PendingFile pending(file);
   Descriptor fd(open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));

@@ -1,6 +1,8 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -33,6 +35,9 @@ class PendingFile {
   std::filesystem::path target_, pending_;
   bool committed_ = false;
 };
+
+/// Writes `data` at `offset` of an open file, all of it; several threads may. Throws Error that names `file`.
+void write_at(int fd, std::span<const std::byte> data, uint64_t offset, const std::filesystem::path& file);
 
 /// A file of complete lines that grows; each line is on disk when append() returns. One writer at a time: a second
 /// process that opens the same file gets an Error. What a killed writer left of an unfinished line is cut off.

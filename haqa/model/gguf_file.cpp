@@ -84,9 +84,8 @@ FilePtr open_file(const fs::path& file) {
     throw Error("{}: no such file; name a GGUF file or a known model ({})", file.string(),
                 fmt::join(architecture_names(), ", "));
   if (status.type() == fs::file_type::directory)
-    throw Error(
-        "{}: is a folder; name a GGUF file (llama.cpp's convert_hf_to_gguf.py makes one of a Hugging Face folder)",
-        file.string());
+    throw Error("{}: is a folder; name a GGUF file (`haqa convert {}` makes one of a Hugging Face folder)",
+                file.string(), file.string());
   FilePtr opened;
   if (status.type() == fs::file_type::regular) opened.reset(std::fopen(file.c_str(), "rb"));
   if (!opened)

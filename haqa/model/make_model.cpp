@@ -1,27 +1,19 @@
 #include "haqa/model/make_model.h"
 
-#include <fcntl.h>
 #include <ggml.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <thread>
+#include <span>
 #include <utility>
 #include <vector>
 
-#include "haqa/base/descriptor.h"
 #include "haqa/base/error.h"
-#include "haqa/base/file.h"
+#include "haqa/base/parallel.h"
 #include "haqa/base/text.h"
 #include "haqa/model/gguf_file.h"
+#include "haqa/model/gguf_writer.h"
 #include "haqa/model/model_info.h"
 #include "haqa/model/tensor_list.h"
 
@@ -31,9 +23,8 @@ namespace {
 
 constexpr int64_t kChunk = 1 << 20;  // numbers that a thread makes at once: 4 MB of floats and 2 MB of halves
 
-/// A tensor's place in the file and the distribution of its numbers.
+/// The distribution of a tensor's numbers.
 struct Job {
-  uint64_t offset = 0;
   int64_t elements = 0;
   bool half = false;
   float mean = 0, deviation = 0;
@@ -83,90 +74,25 @@ Job job_of(const ModelInfo& m, const TensorInfo& tensor) {
   return job;
 }
 
-[[noreturn]] void throw_unwritable(const fs::path& file) {
-  throw Error("{}: cannot write: {}; free some space or choose another folder", file.string(), std::strerror(errno));
+/// Fills a tensor's numbers from `begin` on, kChunk at most.
+void fill(const GgufWriter& writer, size_t tensor, const Job& job, int64_t begin, uint64_t seed) {
+  const int64_t n = std::min(kChunk, job.elements - begin);
+  const uint64_t stream = mix(seed ^ mix(tensor));
+  std::vector<float> numbers(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    const float deviation = job.deviation * normal(stream, static_cast<uint64_t>(begin + i));
+    // Rounded, so that a processor which fuses the product into the sum gets the same bits.
+    numbers[static_cast<size_t>(i)] =
+        job.mean == 0 ? deviation : job.mean + std::round(deviation * 65536.0f) / 65536.0f;
+  }
+  if (!job.half) {
+    writer.write(tensor, static_cast<uint64_t>(begin) * sizeof(float), std::as_bytes(std::span(numbers)));
+    return;
+  }
+  std::vector<ggml_fp16_t> halves(numbers.size());
+  ggml_fp32_to_fp16_row(numbers.data(), halves.data(), n);
+  writer.write(tensor, static_cast<uint64_t>(begin) * sizeof(ggml_fp16_t), std::as_bytes(std::span(halves)));
 }
-
-void write_at(int fd, const char* data, size_t size, uint64_t offset, const fs::path& file) {
-  while (size > 0) {
-    const ssize_t n = pwrite(fd, data, size, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) throw_unwritable(file);
-    data += n;
-    size -= static_cast<size_t>(n);
-    offset += static_cast<uint64_t>(n);
-  }
-}
-
-/// Writes all numbers of all tensors, a chunk at a time on every core.
-class Filler {
- public:
-  Filler(std::vector<Job> jobs, uint64_t seed, int fd, fs::path file)
-      : jobs_(std::move(jobs)), seed_(seed), fd_(fd), file_(std::move(file)) {
-    for (size_t i = 0; i < jobs_.size(); ++i)
-      for (int64_t begin = 0; begin < jobs_[i].elements; begin += kChunk) chunks_.push_back({i, begin});
-  }
-
-  void run(const std::function<void(double)>& progress) {
-    std::vector<std::jthread> threads;
-    const unsigned others = std::max(1u, std::thread::hardware_concurrency()) - 1;
-    try {
-      for (unsigned i = 0; i < others; ++i) threads.emplace_back([this] { work({}); });
-    } catch (const std::system_error&) {  // no more are to be had: the others do the work
-    }
-    work(progress);  // on this thread, so that the callback needs no lock
-    threads.clear();
-    if (failure_) std::rethrow_exception(failure_);
-    if (progress) progress(1.0);
-  }
-
- private:
-  struct Chunk {
-    size_t job;
-    int64_t begin;
-  };
-
-  void work(const std::function<void(double)>& progress) noexcept {
-    try {
-      std::vector<float> numbers(kChunk);
-      std::vector<ggml_fp16_t> halves(kChunk);
-      for (size_t i = next_++; i < chunks_.size(); i = next_++) {
-        fill(chunks_[i], numbers, halves);
-        if (progress) progress(static_cast<double>(i) / static_cast<double>(chunks_.size()));
-      }
-    } catch (...) {
-      next_ = chunks_.size();  // the others stop too
-      const std::lock_guard lock(mutex_);
-      if (!failure_) failure_ = std::current_exception();
-    }
-  }
-
-  void fill(const Chunk& chunk, std::vector<float>& numbers, std::vector<ggml_fp16_t>& halves) const {
-    const Job& job = jobs_[chunk.job];
-    const int64_t n = std::min(kChunk, job.elements - chunk.begin);
-    const uint64_t stream = mix(seed_ ^ mix(chunk.job));
-    for (int64_t i = 0; i < n; ++i) {
-      const float deviation = job.deviation * normal(stream, static_cast<uint64_t>(chunk.begin + i));
-      // Rounded, so that a processor which fuses the product into the sum gets the same bits.
-      numbers[static_cast<size_t>(i)] =
-          job.mean == 0 ? deviation : job.mean + std::round(deviation * 65536.0f) / 65536.0f;
-    }
-    const size_t width = job.half ? sizeof(ggml_fp16_t) : sizeof(float);
-    if (job.half) ggml_fp32_to_fp16_row(numbers.data(), halves.data(), n);
-    const void* data = job.half ? static_cast<const void*>(halves.data()) : numbers.data();
-    write_at(fd_, static_cast<const char*>(data), static_cast<size_t>(n) * width,
-             job.offset + static_cast<uint64_t>(chunk.begin) * width, file_);
-  }
-
-  const std::vector<Job> jobs_;
-  const uint64_t seed_;
-  const int fd_;
-  const fs::path file_;
-  std::vector<Chunk> chunks_;
-  std::atomic<size_t> next_ = 0;
-  std::mutex mutex_;
-  std::exception_ptr failure_;
-};
 
 /// Only the vocabulary's own keys: those that describe a model would contradict the new one.
 void copy_tokenizer(gguf_context* to, const GgufFile& vocabulary) {
@@ -194,18 +120,6 @@ void set_model_keys(gguf_context* to, const ModelInfo& m) {
   number("llama.attention.head_count_kv", m.n_head_kv);
   gguf_set_val_f32(to, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
   gguf_set_val_f32(to, "llama.rope.freq_base", 10000.0f);
-}
-
-void add_tensors(gguf_context* to, const std::vector<TensorInfo>& tensors) {
-  const size_t bytes = ggml_tensor_overhead() * (tensors.size() + 1);
-  const std::unique_ptr<ggml_context, decltype(&ggml_free)> context(
-      ggml_init({.mem_size = bytes, .mem_buffer = nullptr, .no_alloc = true}), ggml_free);
-  for (const TensorInfo& tensor : tensors) {
-    ggml_tensor* added = ggml_new_tensor(context.get(), ggml_type_named(tensor.type),
-                                         static_cast<int>(tensor.shape.size()), tensor.shape.data());
-    ggml_set_name(added, tensor.name.c_str());
-    gguf_add_tensor(to, added);
-  }
 }
 
 ModelInfo model_of(const ModelShape& shape, const GgufFile& vocabulary) {
@@ -261,32 +175,25 @@ void make_model(const ModelShape& shape, const fs::path& vocabulary, uint64_t se
                 const std::function<void(double)>& progress) {
   const GgufFile tokens(vocabulary);
   const ModelInfo model = model_of(shape, tokens);
-  const GgufPtr gguf(gguf_init_empty());
+  GgufPtr gguf(gguf_init_empty());
   copy_tokenizer(gguf.get(), tokens);
   set_model_keys(gguf.get(), model);
   add_tensors(gguf.get(), model.tensors);
 
-  const size_t header = gguf_get_meta_size(gguf.get());
-  std::vector<Job> jobs;
-  uint64_t end = header;
+  GgufWriter writer(std::move(gguf), file, "the model");
+  struct Chunk {
+    size_t tensor;
+    Job job;
+    int64_t begin;
+  };
+  std::vector<Chunk> chunks;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
-    const auto id = static_cast<int64_t>(i);
-    jobs.push_back(job_of(model, model.tensors[i]));
-    jobs.back().offset = header + gguf_get_tensor_offset(gguf.get(), id);
-    end = jobs.back().offset + GGML_PAD(gguf_get_tensor_size(gguf.get(), id), GGUF_DEFAULT_ALIGNMENT);
+    const Job job = job_of(model, model.tensors[i]);
+    for (int64_t begin = 0; begin < job.elements; begin += kChunk) chunks.push_back({i, job, begin});
   }
-
-  require_space(file.parent_path(), end, "the model");
-  PendingFile pending(file);
-  {
-    const Descriptor out(open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-    if (!out || ftruncate(out.get(), static_cast<off_t>(end)) != 0) throw_unwritable(file);
-    std::vector<char> meta(header);
-    gguf_get_meta_data(gguf.get(), meta.data());
-    write_at(out.get(), meta.data(), meta.size(), 0, file);
-    Filler(std::move(jobs), seed, out.get(), file).run(progress);
-  }
-  pending.commit();
+  const auto work = [&](size_t i) { fill(writer, chunks[i].tensor, chunks[i].job, chunks[i].begin, seed); };
+  parallel_for(chunks.size(), work, progress);
+  writer.commit();
 }
 
 fs::path default_vocabulary() {
