@@ -24,7 +24,7 @@ def make_hugging_face(folder, texts, vocabulary=600, hidden=64, heads=4, kv_head
     """A LLaMA for transformers, with tokenizer.model (from which llama.cpp's converter takes the vocabulary)."""
     import sentencepiece
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     corpus = folder / "corpus.txt"
@@ -37,15 +37,27 @@ def make_hugging_face(folder, texts, vocabulary=600, hidden=64, heads=4, kv_head
         minloglevel=2)
     corpus.unlink()
     (folder / "tokenizer.vocab").unlink()
-    tokenizer = LlamaTokenizer.from_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(folder)
     torch.manual_seed(seed)
     config = LlamaConfig(vocab_size=vocabulary, hidden_size=hidden, intermediate_size=ff, num_hidden_layers=layers,
                          num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=MAX_LENGTH,
                          initializer_range=std, bos_token_id=1, eos_token_id=2, tie_word_embeddings=True)
     model = LlamaForCausalLM(config).to(torch.float32)
     model.save_pretrained(folder)
-    return tokenizer
+
+
+def save_tokenizer(folder):
+    """tokenizer.json as that of the published LLaMA-2: SentencePiece's "add_dummy_prefix" as a normalizer, BOS first. The
+    one that transformers 5 would make of tokenizer.model leaves the dummy out before a text that begins with a space,
+    unlike SentencePiece, and hence llama.cpp."""
+    from tokenizers import normalizers, processors
+    from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+    tokenizer = LlamaTokenizer.from_pretrained(folder).backend_tokenizer
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.pre_tokenizer = None
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+                            add_bos_token=True).save_pretrained(folder)
 
 
 def convert(folder, file, kind, source):
