@@ -42,6 +42,8 @@ class LlamaScorer : public Scorer {
   /// Throws Error: llama.cpp fails, or the model computes NaN.
   std::vector<Score> score(std::span<const Request> requests, const std::function<void(double)>& progress) override;
 
+  /// Tokens that the model reads at most.
+  int max_length() const { return options_.max_length; }
   /// Of the last score().
   const ScoringWork& work() const { return work_; }
 

@@ -41,7 +41,7 @@ class ScoredTask : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Tasks, ScoredTask, ::testing::ValuesIn(task_names()), [](const auto& p) { return p.param; });
 
 TEST_P(ScoredTask, AgreesWithLmEvalItemByItem) {
-  const Task task = load_task(GetParam());
+  const EvaluationTask task = load_task(GetParam());
   const std::vector<Item> items = read_items(task, kGolden / (task.name + ".jsonl"));
   LlamaScorer scorer(exact());
   const TaskResult result = grade(task, items, scorer.score(requests_of(items), {}));

@@ -45,7 +45,7 @@ Accuracy mean(std::span<const TaskResult> results, const Choose& choose) {
 
 }  // namespace
 
-TaskResult grade(const Task& task, std::span<const Item> items, std::span<const Score> scores) {
+TaskResult grade(const EvaluationTask& task, std::span<const Item> items, std::span<const Score> scores) {
   TaskResult result;
   result.task = task.name;
   for (const Item& item : items) {

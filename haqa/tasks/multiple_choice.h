@@ -47,7 +47,7 @@ struct TaskResult {
 };
 
 /// scores: those of all requests of all items, one after another.
-TaskResult grade(const Task& task, std::span<const Item> items, std::span<const Score> scores);
+TaskResult grade(const EvaluationTask& task, std::span<const Item> items, std::span<const Score> scores);
 
 /// Means over the tasks, each of equal weight, with the standard errors of independent means. Source: lm-eval 0.4.13,
 /// api/metrics.py, unweighted_mean_stderr().

@@ -17,7 +17,7 @@ const Json& golden() {
 // lm-eval's log-likelihoods through our grading give lm-eval's metrics: tests/golden/evaluation.py.
 TEST(MultipleChoice, GradesAsLmEvalDoes) {
   for (const std::string& name : task_names()) {
-    const Task task = load_task(name);
+    const EvaluationTask task = load_task(name);
     const auto items =
         read_items(task, std::filesystem::path(HAQA_SOURCE_DIR "/tests/golden/evaluation") / (name + ".jsonl"));
     std::vector<Score> scores;
@@ -52,7 +52,7 @@ Item item_of(std::vector<int> lengths, int gold) {
 }
 
 TEST(MultipleChoice, TiesAndEmptyChoices) {
-  Task task;
+  EvaluationTask task;
   task.acc_norm = true;
   const double nan = std::nan("");
   struct Case {

@@ -31,11 +31,25 @@ uint64_t hash(const Item& item) {
   return h ^ (h >> 33);
 }
 
-Item item_of_line(const Task& task, std::string_view line) {
+Item item_of_line(const EvaluationTask& task, std::string_view line) {
   const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (row.is_discarded()) throw Error("is no JSON, or no UTF-8: {}", one_line(line, 60));
   if (!row.is_object()) throw Error("a row is a JSON object, not {}", one_line(line, 60));
   return task.make_item(row);
+}
+
+/// visit(line without white space around it, its number) for each line that is not empty, until it returns false.
+template <typename Visit>
+void each_row(const std::filesystem::path& file, const Visit& visit) {
+  const std::string content = read_file(file);
+  int number = 0;
+  for (size_t from = 0; from < content.size();) {
+    const size_t end = std::min(content.find('\n', from), content.size());
+    const std::string_view line = strip(std::string_view(content).substr(from, end - from));
+    from = end + 1;
+    ++number;
+    if (!line.empty() && !visit(line, number)) return;
+  }
 }
 
 }  // namespace
@@ -46,7 +60,7 @@ const std::vector<std::string>& task_names() {
   return names;
 }
 
-Task load_task(const std::string& name) {
+EvaluationTask load_task(const std::string& name) {
   const auto& names = task_names();
   if (std::find(names.begin(), names.end(), name) == names.end())
     throw UsageError("'{}' is no task; choose among {}, or all", one_line(name, 60), fmt::join(names, ", "));
@@ -56,7 +70,7 @@ Task load_task(const std::string& name) {
     if (!value) file.fail(key, "is missing");
     return *value;
   };
-  Task task;
+  EvaluationTask task;
   task.name = name;
   task.title = text("title");
   task.dataset = text("dataset");
@@ -70,10 +84,10 @@ Task load_task(const std::string& name) {
   return task;
 }
 
-std::vector<Task> load_tasks(std::string_view names) {
-  std::vector<Task> tasks;
+std::vector<EvaluationTask> load_tasks(std::string_view names) {
+  std::vector<EvaluationTask> tasks;
   const auto add = [&](const std::string& name) {
-    if (std::none_of(tasks.begin(), tasks.end(), [&](const Task& t) { return t.name == name; }))
+    if (std::none_of(tasks.begin(), tasks.end(), [&](const EvaluationTask& t) { return t.name == name; }))
       tasks.push_back(load_task(name));
   };
   for (size_t from = 0; from <= names.size();) {
@@ -90,26 +104,23 @@ std::vector<Task> load_tasks(std::string_view names) {
 }
 
 Part part_from(std::string_view name) {
-  if (name == "all") return Part::all;
-  if (name == "validation") return Part::validation;
-  if (name == "held-out") return Part::held_out;
+  for (const Part part : {Part::all, Part::validation, Part::held_out})
+    if (name == part_name(part)) return part;
   throw UsageError("'{}' is no part of a task; choose all, validation or held-out", one_line(name, 60));
+}
+
+std::string part_name(Part part) {
+  return part == Part::all ? "all" : part == Part::validation ? "validation" : "held-out";
 }
 
 Part half_of(const Item& item) {
   return hash(item) >> 63 ? Part::held_out : Part::validation;
 }
 
-std::vector<Item> read_items(const Task& task, const std::filesystem::path& file, Part part, int limit) {
-  const std::string content = read_file(file);
+std::vector<Item> read_items(const EvaluationTask& task, const std::filesystem::path& file, Part part, int limit) {
   std::vector<Item> items;
-  int doc_id = 0, number = 0;
-  for (size_t from = 0; from < content.size() && (limit == 0 || static_cast<int>(items.size()) < limit);) {
-    const size_t end = std::min(content.find('\n', from), content.size());
-    const std::string_view line = strip(std::string_view(content).substr(from, end - from));
-    from = end + 1;
-    ++number;
-    if (line.empty()) continue;
+  int doc_id = 0;
+  each_row(file, [&](std::string_view line, int number) {
     try {
       Item item = item_of_line(task, line);
       item.doc_id = doc_id++;
@@ -117,13 +128,20 @@ std::vector<Item> read_items(const Task& task, const std::filesystem::path& file
     } catch (const Error& e) {
       throw Error("{}, line {}: {}", file.string(), number, e.what());
     }
-  }
+    return limit == 0 || static_cast<int>(items.size()) < limit;
+  });
   if (doc_id == 0)
     throw Error("{}: holds no questions; it takes one JSON object a line, rows of {}", file.string(), task.dataset);
   if (items.empty())
     throw Error("{}: none of its {} questions is in the part that was asked for; use --part all", file.string(),
                 doc_id);
   return items;
+}
+
+size_t count_rows(const std::filesystem::path& file) {
+  size_t n = 0;
+  each_row(file, [&](std::string_view, int) { return ++n > 0; });
+  return n;
 }
 
 }  // namespace haqa

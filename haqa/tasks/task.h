@@ -25,7 +25,7 @@ struct Item {
   int gold = -1;                  ///< index of the right choice; -1 where none of the choices is right
 };
 
-struct Task {
+struct EvaluationTask {
   std::string name;                           ///< lm-eval's: "arc_challenge"; also of the file with its rows
   std::string title;                          ///< "ARC-Challenge"
   std::string dataset, configuration, split;  ///< where the rows come from, on the Hugging Face hub
@@ -40,16 +40,17 @@ struct Task {
 const std::vector<std::string>& task_names();
 
 /// Throws UsageError that lists the names.
-Task load_task(const std::string& name);
+EvaluationTask load_task(const std::string& name);
 
 /// "boolq,rte" or "all". Each task once, in the order given. Throws UsageError.
-std::vector<Task> load_tasks(std::string_view names);
+std::vector<EvaluationTask> load_tasks(std::string_view names);
 
 /// Which items count. The halves never share a question: tune on one, report on the other.
 enum class Part { all, validation, held_out };
 
-/// "all", "validation", "held-out". Throws UsageError.
+/// "all", "validation", "held-out". The first throws UsageError.
 Part part_from(std::string_view name);
+std::string part_name(Part part);
 
 /// An item's half, by a hash of its texts: it stays where it is when rows are added, moved or written in another way.
 Part half_of(const Item& item);
@@ -57,6 +58,10 @@ Part half_of(const Item& item);
 /// Rows of a data set, one JSON object a line, with the data set's own fields; empty lines do not count. Keeps those of
 /// `part`, and of these the first `limit`; 0: all.
 /// Throws Error that names file and line of a row that is broken, and where nothing is left.
-std::vector<Item> read_items(const Task& task, const std::filesystem::path& file, Part part = Part::all, int limit = 0);
+std::vector<Item> read_items(const EvaluationTask& task, const std::filesystem::path& file, Part part = Part::all,
+                             int limit = 0);
+
+/// Lines of such a file that are not empty.
+size_t count_rows(const std::filesystem::path& file);
 
 }  // namespace haqa

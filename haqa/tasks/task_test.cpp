@@ -30,7 +30,7 @@ class EachTask : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Tasks, EachTask, ::testing::ValuesIn(task_names()), [](const auto& p) { return p.param; });
 
 TEST_P(EachTask, AsksWhatLmEvalAsks) {
-  const Task task = load_task(GetParam());
+  const EvaluationTask task = load_task(GetParam());
   const std::vector<Item> items = read_items(task, kGolden / (task.name + ".jsonl"));
   const Json& samples = golden()["tasks"][task.name];
   ASSERT_EQ(items.size(), samples.size());
@@ -43,7 +43,7 @@ TEST_P(EachTask, AsksWhatLmEvalAsks) {
 }
 
 TEST_P(EachTask, HasLmEvalsFactsAndRightAnswers) {
-  const Task task = load_task(GetParam());
+  const EvaluationTask task = load_task(GetParam());
   EXPECT_EQ(Json(task.version), golden()["versions"][task.name]);
   EXPECT_EQ(task.acc_norm, golden()["higher_is_better"][task.name].contains("acc_norm"));
   const std::vector<Item> items = read_items(task, kGolden / (task.name + ".jsonl"));
@@ -56,7 +56,7 @@ TEST_P(EachTask, HasLmEvalsFactsAndRightAnswers) {
 }
 
 TEST_P(EachTask, HalvesAreWholeAndStayWhenRowsMove) {
-  const Task task = load_task(GetParam());
+  const EvaluationTask task = load_task(GetParam());
   const std::filesystem::path file = kGolden / (task.name + ".jsonl");
   const auto all = read_items(task, file), first = read_items(task, file, Part::validation),
              second = read_items(task, file, Part::held_out);
@@ -98,7 +98,7 @@ TEST(Task, HalvesAreAboutEqual) {
 }
 
 TEST(Task, TheLimitTakesTheFirstOfThePart) {
-  const Task task = load_task("boolq");
+  const EvaluationTask task = load_task("boolq");
   const auto part = read_items(task, kGolden / "boolq.jsonl", Part::held_out);
   const auto some = read_items(task, kGolden / "boolq.jsonl", Part::held_out, 3);
   ASSERT_EQ(some.size(), 3u);
@@ -108,7 +108,7 @@ TEST(Task, TheLimitTakesTheFirstOfThePart) {
 TEST(Task, NamesAreLists) {
   const auto names = [](std::string_view text) {
     std::vector<std::string> out;
-    for (const Task& task : load_tasks(text)) out.push_back(task.name);
+    for (const EvaluationTask& task : load_tasks(text)) out.push_back(task.name);
     return out;
   };
   EXPECT_THAT(names("rte, boolq,rte"), ElementsAre("rte", "boolq"));
