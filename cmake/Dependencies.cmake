@@ -18,6 +18,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
 add_library(hwloc::hwloc ALIAS PkgConfig::HWLOC)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(ICU REQUIRED IMPORTED_TARGET icu-uc)
 
 find_path(VALIJSON_INCLUDE valijson/schema.hpp REQUIRED)
 add_library(valijson INTERFACE)

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "haqa/base/error.h"
+#include "haqa/evaluate/llama_scorer.h"
 #include "haqa/evaluate/quality.h"
 #include "haqa/worker/worker.h"
 
@@ -65,6 +66,38 @@ Json quantize(const Json& request, const ReportProgress& progress) {
   return {{"bytes", std::filesystem::file_size(output)}};
 }
 
+LlamaScorerOptions scorer_options(const Json& request) {
+  LlamaScorerOptions options;
+  options.model = request.at("model").get<std::string>();
+  options.adapter = request.value("adapter", std::string());
+  options.adapter_scale = request.value("adapter_scale", options.adapter_scale);
+  options.threads = request.value("threads", options.threads);
+  options.max_length = request.value("max_length", options.max_length);
+  options.type_k = request.value("type_k", options.type_k);
+  options.type_v = request.value("type_v", options.type_v);
+  options.flash_attention = request.value("flash_attention", options.flash_attention);
+  return options;
+}
+
+/// {"tasks": [{"task","file"}], "part", "limit"} and the scorer's options. The scores of all requests of all items, one
+/// after another; who asked has the same items and grades them (tasks/multiple_choice.h).
+Json evaluate(const Json& request, const ReportProgress& progress) {
+  std::vector<Request> requests;
+  for (const Json& one : request.at("tasks"))
+    for (Item& item : read_items(load_task(one.at("task")), one.at("file").get<std::string>(),
+                                 part_from(request.value("part", "all")), request.value("limit", 0)))
+      for (Request& r : item.requests) requests.push_back(std::move(r));
+  LlamaScorer scorer(scorer_options(request));
+  Json scores = Json::array();
+  for (const Score& score : scorer.score(requests, progress)) scores.push_back({score.log_likelihood, score.greedy});
+  const ScoringWork& work = scorer.work();
+  return {{"scores", std::move(scores)},
+          {"truncated", work.truncated},
+          {"tokens", work.tokens},
+          {"tokens_apart", work.tokens_apart},
+          {"max_length", scorer.max_length()}};
+}
+
 Json handle(const Json& request, const ReportProgress& progress) {
   llama_log_set(
       [](ggml_log_level level, const char* text, void*) {
@@ -75,6 +108,7 @@ Json handle(const Json& request, const ReportProgress& progress) {
   const std::string command = request.at("command");
   if (command == "reference") return measure_reference(quality_options(request), progress);
   if (command == "quality") return measure_quality(quality_options(request), progress);
+  if (command == "evaluate") return evaluate(request, progress);
   if (command == "quantize") return quantize(request, progress);
   throw Error("haqa-infer knows no command \"{}\"", command);
 }

@@ -10,47 +10,25 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/stats.h"
+#include "haqa/evaluate/llama_handles.h"
 #include "haqa/model/compute_graph.h"
 
 namespace haqa {
 namespace {
 
-struct FreeLlama {
-  void operator()(llama_model* m) const { llama_model_free(m); }
-  void operator()(llama_context* c) const { llama_free(c); }
-};
-using Model = std::unique_ptr<llama_model, FreeLlama>;
-using Context = std::unique_ptr<llama_context, FreeLlama>;
-
-Model load_model(const std::filesystem::path& file) {
-  llama_model_params params = llama_model_default_params();
-  Model model(llama_model_load_from_file(file.c_str(), params));
-  if (!model) throw Error("{}: llama.cpp cannot load it; is it a complete GGUF of a supported model?", file.string());
-  return model;
-}
-
-llama_flash_attn_type flash_type(const std::string& name) {
-  if (name == "on") return LLAMA_FLASH_ATTN_TYPE_ENABLED;
-  if (name == "off") return LLAMA_FLASH_ATTN_TYPE_DISABLED;
-  if (name == "auto") return LLAMA_FLASH_ATTN_TYPE_AUTO;
-  throw Error("\"{}\" is no setting of flash attention; use on, off or auto", name);
-}
-
-Context make_context(llama_model* model, const QualityOptions& options) {
+LlamaContext make_context(llama_model* model, const QualityOptions& options) {
   llama_context_params params = llama_context_default_params();
   params.n_ctx = params.n_batch = params.n_ubatch = static_cast<uint32_t>(options.n_ctx);
-  params.n_threads = params.n_threads_batch =
-      options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  params.n_threads = params.n_threads_batch = threads_or_all(options.threads);
   params.type_k = kv_cache_type(options.type_k);
   params.type_v = kv_cache_type(options.type_v);
   params.flash_attn_type = flash_type(options.flash_attention);
-  Context context(llama_init_from_model(model, params));
+  LlamaContext context(llama_init_from_model(model, params));
   if (!context) throw Error("{}: llama.cpp cannot make a context with these KV cache types", options.model.string());
   return context;
 }
@@ -79,9 +57,9 @@ std::string beginning(const std::filesystem::path& file, size_t bytes) {
 }
 
 /// A model in use: it yields the logits of the scored positions, one after another.
-class Scorer {
+class TextReader {
  public:
-  explicit Scorer(const QualityOptions& options)
+  explicit TextReader(const QualityOptions& options)
       : options_(checked(options)),
         model_(load_model(options.model)),
         context_(make_context(model_.get(), options)),
@@ -153,8 +131,8 @@ class Scorer {
   }
 
   const QualityOptions& options_;
-  Model model_;
-  Context context_;
+  LlamaModel model_;
+  LlamaContext context_;
   const llama_vocab* vocab_;
   std::vector<llama_token> tokens_;
   int chunks_ = 0;
@@ -232,7 +210,7 @@ size_t top(std::span<const float> logits) {
 }  // namespace
 
 Json measure_reference(const QualityOptions& options, const std::function<void(double)>& progress) {
-  Scorer scorer(options);
+  TextReader scorer(options);
   ReferenceHeader header;
   header.n_ctx = options.n_ctx;
   header.n_vocab = scorer.n_vocab();
@@ -265,7 +243,7 @@ Json measure_quality(const QualityOptions& options, const std::function<void(dou
   QualityOptions same = options;
   same.n_ctx = reference.header.n_ctx;
   same.max_tokens = reference.header.scored;
-  Scorer scorer(same);
+  TextReader scorer(same);
   if (scorer.n_vocab() != reference.header.n_vocab || scorer.scored() != reference.header.scored ||
       scorer.text_hash() != reference.header.text)
     throw Error("{}: another vocabulary or text than the reference's", options.model.string());

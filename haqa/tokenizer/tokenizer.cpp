@@ -18,14 +18,14 @@ Tokenizer::Tokenizer(const std::filesystem::path& gguf) {
         gguf.string());
 }
 
-std::vector<llama_token> Tokenizer::encode(std::string_view text, bool add_special) const {
+std::vector<llama_token> Tokenizer::encode(std::string_view text, bool add_special, bool parse_special) const {
   if (text.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max() / 2))
     throw Error("a text of {} bytes is too long to tokenize at once; split it", text.size());
   const auto n_text = static_cast<int32_t>(text.size());
   std::vector<llama_token> tokens(text.size() + 2);
   const auto run = [&] {
     return llama_tokenize(vocab_, text.data(), n_text, tokens.data(), static_cast<int32_t>(tokens.size()), add_special,
-                          /*parse_special=*/false);
+                          parse_special);
   };
   int32_t n = run();
   if (n < 0 && n != std::numeric_limits<int32_t>::min()) {  // the negative of what it needs
@@ -51,6 +51,10 @@ llama_token Tokenizer::eos() const {
 
 bool Tokenizer::adds_bos() const {
   return llama_vocab_get_add_bos(vocab_);
+}
+
+std::string Tokenizer::spelling(llama_token token) const {
+  return token < 0 ? "" : llama_vocab_get_text(vocab_, token);
 }
 
 }  // namespace haqa

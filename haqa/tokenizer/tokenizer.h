@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,15 +16,17 @@ class Tokenizer {
   /// Throws Error where the file is no GGUF that llama.cpp reads, or holds no vocabulary.
   explicit Tokenizer(const std::filesystem::path& gguf);
 
-  /// add_special: BOS in front and EOS behind where the vocabulary says so. Words such as "<s>" in the text stay text.
-  /// Throws Error where the text cannot be tokenized.
-  std::vector<llama_token> encode(std::string_view text, bool add_special) const;
+  /// add_special: BOS in front and EOS behind where the vocabulary says so. Words such as "<s>" in the text stay text,
+  /// but with parse_special. Safe to call from several threads. Throws Error where the text cannot be tokenized.
+  std::vector<llama_token> encode(std::string_view text, bool add_special, bool parse_special = false) const;
 
   int n_vocab() const;
   /// -1 where the vocabulary has none.
   llama_token bos() const;
   llama_token eos() const;
   bool adds_bos() const;
+  /// How a token is spelt in a text, as "<s>"; empty for -1.
+  std::string spelling(llama_token token) const;
 
  private:
   struct Free {

@@ -1,0 +1,155 @@
+#include "haqa/evaluate/llama_scorer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
+
+namespace haqa {
+namespace {
+
+using ::testing::HasSubstr;
+
+const std::filesystem::path kGolden = HAQA_SOURCE_DIR "/tests/golden/evaluation";
+
+/// What lm-eval 0.4.13 answers with the same model and rows, in fp32: tests/golden/evaluation.py.
+const Json& golden() {
+  static const Json json = read_json(kGolden / "lmeval.json");
+  return json;
+}
+
+LlamaScorerOptions exact() {
+  LlamaScorerOptions options;
+  options.model = kGolden / "llama.gguf";
+  options.threads = 1;  // the model is too small for more
+  options.type_k = options.type_v = "f32";
+  options.flash_attention = "off";  // llama.cpp's holds halves
+  return options;
+}
+
+std::vector<Request> requests_of(std::span<const Item> items) {
+  std::vector<Request> out;
+  for (const Item& item : items) out.insert(out.end(), item.requests.begin(), item.requests.end());
+  return out;
+}
+
+class ScoredTask : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Tasks, ScoredTask, ::testing::ValuesIn(task_names()), [](const auto& p) { return p.param; });
+
+TEST_P(ScoredTask, AgreesWithLmEvalItemByItem) {
+  const EvaluationTask task = load_task(GetParam());
+  const std::vector<Item> items = read_items(task, kGolden / (task.name + ".jsonl"));
+  LlamaScorer scorer(exact());
+  const TaskResult result = grade(task, items, scorer.score(requests_of(items), {}));
+  const Json& samples = golden()["tasks"][task.name];
+  ASSERT_EQ(result.items.size(), samples.size());
+  for (size_t i = 0; i < items.size(); ++i) {
+    const ItemResult& r = result.items[i];
+    for (size_t j = 0; j < r.scores.size(); ++j) {
+      EXPECT_LE(std::abs(r.scores[j].log_likelihood - samples[i]["scores"][j][0].get<double>()), 1e-3)
+          << i << " " << j << " " << items[i].requests[j].context << "|" << items[i].requests[j].continuation;
+      EXPECT_EQ(Json(r.scores[j].greedy), samples[i]["scores"][j][1]) << i << " " << j;
+    }
+    EXPECT_EQ(r.predicted == r.gold, samples[i]["acc"] == 1.0) << i;
+    if (task.acc_norm) {
+      EXPECT_EQ(r.predicted_norm == r.gold, samples[i]["acc_norm"] == 1.0) << i;
+    }
+  }
+  const Json& summary = golden()["results"][task.name];
+  EXPECT_NEAR(result.acc.value, summary["acc,none"], 1e-12);
+  EXPECT_NEAR(result.acc.error, summary["acc_stderr,none"], 1e-12);
+}
+
+std::vector<Request> all_requests() {
+  std::vector<Request> out;
+  for (const std::string& name : task_names())
+    for (const Request& r : requests_of(read_items(load_task(name), kGolden / (name + ".jsonl")))) out.push_back(r);
+  return out;
+}
+
+TEST(LlamaScorer, SharingChangesNothing) {
+  const std::vector<Request> requests = all_requests();
+  LlamaScorer scorer(exact());
+  const std::vector<Score> together = scorer.score(requests, {});
+  EXPECT_EQ(scorer.work().requests, requests.size());
+  EXPECT_LT(scorer.work().tokens, scorer.work().tokens_apart / 2);
+  EXPECT_EQ(scorer.work().truncated, 4u);  // two passages of BoolQ, as lm-eval warned
+  for (size_t i = 0; i < requests.size(); i += 7) {
+    const Score alone = scorer.score(std::span(requests).subspan(i, 1), {})[0];
+    EXPECT_LE(std::abs(together[i].log_likelihood - alone.log_likelihood), 1e-4) << i;
+    EXPECT_EQ(together[i].greedy, alone.greedy) << i;
+  }
+}
+
+TEST(LlamaScorer, BatchesOfAnySizeAgree) {
+  std::vector<Request> requests = all_requests();
+  requests.resize(120);
+  LlamaScorerOptions options = exact();
+  const std::vector<Score> want = LlamaScorer(options).score(requests, {});
+  for (const int batch_tokens : {1, 33, 4096}) {
+    options.batch_tokens = batch_tokens;
+    const std::vector<Score> got = LlamaScorer(options).score(requests, {});
+    for (size_t i = 0; i < requests.size(); ++i)
+      EXPECT_LE(std::abs(got[i].log_likelihood - want[i].log_likelihood), 1e-4) << batch_tokens << " " << i;
+  }
+}
+
+TEST(LlamaScorer, LlamaCppsDefaultsPredictTheSameButForCloseCalls) {
+  LlamaScorerOptions options = exact();
+  const LlamaScorerOptions defaults;
+  options.type_k = defaults.type_k;
+  options.type_v = defaults.type_v;
+  options.flash_attention = defaults.flash_attention;
+  const std::vector<Request> requests = all_requests();
+  const std::vector<Score> scores = LlamaScorer(options).score(requests, {});
+  size_t i = 0;
+  for (const std::string& name : task_names())
+    for (const Json& sample : golden()["tasks"][name])
+      for (const Json& score : sample["scores"])
+        EXPECT_LE(std::abs(scores[i++].log_likelihood - score[0].get<double>()), 0.3) << name;  // -30 and the like
+}
+
+TEST(LlamaScorer, ProgressRisesToOne) {
+  std::vector<double> shares;
+  LlamaScorer(exact()).score(all_requests(), [&](double share) { shares.push_back(share); });
+  EXPECT_GT(shares.size(), 5u);
+  EXPECT_TRUE(std::is_sorted(shares.begin(), shares.end()));
+  EXPECT_EQ(shares.back(), 1.0);
+}
+
+TEST(LlamaScorer, FaultsAreSentences) {
+  const auto fault = [](LlamaScorerOptions options,
+                        const std::vector<Request>& requests = {{"a", " b"}}) -> std::string {
+    try {
+      LlamaScorer(options).score(requests, {});
+      return "none";
+    } catch (const Error& e) {
+      return e.what();
+    }
+  };
+  const TemporaryFolder folder;
+  LlamaScorerOptions options = exact();
+  EXPECT_EQ(fault(options), "none");
+  EXPECT_EQ(fault(options, {}), "none");
+  options.model = folder / "missing.gguf";
+  EXPECT_THAT(fault(options), HasSubstr("missing.gguf"));
+  options = exact();
+  options.type_k = "q7";
+  EXPECT_THAT(fault(options), HasSubstr("q7"));
+  options = exact();
+  options.flash_attention = "perhaps";
+  EXPECT_THAT(fault(options), HasSubstr("use on, off or auto"));
+  options = exact();
+  options.adapter = kGolden / "llama.gguf";  // a model, no adapter
+  EXPECT_THAT(fault(options), HasSubstr("made for this model"));
+  options = exact();
+  options.max_length = 4;
+  EXPECT_THAT(fault(options, {{"a", " one two three four five six"}}), HasSubstr("longer than the 4"));
+}
+
+}  // namespace
+}  // namespace haqa
