@@ -40,6 +40,13 @@ TEST(Int8, RowsAgreeWithBitsandbytesBitForBit) {
   }
 }
 
+TEST(Int8, CloseCallsAgreeWithBitsandbytes) {
+  const auto rows = unhex<float>(golden_int8()["close_calls"]["rows"]);
+  const auto want = unhex<int8_t>(golden_int8()["close_calls"]["codes"]);
+  ASSERT_EQ(want.size(), 80u);
+  for (const Simd simd : available_simd()) EXPECT_EQ(quantize_rows(rows, 40, 1, simd).codes, want);
+}
+
 TEST(Int8, ActivationsAndOutliersAgreeWithBitsandbytes) {
   const auto x = numbers(61, 5 * 96, -19);
   EXPECT_EQ(outlier_columns(x, 96, 6), golden_int8()["outliers"].get<std::vector<int64_t>>());
@@ -81,7 +88,7 @@ std::vector<double> product(const std::vector<float>& x, const Int8Rows& w, floa
       for (size_t i = 0; i < columns; ++i) {
         const double weight = w.codes[row * columns + i] * static_cast<double>(w.absmax[row]) / 127;
         const double value = x[token * columns + i];
-        const double code = absmax > 0 ? std::nearbyint(static_cast<float>(value) * (127.0f / absmax)) : 0;
+        const double code = absmax > 0 ? std::nearbyint(static_cast<float>(value) * (1 / absmax * 127)) : 0;
         sum += weight * (outlier[i] ? value : code * absmax / 127);
       }
       out.push_back(sum);
