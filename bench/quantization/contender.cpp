@@ -46,6 +46,7 @@ int main(int, char** argv) {
   const auto int8 = quantize_rows(weights, kRows, 2);
   std::vector<float> floats(weights.size());
   std::vector<uint16_t> halves(weights.size());
+  Int8Activations activations;  // kept from step to step
   std::vector<float> product(x.size() / kColumns * kRows);
 
   // AdamW: the weights as gradients, on parameters that start at zero.
@@ -58,8 +59,15 @@ int main(int, char** argv) {
       {"copy", [&](int) { std::memcpy(floats.data(), weights.data(), weights.size() * sizeof(float)); }},
       {"float32", [&](int threads) { dequantize_rows(nf4, kColumns, 0, std::span(floats), threads); }},
       {"bfloat16", [&](int threads) { dequantize_rows(nf4, kColumns, 0, std::span(halves), threads); }},
+      // What training does where it multiplies by parts: 4 MB of a layer at a time, which stay in the cache.
+      {"float32-part",
+       [&](int threads) { dequantize_rows(nf4, kColumns, 0, std::span(floats).first(256 * kColumns), threads); }},
       {"quantize", [&](int threads) { quantize_4bit(weights, Format4Bit::nf4, true, threads); }},
-      {"int8", [&](int threads) { int8_matmul(x, int8, 6, product, threads); }},
+      {"int8",
+       [&](int threads) {
+         quantize_activations(x, kColumns, 6, activations, threads);
+         int8_matmul(activations, int8, product, threads);
+       }},
       {"adamw", [&](int threads) {
          adamw_8bit_step(parameters, weights, {m, m_absmax, v, v_absmax}, {}, ++step, threads);
        }}};

@@ -59,6 +59,20 @@ TEST(Int8, ActivationsAndOutliersAgreeWithBitsandbytes) {
   }
 }
 
+TEST(Int8, TheThresholdItselfIsAnOutlier) {
+  const std::vector<float> x = {-6, 1, 0.5f, 0.25f, 2, 3, std::nextafter(6.0f, 0.0f), -0.5f};
+  EXPECT_EQ(outlier_columns(x, 4, 6), std::vector<int64_t>{0});
+  EXPECT_TRUE(outlier_columns(x, 4, 0).empty());
+  for (const Simd simd : available_simd()) {
+    Int8Activations activations;
+    quantize_activations(x, 4, 6, activations, 1, simd);
+    EXPECT_EQ(activations.outliers, std::vector<int64_t>{0});
+    EXPECT_EQ(activations.outlier_values, (std::vector<float>{-6, 2}));
+    EXPECT_EQ(activations.absmax, (std::vector<float>{1, x[6]}));
+    EXPECT_EQ(activations.codes, (std::vector<int8_t>{0, 127, 64, 32, 0, 64, 127, -11}));
+  }
+}
+
 // Its constant for 1 / 127^2 on CPUs is 6.200124e-05, which is 1.8e-5 too large: so near can we come.
 TEST(Int8, ProductsAgreeWithBitsandbytes) {
   const auto weights = quantize_rows(unhex<float>(golden_int8()["weights"]), 12);
