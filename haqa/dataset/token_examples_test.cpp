@@ -95,6 +95,23 @@ TEST(TokenExamples, AreTheSameFromSeveralThreads) {
   EXPECT_THROW(encode_examples(examples, failing, options_of(30, 4)), Error);
 }
 
+// Of vocabularies that put a space first, none known joins line breaks; one might.
+TEST(TokenExamples, ContinueWithoutASpaceWhereLineBreaksAreJoined) {
+  const auto joining = [](std::string_view text) {
+    Tokens tokens{' '};
+    for (size_t i = 0; i < text.size(); ++i) {
+      const bool pair = text.substr(i, 2) == "\n\n";
+      tokens.push_back(pair ? 999 : text[i]);
+      i += pair;
+    }
+    return tokens;
+  };
+  EXPECT_EQ(encode_continuation(joining, "ab"), (Tokens{'a', 'b'}));
+  EXPECT_EQ(encode_continuation(joining, "\na"), (Tokens{'\n', 'a'}));
+  EXPECT_EQ(encode_continuation(joining, "\n\na"), (Tokens{999, 'a'}));
+  EXPECT_EQ(encode_continuation(joining, ""), Tokens{});
+}
+
 /// llama.cpp's own tokens of the whole text are the reference.
 class RealVocabulary : public testing::TestWithParam<const char*> {
  protected:

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -55,5 +56,11 @@ inline constexpr size_t kMaxBodyBytes = 8 << 20;
 
 /// One exchange through libcurl. Follows no redirects. Throws Interrupted on Ctrl-C, within a second.
 std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request);
+
+/// How a client pauses between two tries, in seconds; tests pass one that only takes notes.
+using Wait = std::function<void(double seconds)>;
+
+/// Sleeps; throws Interrupted within 100 ms of Ctrl-C.
+void wait_interruptibly(double seconds);
 
 }  // namespace haqa

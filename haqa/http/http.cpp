@@ -1,10 +1,12 @@
-#include "haqa/agent/http.h"
+#include "haqa/http/http.h"
 
 #include <curl/curl.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <memory>
+#include <thread>
 
 #include "haqa/base/error.h"
 #include "haqa/worker/process.h"
@@ -194,6 +196,14 @@ std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request
   curl_easy_getinfo(curl.get(), CURLINFO_CONNECT_TIME, &connect_s);
   return HttpFailure{kind_of(code, connect_s > 0, sink.too_large),
                      detail[0] != '\0' ? detail.data() : curl_easy_strerror(code)};
+}
+
+void wait_interruptibly(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  for (check_interrupted(); Clock::now() < end; check_interrupted())
+    std::this_thread::sleep_for(
+        std::min<std::chrono::duration<double>>(end - Clock::now(), std::chrono::milliseconds(50)));
 }
 
 }  // namespace haqa
