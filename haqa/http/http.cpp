@@ -180,6 +180,13 @@ std::string add_to_path(const std::string& text, std::string_view suffix) {
   return part(url, CURLUPART_URL);
 }
 
+std::string add_query(const std::string& text, const std::string& name, const std::string& value) {
+  const Url url = parse_url(text);
+  if (!url) throw UsageError("not an http or https address; write it like http://localhost:8080/v1");
+  curl_url_set(url.get(), CURLUPART_QUERY, (name + "=" + value).c_str(), CURLU_APPENDQUERY | CURLU_URLENCODE);
+  return part(url, CURLUPART_URL);
+}
+
 std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request) {
   check_interrupted();
   init_curl();

@@ -22,6 +22,9 @@ HttpAddress parse_http_address(const std::string& url);
 /// "http://h/v1/models?a=b".
 std::string add_to_path(const std::string& url, std::string_view suffix);
 
+/// `url` with NAME=VALUE added to its query, the value percent-encoded. Throws UsageError where it is no address.
+std::string add_query(const std::string& url, const std::string& name, const std::string& value);
+
 struct HttpRequest {
   std::string url;
   std::string key;                  ///< bearer token; empty: none
