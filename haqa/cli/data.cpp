@@ -57,6 +57,7 @@ FetchOptions fetch_options(const Options& o, Progress& progress) {
   FetchOptions options;
   if (const std::string named = environment("HAQA_DATA_SERVER"); !named.empty()) options.server = named;
   if (!o.server.empty()) options.server = o.server;
+  options.note = [&progress](const std::string& line) { progress.note(line); };
   options.progress = [&progress](int64_t done, int64_t total) {
     progress.update(static_cast<double>(done) / static_cast<double>(total), fmt::format("{} of {} rows", done, total));
   };

@@ -207,7 +207,8 @@ class Reader {
   }
 
   [[noreturn]] void fail_at_line(size_t number, const Json::exception& e) const {
-    throw Error("{}:{}: not valid JSON ({}); each line must be one whole object", file_.string(), number, words_of(e));
+    throw Error("{}:{}: not valid JSON ({}); each line must be one whole object, or the file one array", file_.string(),
+                number, words_of(e));
   }
 
   static Json parse(const std::string& line) {

@@ -52,6 +52,8 @@ TEST(TokenExamples, LoseTheEndWhereTheyAreTooLong) {
                                           TokenExample{{1, 'a', 'b', 'c', 2}, {0, 0, 0, 1, 1}}));
   EXPECT_EQ(found.truncated, 1u);
   EXPECT_EQ(found.dropped, 1u);
+  EXPECT_EQ(describe(found, 5),
+            "2 examples; 1 longer than 5 tokens lost their end; 1 had no room for a response and were left out");
   // A second question whose answer is cut off is not worth reading.
   const Example chat{{{"a", false}, {"b", true}, {"cde", false}, {"f", true}}};
   EXPECT_THAT(encode_examples(std::vector{chat}, bytes, options_of(6)).examples,

@@ -21,6 +21,8 @@ namespace {
 
 constexpr int64_t kRowsOfAPage = 100;  // the most that the server gives
 constexpr double kLongestWaitS = 60;
+constexpr double kTellingWaitS = 5;
+constexpr double kLongestAskedS = 600;
 constexpr int64_t kMostRows = 1'000'000'000;
 constexpr int kMaxDepth = 64;  // nlohmann writes by recursion
 
@@ -176,8 +178,11 @@ class Client {
       const Problem& problem = std::get<Problem>(answer);
       if (!problem.passing || tried >= options_.tries)
         fail(problem.what + (tried > 1 ? fmt::format(" (tried {} times)", tried) : ""), offset);
-      options_.wait(problem.wait_s > 0 ? problem.wait_s
-                                       : std::min(kLongestWaitS, options_.first_wait_s * std::pow(2, tried - 1)));
+      const double pause_s =
+          problem.wait_s > 0 ? problem.wait_s : std::min(kLongestWaitS, options_.first_wait_s * std::pow(2, tried - 1));
+      if (pause_s >= kTellingWaitS)
+        options_.note(fmt::format("{} {}; trying again in {}", address_, problem.what, format_seconds(pause_s)));
+      options_.wait(pause_s);
     }
   }
 
@@ -222,7 +227,8 @@ class Client {
                     error.is_string() ? ": " + one_line(error.get<std::string>(), 200) : std::string());
     const bool busy = response.status == 429 || response.status == 408 || response.status / 100 == 5;
     if (busy && response.status != 501)
-      return Problem{fmt::format("is busy or failed ({})", said), true, std::min(response.retry_after_s, 600.0)};
+      return Problem{fmt::format("is busy or failed ({})", said), true,
+                     std::min(response.retry_after_s, kLongestAskedS)};
     if (response.status / 100 == 3) return Problem{fmt::format("redirects to {}", one_line(response.location, 200))};
     if (response.status != 200) return Problem{fmt::format("refuses the data set ({})", said)};
     if (body.is_discarded()) {

@@ -18,6 +18,7 @@ struct FetchOptions {
   double first_wait_s = 1;  ///< doubles with each try, up to a minute; what the server asks for counts more
   double timeout_s = 60;    ///< of one request
   Wait wait = wait_interruptibly;
+  std::function<void(const std::string&)> note = [](const std::string&) {};  ///< hears of pauses of 5 s and more
   std::function<void(int64_t done, int64_t total)> progress = [](int64_t, int64_t) {};
 };
 

@@ -89,6 +89,7 @@ class Fetch : public testing::Test {
     options.tries = 4;
     options.timeout_s = 10;
     options.wait = [this](double s) { waits_.push_back(s); };
+    options.note = [this](const std::string& line) { notes_.push_back(line); };
     options.progress = [this](int64_t done, int64_t total) { progress_.emplace_back(done, total); };
     return fetch_rows(set, file_, options);
   }
@@ -108,6 +109,7 @@ class Fetch : public testing::Test {
   const TemporaryFolder folder_;
   const fs::path file_ = folder_ / "toy.jsonl", unfinished_ = folder_ / "toy.jsonl.unfinished";
   std::vector<double> waits_;
+  std::vector<std::string> notes_;
   std::vector<std::pair<int64_t, int64_t>> progress_;
 };
 
@@ -150,6 +152,7 @@ TEST_F(Fetch, TriesAgainWhatMayPass) {
   EXPECT_EQ(fetch(server.url()), 250);
   EXPECT_EQ(read_file(file_), lines(250));
   EXPECT_THAT(waits_, ElementsAre(7, 2, 1, 2, 4));
+  EXPECT_THAT(notes_, ElementsAre(HasSubstr("is busy or failed (HTTP 429: slow down); trying again in 7")));
 }
 
 TEST_F(Fetch, GivesUpAndGoesOnLater) {
