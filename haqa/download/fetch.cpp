@@ -23,7 +23,7 @@ constexpr int64_t kRowsOfAPage = 100;  // the most that the server gives
 constexpr double kLongestWaitS = 60;
 constexpr double kTellingWaitS = 5;
 constexpr double kLongestAskedS = 600;
-constexpr int64_t kMostRows = 1'000'000'000;
+constexpr uint64_t kMostRows = 1'000'000'000;
 constexpr int kMaxDepth = 64;  // nlohmann writes by recursion
 
 struct Page {
@@ -56,6 +56,10 @@ const Json& member(const Json& json, const char* key) {
   return json.is_object() && json.contains(key) ? json[key] : none;
 }
 
+bool is_count(const Json& value) {
+  return value.is_number_unsigned() && value.get<uint64_t>() <= kMostRows;
+}
+
 /// The row as a line. Throws Error where the server left something out.
 std::string line_of(const Json& entry, int64_t expected) {
   const Json &row = member(entry, "row"), &cut = member(entry, "truncated_cells");
@@ -69,8 +73,7 @@ std::string line_of(const Json& entry, int64_t expected) {
 /// Throws Error where the page is not what was asked for.
 Page page_of(const Json& body, int64_t offset) {
   const Json &rows = member(body, "rows"), &total = member(body, "num_rows_total");
-  if (!rows.is_array() || !total.is_number_unsigned() || total > kMostRows)
-    throw Error("answers with something else than rows; correct the address");
+  if (!rows.is_array() || !is_count(total)) throw Error("answers with something else than rows; correct the address");
   if (member(body, "partial") == true) throw Error("has only the first part of the data set");
   Page page{total.get<int64_t>(), {}};
   if (page.total == 0) throw Error("says that the data set has no rows");
@@ -91,9 +94,10 @@ class Unfinished {
  public:
   Unfinished(const DataSet& set, const fs::path& file) : set_(set), file_(file), path_(file) {
     path_ += ".unfinished";
-    std::error_code ignored;
-    if (!read()) fs::remove(path_, ignored);  // of another data set, or no such file
-    lines_.emplace(path_);                    // cuts an unfinished line
+    lines_.emplace(path_);  // cuts an unfinished line; no other haqa writes there from now on
+    if (read()) return;
+    remove();  // it is of another data set, or new
+    lines_.emplace(path_);
   }
   ~Unfinished() {
     if (total_ == 0) remove();  // nothing came
@@ -138,8 +142,7 @@ class Unfinished {
     std::string line;
     if (!std::getline(in, line) || in.eof()) return false;
     const Json header = parse(line), &total = member(header, "rows");
-    if (!total.is_number_unsigned() || total > kMostRows || header != header_of(set_, total.get<int64_t>()))
-      return false;
+    if (!is_count(total) || header != header_of(set_, total.get<int64_t>())) return false;
     total_ = total.get<int64_t>();
     while (std::getline(in, line) && !in.eof()) ++rows_;
     if (rows_ <= total_) return true;
@@ -158,9 +161,8 @@ class Client {
   Client(const DataSet& set, const fs::path& file, const FetchOptions& options)
       : options_(options), address_(parse_http_address(options.server).shown) {
     by_hand_ = fmt::format(
-        "by hand: the rows of huggingface.co/datasets/{} (configuration {}, split {}), one JSON object a line, into "
-        "{}; "
-        "docs/data.md shows how",
+        "by hand: the rows of huggingface.co/datasets/{} (configuration {}, split {}), one JSON object a line, "
+        "into {}; docs/data.md shows how",
         set.repository, set.configuration, set.split, file.string());
     url_ = add_to_path(options.server, "/rows");
     url_ = add_query(url_, "dataset", set.repository);
@@ -193,7 +195,7 @@ class Client {
   }
 
   Answer ask(const std::string& url, int64_t offset) {
-    const auto result = http_exchange({.url = url, .timeout_s = options_.timeout_s});
+    const auto result = session_.exchange({.url = url, .timeout_s = options_.timeout_s});
     if (const auto* failure = std::get_if<HttpFailure>(&result)) return judge(*failure);
     answered_ = true;
     return judge(std::get<HttpResponse>(result), offset);
@@ -247,6 +249,7 @@ class Client {
 
   const FetchOptions& options_;
   std::string address_, by_hand_, url_;
+  HttpSession session_;  ///< for hundreds of pages one handshake does
   bool answered_ = false;
 };
 

@@ -155,6 +155,19 @@ TEST_F(Fetch, TriesAgainWhatMayPass) {
   EXPECT_THAT(notes_, ElementsAre(HasSubstr("is busy or failed (HTTP 429: slow down); trying again in 7")));
 }
 
+TEST_F(Fetch, KeepsItsConnection) {
+  for (const bool kept : {true, false}) {
+    FakeServer server([](const FakeServer::Request& request, const FakeServer::Connection& c) {
+      const std::string body = page(std::stoll(parameter(request.head, "offset")), 100, 350).dump();
+      c.send(fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
+    });
+    if (kept) server.keep_connections();  // else it hangs up after each without having said so
+    EXPECT_EQ(fetch(server.url()), 350);
+    EXPECT_EQ(read_file(file_), lines(350));
+    EXPECT_EQ(server.connections(), kept ? 1 : 4);
+  }
+}
+
 TEST_F(Fetch, GivesUpAndGoesOnLater) {
   {
     const Rows failing(250, [](int request, Json&, const FakeServer::Connection& c) {
@@ -190,10 +203,12 @@ TEST_F(Fetch, NeedsNoServerWhereOnlyTheLastStepIsMissing) {
 
 TEST_F(Fetch, BeginsAnewWhereTheFirstPartIsOfSomethingElse) {
   const std::string other = R"({"repository":"some one/toy","configuration":"other","split":"test","rows":250})";
-  const std::string headers[] = {other, "", "{}", "{\"text\": \"a row\"}", "\xff", std::string(100000, '['),
-                                 R"({"repository":"some one/toy","configuration":"main","split":"test","rows":-1})",
-                                 // more rows than there can be
-                                 R"({"repository":"some one/toy","configuration":"main","split":"test","rows":2})"};
+  const std::string headers[] = {
+      other, "", "{}", "{\"text\": \"a row\"}", "\xff", std::string(100000, '['),
+      R"({"repository":"some one/toy","configuration":"main","split":"test","rows":-1})",
+      R"({"repository":"some one/toy","configuration":"main","split":"test","rows":18446744073709551615})",
+      // more rows than there can be
+      R"({"repository":"some one/toy","configuration":"main","split":"test","rows":2})"};
   for (const std::string& header : headers) {
     leave(header, 3);
     const Rows server(3);
@@ -210,6 +225,8 @@ TEST_F(Fetch, RefusesWhatIsIncomplete) {
   } cases[] = {
       {[](Json& body) { body["num_rows_total"] = 0; }, "says that the data set has no rows"},
       {[](Json& body) { body["num_rows_total"] = -5; }, "something else than rows"},
+      {[](Json& body) { body["num_rows_total"] = UINT64_MAX, body["rows"] = Json::array(); },
+       "something else than rows"},
       {[](Json& body) { body["num_rows_total"] = "250"; }, "something else than rows"},
       {[](Json& body) { body.erase("num_rows_total"); }, "something else than rows"},
       {[](Json& body) { body["rows"] = 7; }, "something else than rows"},

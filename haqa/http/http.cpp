@@ -187,22 +187,46 @@ std::string add_query(const std::string& text, const std::string& name, const st
   return part(url, CURLUPART_URL);
 }
 
-std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request) {
-  check_interrupted();
+namespace {
+/// Of all options, which point to what lives no longer; connections stay.
+struct ResetAtEnd {
+  CURL* curl;
+  ~ResetAtEnd() { curl_easy_reset(curl); }
+};
+}  // namespace
+
+struct HttpSession::Curl {
+  Handle handle;
+};
+
+HttpSession::HttpSession() : curl_(std::make_unique<Curl>()) {
   init_curl();
-  const Handle curl(curl_easy_init());
-  if (!curl) throw std::bad_alloc();
+  curl_->handle.reset(curl_easy_init());
+  if (!curl_->handle) throw std::bad_alloc();
+}
+
+HttpSession::~HttpSession() = default;
+
+std::variant<HttpResponse, HttpFailure> HttpSession::exchange(const HttpRequest& request) {
+  check_interrupted();
+  CURL* curl = curl_->handle.get();
   const HeaderList headers = headers_of(request);
   std::array<char, CURL_ERROR_SIZE> detail{};
   Sink sink;
-  prepare(curl.get(), request, headers.get(), sink, detail.data());
-  const CURLcode code = curl_easy_perform(curl.get());
+  const ResetAtEnd reset{curl};
+  prepare(curl, request, headers.get(), sink, detail.data());
+  const CURLcode code = curl_easy_perform(curl);
   check_interrupted();
-  if (code == CURLE_OK) return response_of(curl.get(), std::move(sink.body));
-  double connect_s = 0;
-  curl_easy_getinfo(curl.get(), CURLINFO_CONNECT_TIME, &connect_s);
-  return HttpFailure{kind_of(code, connect_s > 0, sink.too_large),
+  if (code == CURLE_OK) return response_of(curl, std::move(sink.body));
+  double connect_s = 0, begun_s = 0;  // where the connection stood already, only the request has a beginning
+  curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME, &connect_s);
+  curl_easy_getinfo(curl, CURLINFO_PRETRANSFER_TIME, &begun_s);
+  return HttpFailure{kind_of(code, connect_s > 0 || begun_s > 0, sink.too_large),
                      detail[0] != '\0' ? detail.data() : curl_easy_strerror(code)};
+}
+
+std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request) {
+  return HttpSession().exchange(request);
 }
 
 void wait_interruptibly(double seconds) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -57,7 +58,22 @@ struct HttpFailure {
 /// Far above any chat reply, far below what hurts.
 inline constexpr size_t kMaxBodyBytes = 8 << 20;
 
-/// One exchange through libcurl. Follows no redirects. Throws Interrupted on Ctrl-C, within a second.
+/// Exchanges through libcurl; the connection stays for the next one, where the server lets it. For one thread.
+class HttpSession {
+ public:
+  HttpSession();
+  ~HttpSession();
+  HttpSession(const HttpSession&) = delete;
+  HttpSession& operator=(const HttpSession&) = delete;
+  /// Follows no redirects. Throws Interrupted on Ctrl-C, within a second.
+  std::variant<HttpResponse, HttpFailure> exchange(const HttpRequest& request);
+
+ private:
+  struct Curl;
+  std::unique_ptr<Curl> curl_;
+};
+
+/// One exchange in a session of its own.
 std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request);
 
 /// How a client pauses between two tries, in seconds; tests pass one that only takes notes.
