@@ -2,7 +2,7 @@
 #include <atomic>
 #include <cmath>
 
-#include "haqa/agent/fake_server.h"
+#include "haqa/http/fake_server.h"
 #include "haqa/report/run_log.h"
 #include "haqa/study/comparison_run.h"
 #include "tests/program.h"

@@ -28,6 +28,7 @@ void add_commands(CLI::App& app) {
   haqa::add_compare(app);
   haqa::add_make_model(app);
   haqa::add_tune(app);
+  haqa::add_data(app);
   haqa::add_completion(app);
 }
 
