@@ -257,6 +257,7 @@ class OptunaStorage : public DatabaseStorage {
   }
 
   int running_id(int number) {
+    lock_study();
     int id = 0;
     db_.sql() << "SELECT trial_id FROM trials WHERE state = 'RUNNING' AND number = " << number
               << " AND study_id = " << study_id_ << (db_.postgres() ? " FOR UPDATE" : ""),

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <limits>
 
@@ -309,6 +311,45 @@ TEST_P(DatabaseStorageTest, MissesAStudyThatSomebodyDeleted) {
   open_storage(database_.url, "another", simple());  // gets its number in SQLite
   EXPECT_THAT(message([&] { storage->start(propose(1)); }), HasSubstr("study \"study\" is no longer in"));
   EXPECT_TRUE(read_study(database_.url, "another").trials.empty());
+}
+
+// In SQLite another study may get its number, and run a trial of the same number.
+TEST_P(DatabaseStorageTest, WritesNothingIntoAnothersStudy) {
+  const auto storage = open(simple());
+  storage->start(propose(1));
+  const Trial trial = storage->trials()[0];
+  for (const char* table : {"trial_user_attributes", "trial_system_attributes", "trial_params", "trials",
+                            "study_system_attributes", "study_directions", "studies"})
+    raw() << "DELETE FROM " << table;
+  const auto another = open_storage(database_.url, "another", simple());
+  another->start(propose(2));
+  const std::string before = text(another->trials()[0]);
+  for (const auto& use : std::vector<std::function<void()>>{[&] { storage->finish(complete(trial, 3)); },
+                                                            [&] {
+                                                              storage->report(0, {1, 2});
+                                                            }})
+    EXPECT_THAT(message(use), HasSubstr("study \"study\" is no longer in"));
+  EXPECT_EQ(text(another->trials()[0]), before);
+}
+
+// As Optuna keeps it: its dashboard would show our trials hours away from its own.
+TEST_P(DatabaseStorageTest, KeepsLocalTime) {
+  const char* zone = std::getenv("TZ");
+  const std::optional<std::string> before = zone ? std::optional<std::string>(zone) : std::nullopt;
+  const auto storage = open(simple());
+  for (const char* there : {"XST-9", "YST5:30"}) {
+    setenv("TZ", there, 1);
+    tzset();
+    const int number = storage->start(propose(1));
+    std::string stored;
+    raw() << "SELECT CAST(datetime_start AS VARCHAR(40)) FROM trials WHERE number = " << number, soci::into(stored);
+    std::tm time{};
+    ASSERT_NE(strptime(stored.c_str(), "%Y-%m-%d %H:%M:%S", &time), nullptr) << stored;
+    time.tm_isdst = 0;
+    EXPECT_NEAR(static_cast<double>(std::mktime(&time)), static_cast<double>(std::time(nullptr)), 60) << stored;
+  }
+  before ? setenv("TZ", before->c_str(), 1) : unsetenv("TZ");
+  tzset();
 }
 
 TEST(Storage, CompletesTablesThatWereLeftHalfMade) {
