@@ -305,29 +305,6 @@ std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std:
   return std::make_unique<OptunaStorage>(url, study_name, track);
 }
 
-std::vector<StudySummary> list_studies(const std::string& url) {
-  Database db(url, Database::Missing::refuse);
-  std::vector<StudySummary> all;
-  if (!prepare_schema(db, Database::Missing::refuse)) return all;
-  db.read([&] {
-    std::vector<std::pair<int, StudySummary>> studies;
-    int id = 0;
-    StudySummary s;
-    soci::statement rows = (db.sql().prepare << "SELECT s.study_id, s.study_name, (SELECT count(*) FROM trials t WHERE "
-                                                "t.study_id = s.study_id) FROM studies s ORDER BY s.study_id",
-                            soci::into(id), soci::into(s.name), soci::into(s.trials));
-    for (rows.execute(); rows.fetch();) studies.emplace_back(id, s);
-    for (auto& [study_id, summary] : studies) {
-      summary.directions = read_directions(db, study_id);
-      TrialReader reader(db, study_id, nullptr);
-      const Direction first = summary.directions.empty() ? Direction::minimize : summary.directions.front();
-      if (const Trial* best = best_trial(std::span<const Trial>(reader.trials()), first)) summary.best = best->value;
-      all.push_back(std::move(summary));
-    }
-  });
-  return all;
-}
-
 StoredStudy read_study(const std::string& url, const std::string& study_name) {
   Database db(url, Database::Missing::refuse);
   StoredStudy study;
