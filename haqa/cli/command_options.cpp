@@ -38,8 +38,8 @@ std::string CommandFlags::repeating(const CommandObjective& objective, const Con
   }
   // Not echo: some shells' turns a \n within the JSON into an end of line.
   if (serves)
-    return fmt::format("{}printf '%s\\n' {} | {}", before, shell_word(to_line({{"configuration", configuration}})),
-                       filled);
+    return fmt::format("{}printf '%s\\n' {} | {}", before,
+                       shell_word(to_line({{"configuration", configuration}, {"folder", "."}})), filled);
   const std::string json = shell_word(to_line(configuration));
   if (objective.command().names_folder()) before += fmt::format("printf '%s\\n' {} > configuration.json; ", json);
   if (!objective.command().unused().empty()) before += fmt::format("export HAQA_CONFIGURATION={}; ", json);

@@ -84,7 +84,8 @@ std::vector<EarlierTrial> earlier_trials(const TuneOptions& o, const SearchSpace
   const StoredStudy study = read_study(url, name);
   const Direction direction = study.goals.empty() ? Direction::maximize : study.goals.front().direction;
   std::vector<EarlierTrial> best = best_earlier_trials(space, name, study.trials, direction);
-  if (best.empty()) throw Error("--warm-start {}: no trial of study \"{}\" fits the search space", where, name);
+  // Not the URL, which may hold a password.
+  if (best.empty()) throw Error("--warm-start: no trial of study \"{}\" fits the search space", name);
   return best;
 }
 
@@ -105,7 +106,7 @@ std::string told(const std::vector<EarlierTrial>& earlier) {
 
 std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, const fs::path& folder,
                                            std::vector<EarlierTrial> earlier, Progress& progress) {
-  AgentSetup agent{o.agent, folder, [&](const std::string& trouble) { progress.note(trouble); }};
+  AgentSetup agent{o.agent, folder, [&](const std::string& trouble) { progress.note(trouble); }, told(earlier)};
   if (asks_agent(o.sampler)) agent.task.replay = set_former_study_aside(o, folder);
   std::unique_ptr<Sampler> sampler = make_named_sampler(o.sampler, o.seed, agent);
   if (earlier.empty()) return sampler;
@@ -212,11 +213,10 @@ void show_before_error(const std::function<void()>& show) {
 void run_tune(const TuneOptions& o) {
   const CommandOptions command = o.command.options();
   require_sense(o);
-  Track track = o.command.track(command);
+  const Track track = o.command.track(command);
   check_sampler(o.sampler, track.space);
   CommandObjective objective(track.space, command);
   std::vector<EarlierTrial> earlier = earlier_trials(o, track.space);
-  track.brief += told(earlier);
   Progress progress(o.quiet);
   const fs::path folder = agent_folder(o);
   const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, folder, std::move(earlier), progress);

@@ -105,6 +105,29 @@ TEST(Surrogate, ThePriorLeadsAtFirstAndFades) {
   EXPECT_LT(Surrogate(track, trials, &*prior, random).best(random)["x"].get<double>(), 0.7);
 }
 
+// The lie about what is running, the worst value so far, says nothing of the prior that led there.
+TEST(Surrogate, LiesDoNotSpeakAgainstThePrior) {
+  const Track track = line();
+  const std::optional<Prior> prior = prior_at(track, 0.9);
+  const std::vector<Configuration> two = {{{"x", 0.9}, {"y", 0.5}}, {{"x", 0.3}, {"y", 0.5}}};
+  /// By how much the prior, of which alone the scores differ, prefers what it holds likely.
+  const auto preferred = [&](const std::vector<Trial>& trials) {
+    std::mt19937_64 a(1), b(1);
+    const auto with = Surrogate(track, trials, &*prior, a).scores(two);
+    const auto without = Surrogate(track, trials, nullptr, b).scores(two);
+    return (with[0] - with[1]) - (without[0] - without[1]);
+  };
+  // Four trials that the prior ordered as their values are; four more run where it says.
+  std::vector<Trial> trials;
+  for (int i = 0; i < 4; ++i) trials.push_back(trial(0.1 + 0.2 * i, 0.5, i));
+  std::vector<Trial> ended = trials;
+  for (int i = 0; i < 4; ++i) {
+    trials.push_back(trial(0.89 + 0.005 * i, 0.2 * i, std::nullopt));
+    trials.back().state = TrialState::running;
+  }
+  EXPECT_NEAR(preferred(trials), preferred(ended) / 2, 1e-9) << "half as much at twice the trials, believed as much";
+}
+
 TEST(Surrogate, RunningTrialsKeepItAway) {
   const Track track = line();
   std::vector<Trial> trials;

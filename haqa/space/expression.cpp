@@ -153,10 +153,20 @@ class Parser {
     while (const auto o = comparison_operator()) {
       chain.value.push_back(*o);
       chain.children.push_back(sum());
+      if (const Node& right = chain.children.back(); o->ends_with("in") && right.kind != Kind::list)
+        words_.fail(fmt::format("after \"{}\" stands a list, such as {}", *o, as_list(right)));
     }
     if (chain.children.empty()) return first;
     chain.children.insert(chain.children.begin(), std::move(first));
     return chain;
+  }
+
+  /// A value as a list of one, as Python has it: ('adam') is no list.
+  static std::string as_list(const Node& node) {
+    if (node.kind != Kind::literal) return "[1, 2]";
+    const std::string one =
+        node.value.is_string() ? fmt::format("'{}'", one_line(node.value.get<std::string>(), 30)) : node.value.dump();
+    return fmt::format("[{0}] or ({0},)", one);
   }
 
   std::optional<std::string> comparison_operator() {

@@ -82,6 +82,7 @@ struct Draft {
       for (size_t i = 0; i < parameters.size(); ++i)
         if (has_default[i] && candidate.contains(parameters[i].name))
           candidate[parameters[i].name] = parameters[i].default_value;
+      candidate = free.clipped(candidate);  // others may be active now
     }
     for (Parameter& p : parameters)
       if (candidate.contains(p.name)) p.default_value = candidate[p.name];

@@ -110,6 +110,16 @@ TEST_F(SpaceFileTest, FindsDefaultsWhereNoneAreGiven) {
   EXPECT_LE(d["a"].get<int>() * d["b"].get<int>(), 64);
 }
 
+// What a default that is given makes active is there, whatever the rest was drawn with.
+TEST_F(SpaceFileTest, FindsDefaultsOfWhatOthersMakeActive) {
+  const SearchSpace space = read(
+      "optimizer: {type: categorical, choices: [sgd, adamw], default: adamw}\n"
+      "beta: {type: float, low: 0, high: 1, when: optimizer == 'adamw'}\n"
+      "constraints: [beta <= 0.2]\n");
+  EXPECT_EQ(space.defaults()["optimizer"], "adamw");
+  EXPECT_LE(space.defaults()["beta"].get<double>(), 0.2);
+}
+
 TEST_F(SpaceFileTest, ReadsKernelTunersFormat) {
   const SearchSpace space = read(R"json({
     "General": {"FormatVersion": 1},

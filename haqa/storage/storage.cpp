@@ -257,6 +257,7 @@ class OptunaStorage : public DatabaseStorage {
   }
 
   int running_id(int number) {
+    lock_study();
     int id = 0;
     db_.sql() << "SELECT trial_id FROM trials WHERE state = 'RUNNING' AND number = " << number
               << " AND study_id = " << study_id_ << (db_.postgres() ? " FOR UPDATE" : ""),
@@ -302,29 +303,6 @@ std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std:
   if (study_name.empty() || study_name.size() > kLongestName)
     throw UsageError("a study's name has 1 to {} characters", kLongestName);
   return std::make_unique<OptunaStorage>(url, study_name, track);
-}
-
-std::vector<StudySummary> list_studies(const std::string& url) {
-  Database db(url, Database::Missing::refuse);
-  std::vector<StudySummary> all;
-  if (!prepare_schema(db, Database::Missing::refuse)) return all;
-  db.read([&] {
-    std::vector<std::pair<int, StudySummary>> studies;
-    int id = 0;
-    StudySummary s;
-    soci::statement rows = (db.sql().prepare << "SELECT s.study_id, s.study_name, (SELECT count(*) FROM trials t WHERE "
-                                                "t.study_id = s.study_id) FROM studies s ORDER BY s.study_id",
-                            soci::into(id), soci::into(s.name), soci::into(s.trials));
-    for (rows.execute(); rows.fetch();) studies.emplace_back(id, s);
-    for (auto& [study_id, summary] : studies) {
-      summary.directions = read_directions(db, study_id);
-      TrialReader reader(db, study_id, nullptr);
-      const Direction first = summary.directions.empty() ? Direction::minimize : summary.directions.front();
-      if (const Trial* best = best_trial(std::span<const Trial>(reader.trials()), first)) summary.best = best->value;
-      all.push_back(std::move(summary));
-    }
-  });
-  return all;
 }
 
 StoredStudy read_study(const std::string& url, const std::string& study_name) {

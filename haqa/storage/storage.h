@@ -26,16 +26,6 @@ class DatabaseStorage : public Storage {
 std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std::string& study_name,
                                               const Track& track);
 
-struct StudySummary {
-  std::string name;
-  std::vector<Direction> directions;
-  int trials = 0;
-  std::optional<double> best;  ///< of complete trials, by the first direction
-};
-
-/// The studies of a database, oldest first. Throws Error where there is no such database.
-std::vector<StudySummary> list_studies(const std::string& url);
-
 struct StoredStudy {
   std::vector<Goal> goals;    ///< one at least, but in a damaged database
   std::vector<Trial> trials;  ///< their configurations as they were stored

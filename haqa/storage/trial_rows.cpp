@@ -274,7 +274,7 @@ void write_extras(Database& db, const Trial& t, int trial_id) {
 std::string database_now() {
   const auto now = std::chrono::system_clock::now();
   const auto part = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1000000;
-  return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:06}", fmt::gmtime(std::chrono::system_clock::to_time_t(now)), part);
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:06}", fmt::localtime(std::chrono::system_clock::to_time_t(now)), part);
 }
 
 std::string optuna_state(TrialState state) {

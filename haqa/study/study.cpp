@@ -62,7 +62,7 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
 
   const auto run = [&](const StudyTrack& on, Trial trial) {
     if (options.on_proposal) options.on_proposal(on.track, trial);
-    trial.propose_s = seconds_since(evaluations.last_end());
+    trial.propose_s = seconds_since(evaluations.free_since());
     evaluations.start(on, std::move(trial));
   };
   /// Begins the next trial, or says why there is none.

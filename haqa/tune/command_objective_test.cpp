@@ -238,6 +238,21 @@ TEST_F(Serving, OneProgramAnswersManyTrials) {
   for (int i = 1; i <= 3; ++i) EXPECT_EQ(counter.evaluate(at(0)).value, i) << "the same program";
 }
 
+TEST_F(Serving, HearsOfTheTrialsFolder) {
+  CommandOptions o = serving(
+      "    folder = json.loads(line)['folder']\n"
+      "    assert json.load(open(folder + '/configuration.json')) == json.loads(line)['configuration']\n"
+      "    json.dump({'value': x}, open(folder + '/out.json', 'w'))\n"
+      "    say(event='result')\n");
+  o.metrics = options("", "file:{folder}/out.json:value").metrics;
+  o.workers = 2;
+  CommandObjective objective(space(), o);
+  for (int i = 1; i <= 3; ++i) {
+    const Outcome outcome = objective.evaluate(at(0.1 * i));
+    EXPECT_EQ(outcome.value, 0.1 * i) << outcome.message;
+  }
+}
+
 TEST_F(Serving, StaysWhereTrialsRunInThreadsOfTheirOwn) {
   CommandObjective objective(space(), serving("    say(event='result', value=n)\n"));
   for (int i = 1; i <= 3; ++i) {
