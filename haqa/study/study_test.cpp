@@ -131,16 +131,19 @@ struct Breaking : Objective {
   Outcome evaluate(const Configuration& c, const Report&) override {
     if (c["x"] == 10) {
       while (running < others) std::this_thread::yield();
+      fails = true;
       throw Error("the disk is full");
     }
     ++running;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    while (others > 0 && !fails) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the failure is heard of first
     Outcome o;
     o.value = c["x"].get<double>();
     return o;
   }
   const int others;
   std::atomic<int> running = 0;
+  std::atomic<bool> fails = false;
 };
 
 /// What abandon() heard.
