@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Our samplers and Optuna's on the same problems: 20 seeds, from 101 on, as those below served to choose what our samplers
-# are made of; 50 trials; about an hour and a half on two cores (most of it for
-# Optuna's Gaussian process). Writes bench/results/hpo.jsonl.gz, a line a run, and bench/results/hpo.md. An interrupted
+# Our samplers and Optuna's on the same problems: 20 seeds, from 101 on, as those below served to choose most of what our
+# samplers are made of (docs/samplers.md says what was changed later); 50 trials; about an hour and a half on two cores,
+# most of it for Optuna's Gaussian process. Writes bench/results/hpo.jsonl.gz, a line a run, and bench/results/hpo.md. An interrupted
 # one goes on where it was; what a results file holds is not run again, so move it away to start anew.
 #   bench/hpo/run.sh [arguments of run.py]
 # The peers are installed into build/hpo-venv; HPO_PYTHON=PROGRAM takes a Python that has them.
