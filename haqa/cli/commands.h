@@ -15,6 +15,7 @@ void add_hardware(CLI::App& app);
 void add_memory(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_show(CLI::App& app);
 void add_importance(CLI::App& app);

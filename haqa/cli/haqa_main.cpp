@@ -21,6 +21,7 @@ void add_commands(CLI::App& app) {
   haqa::add_memory(app);
   haqa::add_bench(app);
   haqa::add_quantize(app);
+  haqa::add_convert(app);
   haqa::add_merge(app);
   haqa::add_show(app);
   haqa::add_importance(app);
