@@ -16,6 +16,7 @@ void add_memory(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_show(CLI::App& app);
 void add_importance(CLI::App& app);
