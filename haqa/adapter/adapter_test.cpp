@@ -13,6 +13,7 @@
 #include "haqa/adapter/safetensors.h"
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
+#include "haqa/model/gguf_writer.h"
 #include "haqa/model/model_test_support.h"
 
 namespace haqa {
@@ -152,6 +153,21 @@ TEST_F(AdapterFiles, RefusesOtherGgufs) {
   write_gguf(adapter_, kModel, folder_ / "cut.gguf");
   std::filesystem::resize_file(folder_ / "cut.gguf", std::filesystem::file_size(folder_ / "cut.gguf") - 5000);
   EXPECT_THAT(fault_of(folder_ / "cut.gguf"), HasSubstr("is truncated"));
+}
+
+/// GGUF allows dimensions of zero.
+TEST_F(AdapterFiles, RefusesMatricesWithoutNumbers) {
+  using Shape = std::vector<int64_t>;
+  for (const auto& [a, b] : std::vector<std::pair<Shape, Shape>>{
+           {{0, 4}, {4, 256}}, {{256, 0}, {0, 256}}, {{256, 4}, {4, 0}}, {{256, 4}, {0, 256}}, {{0, 0}, {0, 0}}}) {
+    GgufPtr header(gguf_init_empty());
+    gguf_set_val_str(header.get(), "general.architecture", "llama");
+    gguf_set_val_str(header.get(), "general.type", "adapter");
+    gguf_set_val_str(header.get(), "adapter.type", "lora");
+    add_tensors(header.get(), {{"blk.0.attn_q.weight.lora_a", "F32", a}, {"blk.0.attn_q.weight.lora_b", "F32", b}});
+    GgufWriter(std::move(header), folder_ / "zero.gguf", "the adapter").commit();
+    EXPECT_THAT(fault_of(folder_ / "zero.gguf"), HasSubstr("zero.gguf: "));
+  }
 }
 
 TEST_F(AdapterFiles, RefusesOtherFoldersOfPeft) {
