@@ -100,14 +100,8 @@ TEST(LlamaScorer, BatchesOfAnySizeAgree) {
   }
 }
 
-TEST(LlamaScorer, LlamaCppsDefaultsPredictTheSameButForCloseCalls) {
-  const LlamaScorerOptions defaults;
-  LlamaScorerOptions options = exact();
-  options.type_k = defaults.type_k;
-  options.type_v = defaults.type_v;
-  options.flash_attention = defaults.flash_attention;
-  const std::vector<Score> scores = LlamaScorer(options).score(all_requests(), {});
-  constexpr double kTolerance = 0.3;  // of sums down to -300, by a cache of halves
+/// Scores of all_requests(): each within the tolerance of lm-eval's, so that the same choice wins unless it was close.
+void expect_lm_evals(std::span<const Score> scores, double tolerance) {
   const Score* score = scores.data();
   for (const std::string& name : task_names())
     for (const Json& sample : golden()["tasks"][name]) {
@@ -115,14 +109,34 @@ TEST(LlamaScorer, LlamaCppsDefaultsPredictTheSameButForCloseCalls) {
       for (const Json& one : sample["scores"]) {
         want.push_back(one[0]);
         got.push_back(score++->log_likelihood);
-        EXPECT_LE(std::abs(got.back() - want.back()), kTolerance) << name;
+        EXPECT_LE(std::abs(got.back() - want.back()), tolerance) << name;
       }
-      const auto best = std::max_element(want.begin(), want.end()) - want.begin();
+      const auto best = static_cast<size_t>(std::max_element(want.begin(), want.end()) - want.begin());
       for (size_t i = 0; i < want.size(); ++i)
-        if (want[i] < want[static_cast<size_t>(best)] - 2 * kTolerance) {
-          EXPECT_LT(got[i], got[static_cast<size_t>(best)]) << name;
+        if (want[i] < want[best] - 2 * tolerance) {
+          EXPECT_LT(got[i], got[best]) << name;
         }
     }
+}
+
+TEST(LlamaScorer, LlamaCppsDefaultsPredictTheSameButForCloseCalls) {
+  const LlamaScorerOptions defaults;
+  LlamaScorerOptions options = exact();
+  options.type_k = defaults.type_k;
+  options.type_v = defaults.type_v;
+  options.flash_attention = defaults.flash_attention;
+  expect_lm_evals(LlamaScorer(options).score(all_requests(), {}), 0.3);  // of sums down to -300
+}
+
+TEST(LlamaScorer, HalvesPredictTheSameButForCloseCalls) {
+  const TemporaryFolder folder;
+  llama_model_quantize_params params = llama_model_quantize_default_params();
+  params.ftype = LLAMA_FTYPE_MOSTLY_F16;
+  params.nthread = 1;
+  LlamaScorerOptions options = exact();
+  options.model = folder / "f16.gguf";
+  ASSERT_EQ(llama_model_quantize((kGolden / "llama.gguf").c_str(), options.model.c_str(), &params), 0u);
+  expect_lm_evals(LlamaScorer(options).score(all_requests(), {}), 0.3);
 }
 
 // peft applied the adapter for lm-eval, llama.cpp's converter made the file.
