@@ -161,7 +161,8 @@ def main():
         for name, run in contenders.items():
             seconds[name].append(run()[0])
             print(f"{name:14} {n_items / seconds[name][-1]:8.2f} questions/s", flush=True)
-    result = {"about": about, "command": f"bench/eval/run.sh --items {args.items} --rounds {args.rounds} --threads {args.threads}", "parameters": int((work / "complete").read_text()),
+    command = f"bench/eval/run.sh --items {args.items} --rounds {args.rounds} --threads {args.threads}"
+    result = {"about": about, "command": command, "parameters": int((work / "complete").read_text()),
               "items": n_items, "batch_size": args.batch_size, "agreement": agree, "load": loads,
               "seconds": seconds,
               "items_per_s": {name: n_items / statistics.median(s) for name, s in seconds.items()},

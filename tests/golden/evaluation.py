@@ -93,6 +93,9 @@ def make_adapter(folder, base, source, file):
         r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM",
         init_lora_weights=False))
     model.save_pretrained(folder)
+    (pathlib.Path(folder) / "README.md").unlink()  # names the base by its folder, as the configuration does
+    config = pathlib.Path(folder) / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "llama"}))
     subprocess.run([sys.executable, f"{source}/convert_lora_to_gguf.py", str(folder), "--base", str(base), "--outtype", "f32",
                     "--outfile", str(file)], check=True, stdout=subprocess.DEVNULL)
 
