@@ -48,6 +48,28 @@ class TuneStorageTest : public testing::Test {
   const std::string url_ = "sqlite:///" + (folder_ / "studies.db").string();
 };
 
+TEST_F(TuneStorageTest, AnotherSpaceUnderTheSameName) {
+  const auto run = [&](const std::string& space, const std::string& echo, const char* rounds) {
+    return run_process({{HAQA_BIN_DIR "/haqa", "tune", "--space", write("other.yaml", space), "--command", echo,
+                         "--metric", "v=(\\S+)", "--direction", "minimize", "--storage", url_, "--study", "same",
+                         "--sampler", "random", "--rounds", rounds}});
+  };
+  ASSERT_TRUE(run("x: {type: float, low: -5, high: 5, default: 4}\n", "echo v={x}", "4").ok());
+  const std::string y = "y: {type: float, low: 0, high: 1}\n";
+  const ProcessResult none_shared = run(y, "echo v={y}", "6");
+  EXPECT_EQ(none_shared.code, 1);
+  EXPECT_THAT(none_shared.errors, HasSubstr("has no parameter of this search space but x; take another study name"));
+  // All values of x beyond: only what this command ran counts, beginning with the defaults.
+  const ProcessResult beyond = run("x: {type: float, low: 100, high: 200, default: 150}\n", "echo v={x}", "6");
+  EXPECT_THAT(beyond.errors, HasSubstr("4 of its trials ran in another search space"));
+  EXPECT_THAT(beyond.output, AllOf(HasSubstr("Best: v 1"), HasSubstr("the defaults: 150")));
+  // What lacks y is filled in, which is no trial of x = 4 and y = 0.5.
+  const ProcessResult filled = run("x: {type: float, low: -5, high: 5, default: 4}\n" + y, "echo v=1{x} {y}", "6");
+  EXPECT_EQ(filled.code, 1);
+  EXPECT_THAT(filled.errors, HasSubstr("it ran in another search space; give more --rounds"));
+  EXPECT_EQ(filled.output, "");
+}
+
 TEST_F(TuneStorageTest, KilledItGoesOn) {
   // The fourth trial does not end.
   const std::string begun = (folder_ / "begun").string();

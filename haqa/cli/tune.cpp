@@ -158,6 +158,11 @@ class RoundsShown {
     if (!trials_.empty())
       progress_.note(
           fmt::format("going on with study {}: {} of {} rounds are there", study_name(o), counted, o.rounds));
+    if (const auto others = std::count_if(trials_.begin(), trials_.end(), [](const Trial& t) { return !t.fits; }))
+      progress_.note(
+          fmt::format("note: {} of its trials ran in another search space; the sampler hears of them, but none is the "
+                      "best of this one",
+                      others));
   }
 
   /// "round 4 of 10, 12 s left"
@@ -247,8 +252,10 @@ void run_tune(const TuneOptions& o) {
     throw;
   }
   if (!best_trial(result.trials, track.direction))
-    throw Error("no round gave a value; the last: {}",
-                result.trials.empty() ? "there was none" : result.trials.back().message);
+    throw Error("no round gave a value; the last: {}", result.trials.empty() ? "there was none"
+                                                       : result.trials.back().fits
+                                                           ? result.trials.back().message
+                                                           : "it ran in another search space; give more --rounds");
 }
 
 void add_search_options(CLI::App& command, TuneOptions& o) {
