@@ -48,6 +48,28 @@ class TuneStorageTest : public testing::Test {
   const std::string url_ = "sqlite:///" + (folder_ / "studies.db").string();
 };
 
+TEST_F(TuneStorageTest, WhateverItsNameAStudysFolderIsWithinRuns) {
+  fs::create_directory(folder_ / "victim");
+  fs::create_directory(folder_ / "work");
+  write("victim/transcript.jsonl", "another's\n");
+  for (const char* name : {"../../victim", "a/b/c", "..", "plain-1.0"}) {
+    Command command = tune({"--study", name, "--sampler", "agent", "--rounds", "1"});
+    command.argv.insert(command.argv.begin(),
+                        {"/bin/sh", "-c", "cd \"$0\" && exec \"$@\"", (folder_ / "work").string()});
+    const ProcessResult r = run_process(command);
+    EXPECT_TRUE(r.ok()) << r.errors;
+    EXPECT_EQ(trials(name).size(), 1u) << "its name stays";
+  }
+  EXPECT_EQ(read_file(folder_ / "victim" / "transcript.jsonl"), "another's\n");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "victim"), {}), 1);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "work"), {}), 1);
+  std::vector<std::string> names;
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "work" / "runs"))
+    if (entry.is_directory()) names.push_back(fs::relative(entry, folder_ / "work" / "runs"));
+  EXPECT_THAT(names, testing::UnorderedElementsAre(testing::StartsWith("_._.._victim-"), testing::StartsWith("a_b_c-"),
+                                                   testing::StartsWith("_.-"), "plain-1.0"));
+}
+
 TEST_F(TuneStorageTest, AnotherSpaceUnderTheSameName) {
   const auto run = [&](const std::string& space, const std::string& echo, const char* rounds) {
     return run_process({{HAQA_BIN_DIR "/haqa", "tune", "--space", write("other.yaml", space), "--command", echo,
@@ -68,6 +90,23 @@ TEST_F(TuneStorageTest, AnotherSpaceUnderTheSameName) {
   EXPECT_EQ(filled.code, 1);
   EXPECT_THAT(filled.errors, HasSubstr("it ran in another search space; give more --rounds"));
   EXPECT_EQ(filled.output, "");
+}
+
+TEST_F(TuneStorageTest, OnlyUtf8EntersADatabase) {
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"--study", "caf\xe9"}, {"--metric", "\xe9v:minimize=v=(.*)"}, {"--study=\xff"}}) {
+    const ProcessResult r = run_process(tune(more));
+    EXPECT_EQ(r.code, 2) << more.back();
+    EXPECT_THAT(r.errors, HasSubstr("is no UTF-8"));
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "studies.db"));
+  // A file may be called as it is; the study named after it is not.
+  Command command = tune({"--rounds", "1"});
+  command.argv[3] = write("caf\xe9.yaml", "x: {type: float, low: -1, high: 1}\n");
+  const ProcessResult r = run_process(command);
+  EXPECT_TRUE(r.ok()) << r.errors;
+  ASSERT_EQ(list_studies(url_).size(), 1u);
+  EXPECT_THAT(list_studies(url_)[0].name, testing::StartsWith("caf\uFFFD-"));
 }
 
 TEST_F(TuneStorageTest, KilledItGoesOn) {

@@ -2,14 +2,18 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <functional>
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/base/progress.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/agent_setup.h"
@@ -29,14 +33,12 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 /// By default a study is that of a space, a command and its values: the space's name, and a number that tells the
-/// others apart. Source of the number: FNV-1a, draft-eastlake-fnv, as std::hash may differ from one build to the next.
+/// others apart.
 std::string study_name(const TuneOptions& o) {
   if (!o.study.empty()) return o.study;
   std::string what = o.command.command;
   for (const std::string& metric : o.command.metrics) what += '\0' + metric;
-  uint32_t hash = 2166136261u;
-  for (const unsigned char c : what) hash = (hash ^ c) * 16777619u;
-  return fmt::format("{}-{:08x}", o.command.space.stem().string(), hash);
+  return fmt::format("{}-{:08x}", o.command.name(), fnv1a_32(what));
 }
 
 std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track& track) {
@@ -47,7 +49,8 @@ std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track& t
 /// Where the agent's transcript is; studies that nobody keeps have one each.
 fs::path agent_folder(const TuneOptions& o) {
   if (!o.output.empty()) return o.output;
-  return o.storage == "memory" ? new_folder(study_name(o)) : fs::path("runs") / study_name(o);
+  const std::string name = as_file_name(study_name(o));
+  return o.storage == "memory" ? new_folder(name) : fs::path("runs") / name;
 }
 
 /// The answers and tokens of another study, as where the database was deleted, are not this one's: they are moved into
