@@ -125,11 +125,23 @@ Budget spent(const TuneOptions& o, const fs::path& folder, std::chrono::duration
 void require_sense(const TuneOptions& o) {
   if (o.stop_early > 0 && o.sampler != "expert" && o.sampler != "bayesian" && !asks_agent(o.sampler))
     throw UsageError("--stop-early needs a sampler that tells what it expects to gain: expert, bayesian or hybrid");
+  if (o.pruner != "none" && o.command.metrics.size() > 1)
+    throw UsageError(
+        "--pruner is for one goal: Optuna cannot go on with pruned trials of several; leave it out, or name "
+        "one --metric");
   require_no_secret(o.agent.endpoint.base_url);
   if (!asks_agent(o.sampler) && (o.max_tokens > 0 || o.max_money > 0))
     throw UsageError("--max-tokens and --max-money are for --sampler agent and hybrid");
   if (o.max_money > 0 && o.agent.price_prompt <= 0 && o.agent.price_completion <= 0)
     throw UsageError("--max-money needs --price-prompt and --price-completion");
+}
+
+/// Found out before all trials rather than after them.
+void require_writable(const fs::path& output) {
+  if (output.empty()) return;
+  make_folder(output);
+  if (access(output.c_str(), W_OK | X_OK) != 0)
+    throw Error("--output {}: cannot be written to: {}", one_line(output.string()), std::strerror(errno));
 }
 
 void note_unused(const TuneOptions& o, const CommandObjective& objective, Progress& progress) {
@@ -223,6 +235,7 @@ void run_tune(const TuneOptions& o) {
   Track track = o.command.track(command);
   check_sampler(o.sampler, track.space);
   CommandObjective objective(track.space, command);
+  require_writable(o.output);
   std::vector<EarlierTrial> earlier = earlier_trials(o, track.space);
   track.brief += told(earlier);
   Progress progress(o.quiet);
@@ -338,6 +351,8 @@ void add_tune(CLI::App& app) {
       "  haqa tune --space space.yaml --command './train.py --lr {learning_rate}' --metric json:loss \\\n"
       "    --direction minimize --sampler agent --agent openai --agent-model gpt-4o --output study\n"
       "  haqa tune --space space.yaml --command ./serve.py --worker --workers 2 --pruner median \\\n"
+      "    --metric json:accuracy --direction maximize\n"
+      "  haqa tune --space space.yaml --command './train.py --lr {learning_rate}' --sampler nsga2 \\\n"
       "    --metric accuracy:maximize=json:accuracy --metric bytes:minimize=json:bytes");
   command->callback([o, command] {
     require_asked(*command, asks_agent(o->sampler));

@@ -15,7 +15,7 @@ namespace haqa {
 namespace {
 
 constexpr const char* kProcess = "haqa:process";
-constexpr size_t kLongestName = 512;  // of Optuna's column
+constexpr std::ptrdiff_t kLongestName = 512;  // of Optuna's column
 
 std::string optuna_name(Direction direction) {
   return direction == Direction::maximize ? "MAXIMIZE" : "MINIMIZE";
@@ -308,7 +308,9 @@ class OptunaStorage : public DatabaseStorage {
 
 std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std::string& study_name,
                                               const Track& track) {
-  if (study_name.empty() || study_name.size() > kLongestName)
+  const auto begins = [](char c) { return (c & 0xc0) != 0x80; };  // a character of UTF-8
+  const auto characters = std::count_if(study_name.begin(), study_name.end(), begins);
+  if (study_name.empty() || characters > kLongestName)
     throw UsageError("a study's name has 1 to {} characters", kLongestName);
   return std::make_unique<OptunaStorage>(url, study_name, track);
 }
