@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <set>
 
-#include "haqa/agent/http.h"
+#include "haqa/http/http.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/progress.h"

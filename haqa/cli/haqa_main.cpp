@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <span>
 
 #include "haqa/base/error.h"
@@ -46,6 +47,17 @@ void require_command(const CLI::App& app, std::span<char*> arguments) {
                          fmt::join(all, ", "));
 }
 
+/// Texts end up in databases, JSON and pages, none of which takes anything else; files that exist may be named as they
+/// are.
+void require_utf8(std::span<char*> arguments) {
+  for (const char* argument : arguments.subspan(1)) {
+    std::error_code ignored;
+    if (!haqa::is_utf8(argument) && !std::filesystem::exists(argument, ignored))
+      throw haqa::UsageError("the argument '{}' is no UTF-8, nor a file that is there; write it in UTF-8",
+                             haqa::one_line(argument));
+  }
+}
+
 int report(const char* what, ExitCode code) {
   std::fprintf(stderr, "haqa: %s\n", what);  // fmt::print would throw where stderr is closed
   return code;
@@ -67,6 +79,7 @@ int main(int argc, char** argv) {
   try {
     haqa::install_interrupt_handler();
     add_commands(app);
+    if (argc > 0) require_utf8({argv, static_cast<size_t>(argc)});
     require_command(app, {argv, static_cast<size_t>(argc)});
     app.parse(argc, argv);
     return finish();

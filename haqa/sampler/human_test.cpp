@@ -109,6 +109,7 @@ TEST_F(Human, NamesFileAndEntryOfWhatIsWrong) {
       {"- 5\n", "entry 1: the configuration must be one JSON object"},
       {"optimizer: adam\n", "list.yaml: must be a list of configurations"},
       {"", "list.yaml: must be a list of configurations"},
+      {"- {optimizer: adam, rate: 0.01, epochs: 5, rate: 0.1}\n", "list.yaml: line 1: the key rate stands there twice"},
       {"[]", "list.yaml: must be a list of configurations"},
       {"- {optimizer: adam", "list.yaml: '- {optimizer: adam' is not valid YAML"},
   };

@@ -71,7 +71,7 @@ Proposal QuasiRandomSampler::ask(const Track& track, std::span<const Trial> tria
       std::count_if(trials.begin(), trials.end(), [](const Trial& t) { return t.proposed_by == "sobol"; }));
   for (uint32_t i = start; i < start + kPoints; ++i) {
     Configuration c = track.space.at(sequence.point(i));
-    if (!track.space.problem(c) && !tried.contains(track.space.hash(c)))
+    if (track.space.allows(c) && !tried.contains(track.space.hash(c)))
       return {std::move(c), "sobol", fmt::format("Point {} of a scrambled Sobol sequence.", i), {}};
   }
   std::mt19937_64 random(seed_ + start);

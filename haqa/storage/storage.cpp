@@ -2,7 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "haqa/storage/coordinator.h"
@@ -13,7 +15,7 @@ namespace haqa {
 namespace {
 
 constexpr const char* kProcess = "haqa:process";
-constexpr size_t kLongestName = 512;  // of Optuna's column
+constexpr std::ptrdiff_t kLongestName = 512;  // of Optuna's column
 
 std::string optuna_name(Direction direction) {
   return direction == Direction::maximize ? "MAXIMIZE" : "MINIMIZE";
@@ -199,14 +201,21 @@ class OptunaStorage : public DatabaseStorage {
     if (!theirs.is_null() && names != Json::array({""}) && theirs != names)
       throw Error("study \"{}\" in {} measures {}, this one {}; take another name", name_, db_.name(), to_line(theirs),
                   to_line(names));
+    std::set<std::string> others;
+    size_t shared = 0;
     for (const auto& [name, stored] : read_distributions(db_, study_id_)) {
       const auto ours = distributions_.find(name);
+      if (ours == distributions_.end()) others.insert(name);
       if (ours == distributions_.end()) continue;
+      ++shared;
       if (const auto why = contradiction(stored, ours->second))
         throw Error("parameter \"{}\" of study \"{}\" in {} {}; take another study name", name, name_, db_.name(),
                     *why);
       ours->second.choices = stored.choices;
     }
+    if (shared == 0 && !others.empty())
+      throw Error("study \"{}\" in {} has no parameter of this search space but {}; take another study name", name_,
+                  db_.name(), fmt::join(others, ", "));
   }
 
   /// Ends running trials whose process is gone.
@@ -300,7 +309,9 @@ class OptunaStorage : public DatabaseStorage {
 
 std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std::string& study_name,
                                               const Track& track) {
-  if (study_name.empty() || study_name.size() > kLongestName)
+  const auto begins = [](char c) { return (c & 0xc0) != 0x80; };  // a character of UTF-8
+  const auto characters = std::count_if(study_name.begin(), study_name.end(), begins);
+  if (study_name.empty() || characters > kLongestName)
     throw UsageError("a study's name has 1 to {} characters", kLongestName);
   return std::make_unique<OptunaStorage>(url, study_name, track);
 }

@@ -19,10 +19,10 @@ class DatabaseStorage : public Storage {
 
 /// Opens the study of that name, or begins it. Trials of a process that died on this host end as failed (interrupted).
 /// Parameters that the track does not have are left out of configurations; those that a trial lacks are at their
-/// default. url: sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:port/database. Throws
-/// UsageError for another URL or an empty name; Error where the database cannot be opened, is of another version, or
-/// holds a study of that name with other directions or other kinds of parameters. Not thread-safe; several processes
-/// may open one study.
+/// default; such a trial does not fit (Trial::fits). url: sqlite:///relative.db, sqlite:////absolute.db or
+/// postgresql://user:password@host:port/database. Throws UsageError for another URL or an empty name; Error where the
+/// database cannot be opened, is of another version, or holds a study of that name with other directions, other kinds
+/// of parameters or other parameters alone. Not thread-safe; several processes may open one study.
 std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std::string& study_name,
                                               const Track& track);
 

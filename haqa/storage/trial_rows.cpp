@@ -178,6 +178,7 @@ Trial TrialReader::trial_of(Draft& draft) const {
   Trial t;
   t.number = draft.number;
   t.configuration = fitted(draft);
+  t.fits = !space_ || !draft.ended() || !space_->problem(draft.parameters);
   t.intermediate = std::move(draft.intermediate);
   const Json& extras = draft.extras;
   const auto text = [&](const char* key, const char* otherwise) {

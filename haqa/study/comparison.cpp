@@ -212,7 +212,7 @@ std::vector<std::optional<double>> best_so_far(std::span<const Trial> trials, Di
   const double sign = sign_of(direction);
   std::optional<double> incumbent;
   for (const Trial& t : trials) {
-    if (has_finite_value(t) && (!incumbent || sign * *t.value > sign * *incumbent)) incumbent = t.value;
+    if (has_finite_value(t) && t.fits && (!incumbent || sign * *t.value > sign * *incumbent)) incumbent = t.value;
     best.push_back(incumbent);
   }
   return best;

@@ -150,6 +150,7 @@ Command CommandObjective::prepared(Command command) const {
   command.environment.insert(command.environment.begin(), options_.environment.begin(), options_.environment.end());
   command.timeout_s = options_.timeout_s;
   command.longest_line = kOutputKept;
+  command.returns_end_lines = true;
   return command;
 }
 

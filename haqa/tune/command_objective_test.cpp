@@ -101,6 +101,18 @@ TEST(CommandObjective, WhatGoesWrongIsTheTrialsOutcome) {
   }
 }
 
+// 1.4 MB without a line's end, and JSON in the same line.
+TEST(CommandObjective, ABarOfProgressIsReadToItsEnd) {
+  const std::string bar =
+      "awk 'BEGIN {{ for (i = 0; i < 60000; i++) printf \"\\rstep %d value=%d.0 ....\", i, 60000 - i }}'";
+  EXPECT_EQ(evaluate(options(bar)).value, 1);
+  EXPECT_EQ(evaluate(options(bar + "; echo")).value, 1);
+  EXPECT_EQ(evaluate(options(bar + "; echo '{{\"loss\": 0.25}}'", "json:loss")).value, 0.25);
+  EXPECT_EQ(evaluate(options("awk 'BEGIN {{ for (i = 0; i < 300000; i++) printf \"%d \", i }}'; echo value=3")).value,
+            3)
+      << "of one line its last MiB";
+}
+
 TEST(CommandObjective, KeepsTheLastLines) {
   const Outcome o = evaluate(options("seq 100; exit 1"));
   EXPECT_EQ(o.metrics["output"], "91\n92\n93\n94\n95\n96\n97\n98\n99\n100\n");
