@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <set>
 
-#include "haqa/http/http.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/progress.h"
@@ -15,6 +14,7 @@
 #include "haqa/cli/command_options.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/trial_source.h"
+#include "haqa/http/http.h"
 #include "haqa/report/comparison_page.h"
 #include "haqa/study/comparison.h"
 
