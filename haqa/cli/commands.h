@@ -15,6 +15,7 @@ void add_hardware(CLI::App& app);
 void add_memory(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_finetune(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_merge(CLI::App& app);

@@ -20,7 +20,8 @@
 
 namespace haqa {
 
-void show_comparison(const StoredComparison& stored, const std::string& name, const CompareFlags& flags) {
+void show_comparison(const StoredComparison& stored, const std::string& name, const CompareFlags& flags,
+                     const Json& more) {
   const MethodComparison comparison = compare_methods(stored.runs, stored.direction, flags.reference);
   if (!flags.output.empty()) {
     make_folder(flags.output);
@@ -29,7 +30,9 @@ void show_comparison(const StoredComparison& stored, const std::string& name, co
     write_file(flags.output / "curves.csv", curves_csv(stored.runs, stored.direction));
   }
   if (flags.json) {
-    fmt::print("{}\n", to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace));
+    Json json = to_json(comparison);
+    json.update(more);
+    fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
     return;
   }
   const std::string title = fmt::format("Methods over {} seeds, {} rounds", comparison.blocks, comparison.rounds);
@@ -38,6 +41,33 @@ void show_comparison(const StoredComparison& stored, const std::string& name, co
              left_out.empty() ? "" : left_out + "\n", text_table("What it took", cost_table(comparison)));
   if (!flags.output.empty())
     fmt::print("\n{}: compare.html, summary.csv and curves.csv\n", one_line(flags.output.string()));
+}
+
+SamplerMaker comparison_samplers(const CompareOptions& o, Progress& progress) {
+  return [&](const std::string& method, uint64_t seed) {
+    AgentSetup agent = o.agent;
+    agent.folder = o.flags.output / fmt::format("{}-{}", method, seed);
+    agent.on_trouble = [&progress](const std::string& trouble) { progress.note(trouble); };
+    return make_named_sampler(method, seed, agent);
+  };
+}
+
+ComparisonProgress comparison_progress(const CompareOptions& o, Progress& progress) {
+  return [&](const std::string& method, uint64_t seed, const Trial& t) {
+    progress.note(
+        one_line(fmt::format("seed {} of {}, round {} of {}, {}: {}", seed + 1, o.seeds, t.number + 1, o.rounds, method,
+                             t.value ? fmt::format("{:.6g}", *t.value) : "failed: " + t.message)));
+  };
+}
+
+void require_a_value(const std::vector<MethodRun>& runs) {
+  std::string message = "there was none";
+  for (const MethodRun& run : runs)
+    for (const Trial& t : run.trials) {
+      if (t.value) return;
+      message = t.message;
+    }
+  throw Error("no trial of any method gave a value; the last: {}", message);
 }
 
 void CompareFlags::add_to(CLI::App& command) {
@@ -54,15 +84,7 @@ void CompareFlags::add_to(CLI::App& command) {
 
 namespace {
 
-struct Options {
-  std::filesystem::path file;
-  CommandFlags command;
-  std::vector<std::string> methods = {"default", "random", "sobol", "local", "bayesian", "tpe", "nsga2", "expert"};
-  int seeds = 8, rounds = 10;
-  AgentSetup agent;
-  CompareFlags flags;
-  bool quiet = false;
-};
+using Options = CompareOptions;
 
 /// What the values depend on: a file of results is bound to it.
 Json settings(const CommandFlags& c) {
@@ -85,22 +107,16 @@ bool asks_agents(const Options& o) {
 }
 
 void require_sense(const Options& o) {
-  if (o.command.space.empty() || o.command.command.empty() || o.command.metrics.empty())
-    throw UsageError("name a comparison's file, or --space, --command and --metric to run one");
+  if (!o.task.empty()) {
+    if (!o.command.space.empty() || !o.command.command.empty() || !o.command.metrics.empty())
+      throw UsageError("--task names an objective already; leave --space, --command and --metric out");
+    if (o.flags.output.empty()) throw UsageError("--task needs --output, a folder for the models");
+  } else if (o.command.space.empty() || o.command.command.empty() || o.command.metrics.empty())
+    throw UsageError("name a comparison's file, or --task, or --space, --command and --metric to run one");
   check_methods(o.methods, o.flags.reference);
   require_no_secret(o.agent.task.endpoint.base_url);
   if (asks_agents(o) && o.flags.output.empty())
     throw UsageError("agent and hybrid need --output, a folder for their transcripts");
-}
-
-void require_a_value(const std::vector<MethodRun>& runs) {
-  std::string message = "there was none";
-  for (const MethodRun& run : runs)
-    for (const Trial& t : run.trials) {
-      if (t.value) return;
-      message = t.message;
-    }
-  throw Error("no trial of any method gave a value; the last: {}", message);
 }
 
 void run_methods(const Options& o) {
@@ -116,19 +132,10 @@ void run_methods(const Options& o) {
     make_folder(o.flags.output);
     plan.file = o.flags.output / "results.jsonl";
   }
-  const auto maker = [&](const std::string& method, uint64_t seed) {
-    AgentSetup agent = o.agent;
-    agent.folder = o.flags.output / fmt::format("{}-{}", method, seed);
-    agent.on_trouble = [&progress](const std::string& trouble) { progress.note(trouble); };
-    return make_named_sampler(method, seed, agent);
-  };
-  const auto tell = [&](const std::string& method, uint64_t seed, const Trial& t) {
-    progress.note(
-        one_line(fmt::format("seed {} of {}, round {} of {}, {}: {}", seed + 1, o.seeds, t.number + 1, o.rounds, method,
-                             t.value ? fmt::format("{:.6g}", *t.value) : "failed: " + t.message)));
-  };
   try {
-    const StoredComparison runs{track.direction, track.value_name, run_comparison(plan, track, objective, maker, tell)};
+    const StoredComparison runs{
+        track.direction, track.value_name,
+        run_comparison(plan, track, objective, comparison_samplers(o, progress), comparison_progress(o, progress))};
     show_comparison(runs, track.name, o.flags);
     require_a_value(runs.runs);
   } catch (const Interrupted&) {
@@ -140,7 +147,7 @@ void run_methods(const Options& o) {
 void run_compare(const Options& o) {
   if (!o.file.empty()) return show_comparison(read_comparison(o.file), o.file.stem().string(), o.flags);
   require_sense(o);
-  run_methods(o);
+  o.task.empty() ? run_methods(o) : compare_finetuning(o);
 }
 
 /// All options but those that show a comparison are for running one.
@@ -161,6 +168,9 @@ void add_compare(CLI::App& app) {
       ->check(CLI::ExistingFile)
       ->type_name("FILE");
   o->command.add_to(*command, /*required=*/false);
+  command->add_option("--task", o->task, "Task file whose fine-tuning is the objective; see docs/finetune.md")
+      ->check(CLI::ExistingFile)
+      ->type_name("TASK");
   command->add_option("--methods", o->methods, fmt::format("Of {}", fmt::join(named_samplers(), ", ")))
       ->delimiter(',')
       ->capture_default_str();
@@ -176,7 +186,8 @@ void add_compare(CLI::App& app) {
       "Examples:\n"
       "  haqa compare --space space.yaml --command './train.py --lr {lr}' --metric 'loss=(\\S+)' \\\n"
       "    --direction minimize --methods random,bayesian,expert --seeds 8 --rounds 20 --output comparison\n"
-      "  haqa compare comparison/results.jsonl --reference random");
+      "  haqa compare comparison/results.jsonl --reference random\n"
+      "  haqa compare --task task.yaml --methods default,random,bayesian,expert --seeds 5 --output comparison");
   command->callback([o, command] {
     o->file.empty() ? require_asked(*command, asks_agents(*o)) : require_only_shown(*command);
     run_compare(*o);

@@ -12,6 +12,7 @@
 #include "haqa/base/file.h"
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/facts.h"
+#include "haqa/cli/logged_sampler.h"
 #include "haqa/deploy/quantize.h"
 #include "haqa/deploy/runtime_objective.h"
 #include "haqa/hardware/detect.h"
@@ -32,28 +33,6 @@ size_t exchanges_used(const RunLog& log) {
     if (Json proposal = log.result_of(fmt::format("proposal:{}", round)); !proposal.is_null()) last = proposal;
   return last.is_object() ? last.value("exchanges", size_t{0}) : 0;
 }
-
-/// Another sampler, asked once for each round: a run that goes on neither pays nor waits again for a proposal that it
-/// had when it was interrupted.
-class LoggedSampler : public Sampler {
- public:
-  LoggedSampler(Sampler& inner, RunLog& log) : inner_(inner), log_(log) {}
-  Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override {
-    const Json p = log_.once(fmt::format("proposal:{}", trials.size()), [&] {
-      const Proposal asked = inner_.ask(track, trials, rounds_left);
-      return Json{{"configuration", asked.configuration},
-                  {"proposed_by", asked.proposed_by},
-                  {"thought", asked.thought},
-                  {"exchanges", lines_of(log_.folder() / "transcript.jsonl")}};
-    });
-    return {p["configuration"], p["proposed_by"], p["thought"]};
-  }
-  void tell(const Track& track, const Trial& trial) override { inner_.tell(track, trial); }
-
- private:
-  Sampler& inner_;
-  RunLog& log_;
-};
 
 /// What a transcript's first question was about.
 std::string first_track(const fs::path& transcript) {

@@ -106,6 +106,7 @@ void add_run(CLI::App& app) {
     if (resume->count()) return run_resumed(o->resume, o->flags);
     if (!task->count()) throw UsageError("name a task file, or a run to go on with by --resume; see haqa run --help");
     Task read = read_task(o->task);
+    if (read.finetune) throw UsageError("{}: has a section finetune, which is for haqa finetune", o->task.string());
     if (!o->replay.empty()) read.agent.replay = o->replay;
     run_new(read, o->task.stem().string(), o->flags);
   });

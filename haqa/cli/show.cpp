@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "haqa/cli/commands.h"
+#include "haqa/finetune/finetune_report.h"
 #include "haqa/report/report.h"
 #include "haqa/report/run_log.h"
 
@@ -18,9 +19,11 @@ void add_show(CLI::App& app) {
   command->footer("Example:\n  haqa show runs/quickstart-20261124T081933");
   command->callback([o] {
     const Json summary = read_summary(o->run);
-    fmt::print("{}\n", o->json ? summary.dump(2, ' ', false, Json::error_handler_t::replace) : text_report(summary));
+    const bool finetune = summary.value("task", Json::object()).contains("finetune");
+    const std::string text = finetune ? finetune_text(summary) : text_report(summary);
+    fmt::print("{}\n", o->json ? summary.dump(2, ' ', false, Json::error_handler_t::replace) : text);
     if (summary.value("unfinished", false) && !o->json)
-      fmt::print("\nNot finished: haqa run --resume {} goes on.\n", o->run.string());
+      fmt::print("\nNot finished: haqa {} --resume {} goes on.\n", finetune ? "finetune" : "run", o->run.string());
   });
 }
 

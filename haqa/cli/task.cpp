@@ -1,7 +1,15 @@
 #include "haqa/cli/task.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/yaml_map.h"
+#include "haqa/cli/agent_setup.h"
+#include "haqa/sampler/registry.h"
+#include "haqa/tasks/task.h"
 
 namespace haqa {
 namespace {
@@ -55,6 +63,76 @@ void read_agent(YamlMap map, AgentTask& agent) {
   map.finish();
 }
 
+std::filesystem::path known_space(const std::string& name) {
+  return data_folder() / "spaces" / (name + ".yaml");
+}
+
+void read_search(YamlMap& map, FinetuneTask& finetune) {
+  const std::string space = map.text("space").value_or("llama");
+  const bool known = space == "llama" || space == "llama-appendix-d";
+  finetune.space = known ? known_space(space) : *map.existing_file("space");
+  set(finetune.sampler, map.text("sampler"));
+  const std::vector<std::string> names = named_samplers();
+  const std::string& sampler = finetune.sampler;
+  if (!sampler.empty() && !human_file(sampler) && std::find(names.begin(), names.end(), sampler) == names.end())
+    map.fail("sampler",
+             fmt::format("there is no sampler {}; use one of {}, or human:FILE", sampler, fmt::join(names, ", ")));
+  set(finetune.rounds, map.integer("rounds", 1, 100));
+}
+
+void read_finetune(YamlMap map, Task& task) {
+  if (map.keys().empty()) return;
+  FinetuneTask& finetune = task.finetune.emplace();
+  FinetuneSetup& setup = finetune.setup;
+  const auto required = [&](const char* key, const char* what) {
+    const auto path = map.existing_file(key);
+    if (!path) map.fail(key, fmt::format("is missing: {}; see docs/finetune.md", what));
+    return *path;
+  };
+  setup.model = task.model;
+  setup.memory_limit = task.memory_limit;
+  setup.seed = task.seed;
+  setup.examples = required("examples", "a file to learn from");
+  setup.form = map.choice("form", {"alpaca", "chat", "text", "document"});
+  setup.data = required("data", "the folder with TASK.jsonl for each task");
+  setup.tasks = map.choices("tasks", task_names()).value_or(task_names());
+  set(setup.limit, map.integer("limit", 1, 1000000000));
+  set(setup.held_out_limit, map.integer("held_out_limit", 1, 1000000000));
+  setup.bit_width = bit_width_from(map.choice("bit_width", {"int4", "int8"}).value_or("int4"));
+  set(setup.context, map.integer("context", 2, 10000000));
+  set(setup.compute, map.choice("compute", {"fp32", "bf16"}));
+  if (const auto on = map.value("activation_checkpointing")) {
+    if (!on->is_boolean()) map.fail("activation_checkpointing", "must be true or false");
+    setup.activation_checkpointing = *on;
+  }
+  set(setup.schedule, map.choice("schedule", {"constant", "linear", "cosine"}));
+  set(setup.timeout_s, map.number("timeout_s", 1, 1e7));
+  set(setup.threads, map.integer("threads", 1, 4096));
+  read_search(map, finetune);
+  map.finish();
+}
+
+Json finetune_document(const FinetuneTask& f) {
+  const FinetuneSetup& s = f.setup;
+  Json document = {{"examples", std::filesystem::absolute(s.examples).string()},
+                   {"data", std::filesystem::absolute(s.data).string()},
+                   {"tasks", s.tasks},
+                   {"limit", s.limit},
+                   {"bit_width", to_string(s.bit_width)},
+                   {"context", s.context},
+                   {"compute", s.compute},
+                   {"activation_checkpointing", s.activation_checkpointing},
+                   {"schedule", s.schedule},
+                   {"space", std::filesystem::absolute(f.space).string()},
+                   {"rounds", f.rounds}};
+  if (s.form) document["form"] = *s.form;
+  if (s.held_out_limit > 0) document["held_out_limit"] = s.held_out_limit;
+  if (s.timeout_s > 0) document["timeout_s"] = s.timeout_s;
+  if (s.threads > 0) document["threads"] = s.threads;
+  if (!f.sampler.empty()) document["sampler"] = f.sampler;
+  return document;
+}
+
 Json agent_document(const AgentTask& a) {
   Json document = {{"provider", a.provider},
                    {"timeout_s", a.endpoint.timeout_s},
@@ -92,6 +170,7 @@ Task read_task(const std::filesystem::path& file) {
   if (const auto seed = map.integer("seed", 0, 2147483647)) task.seed = static_cast<uint64_t>(*seed);
   read_tuning(map.map("tuning"), task);
   read_agent(map.map("agent"), task.agent);
+  read_finetune(map.map("finetune"), task);
   map.finish();
   if (task.context < task.workload.prompt_tokens + task.workload.generate_tokens)
     map.fail("context", fmt::format("{} tokens do not hold prompt_tokens + generate_tokens = {}; raise it",
@@ -115,6 +194,7 @@ Json to_json(const Task& t) {
   if (!t.calibration.empty()) document["calibration"] = std::filesystem::absolute(t.calibration).string();
   for (const BitWidth width : t.bit_widths) document["bit_widths"].push_back(to_string(width));
   document["agent"] = agent_document(t.agent);
+  if (t.finetune) document["finetune"] = finetune_document(*t.finetune);
   return document;
 }
 

@@ -8,6 +8,7 @@
 #include "haqa/agent/agent_sampler.h"
 #include "haqa/agent/chat.h"
 #include "haqa/deploy/benchmark.h"
+#include "haqa/finetune/finetune_setup.h"
 #include "haqa/model/memory_plan.h"
 
 namespace haqa {
@@ -19,6 +20,14 @@ struct AgentTask {
   EndpointOptions endpoint;
   HistoryLimits history;
   double price_prompt = 0, price_completion = 0;  ///< US dollars per million tokens, for the cost in the report
+};
+
+/// What `haqa finetune` is asked for: the section finetune.
+struct FinetuneTask {
+  FinetuneSetup setup;
+  std::filesystem::path space;  ///< of search
+  std::string sampler;          ///< empty: the agent
+  int rounds = 10;
 };
 
 /// What the user asks for: the content of task.yaml. docs/task.md describes every key.
@@ -37,6 +46,7 @@ struct Task {
   double timeout_s = 600;  ///< of one llama-bench call
   uint64_t seed = 1;
   AgentTask agent;
+  std::optional<FinetuneTask> finetune;
 };
 
 /// Reads and checks a task file. Throws UsageError naming file, line, key and what is allowed.

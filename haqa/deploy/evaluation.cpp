@@ -11,15 +11,6 @@
 namespace haqa {
 namespace {
 
-std::filesystem::path rows_of(const EvaluationTask& task, const std::filesystem::path& data) {
-  const std::filesystem::path file = data / (task.name + ".jsonl");
-  if (!std::filesystem::exists(file))
-    throw Error(
-        "{}: is missing; `haqa data {} --output {}` fetches it, or put there the {} rows of {} ({}), one a line",
-        file.string(), task.name, data.string(), task.split, task.dataset, task.configuration);
-  return file;
-}
-
 TaskRun read_task(const EvaluationTask& task, const EvaluationRequest& request) {
   const std::filesystem::path file = rows_of(task, request.data);
   TaskRun run{task, read_items(task, file, request.part, request.limit), count_rows(file), {}};
@@ -45,6 +36,15 @@ Json worker_request(const EvaluationRequest& request, const std::vector<TaskRun>
 }
 
 }  // namespace
+
+std::filesystem::path rows_of(const EvaluationTask& task, const std::filesystem::path& data) {
+  const std::filesystem::path file = data / (task.name + ".jsonl");
+  if (!std::filesystem::exists(file))
+    throw Error(
+        "{}: is missing; `haqa data {} --output {}` fetches it, or put there the {} rows of {} ({}), one a line",
+        file.string(), task.name, data.string(), task.split, task.dataset, task.configuration);
+  return file;
+}
 
 MeanAccuracy Evaluation::mean() const {
   std::vector<TaskResult> results;

@@ -33,6 +33,9 @@ struct Evaluation {
   MeanAccuracy mean() const;
 };
 
+/// The file with a task's rows. Throws Error that says how to get one that is missing.
+std::filesystem::path rows_of(const EvaluationTask& task, const std::filesystem::path& data);
+
 /// Scores a GGUF on multiple-choice tasks, in the worker haqa-infer. Every file is read and checked before the model
 /// is. Throws Error (a file that is missing, named with how to get it, or broken), WorkerError.
 Evaluation evaluate_model(const EvaluationRequest& request, const std::function<void(double)>& progress = {});

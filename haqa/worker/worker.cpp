@@ -36,6 +36,8 @@ struct Conversation {
 Json call_worker(const std::string& program, const Json& request, const WorkerLimits& limits,
                  const std::function<void(double)>& on_progress) {
   Command command{{(program_folder() / program).string()}};
+  // libtorch's threads would spin between two pieces of work, and starve what else the machine does.
+  if (program == "haqa-train") command.environment = {{"OMP_WAIT_POLICY", "passive"}};
   command.input = to_line(request) + "\n";
   command.timeout_s = limits.timeout_s;
   command.memory_bytes = limits.memory_bytes;

@@ -1,0 +1,285 @@
+#include "haqa/finetune/finetune_objective.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "haqa/base/bytes.h"
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/dataset/examples.h"
+#include "haqa/deploy/evaluation.h"
+#include "haqa/deploy/quantize.h"
+#include "haqa/worker/worker.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, 10> kParameters = {"learning_rate",
+                                                          "per_device_train_batch_size",
+                                                          "gradient_accumulation_steps",
+                                                          "weight_decay",
+                                                          "max_steps",
+                                                          "max_grad_norm",
+                                                          "lora_r",
+                                                          "lora_alpha",
+                                                          "lora_dropout",
+                                                          "warmup_ratio"};
+
+double rounded(double value) {
+  return std::round(value * 1e6) / 1e6;
+}
+
+std::vector<EvaluationTask> load_all(const std::vector<std::string>& names) {
+  std::vector<EvaluationTask> tasks;
+  for (const std::string& name : names) tasks.push_back(load_task(name));
+  if (tasks.empty()) throw UsageError("no task to measure the accuracy on is named");
+  return tasks;
+}
+
+void check_tasks(const FinetuneSetup& setup) {
+  for (const EvaluationTask& task : load_all(setup.tasks)) {
+    const fs::path file = rows_of(task, setup.data);
+    read_items(task, file, Part::validation, setup.limit);
+    read_items(task, file, Part::held_out, setup.held_out_limit);
+  }
+}
+
+void check_space(const SearchSpace& space) {
+  for (const Parameter& p : space.parameters())
+    if (std::find(kParameters.begin(), kParameters.end(), p.name) == kParameters.end())
+      throw UsageError("the search space has '{}', which is no parameter of a fine-tuning; there are {}", p.name,
+                       fmt::join(kParameters, ", "));
+}
+
+ExampleFile read_examples(const FinetuneSetup& setup) {
+  std::optional<ExampleForm> form;
+  if (setup.form) form = example_form_from(*setup.form);
+  return haqa::read_examples(setup.examples, form);
+}
+
+/// Tokens of an example, without its vocabulary at hand: three bytes each, which is more than text in English has.
+int64_t estimated_tokens(const Example& example) {
+  size_t bytes = 0;
+  for (const Segment& segment : example.segments) bytes += segment.text.size();
+  return static_cast<int64_t>(bytes / 3) + 2;
+}
+
+Outcome failure(FailReason reason, std::string message) {
+  Outcome outcome;
+  outcome.reason = reason;
+  outcome.message = std::move(message);
+  return outcome;
+}
+
+/// The worker says in words what it met; that a training diverged is a result of it, though not one to use.
+FailReason reason_of(const WorkerError& error) {
+  const std::string_view what = error.what();
+  if (what.starts_with("the training diverged")) return FailReason::wrong_result;
+  if (what.starts_with("the device's memory is full")) return FailReason::out_of_memory;
+  switch (error.end) {
+    case ProcessEnd::out_of_memory:
+      return FailReason::out_of_memory;
+    case ProcessEnd::timed_out:
+      return FailReason::timed_out;
+    default:
+      return FailReason::crashed;
+  }
+}
+
+}  // namespace
+
+std::span<const std::string_view> finetune_parameters() {
+  return kParameters;
+}
+
+ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space) {
+  check_space(space);
+  ModelInfo model = read_model(setup.model);
+  if (model.architecture != "llama")
+    throw Error("{}: architecture '{}' cannot be fine-tuned; llama can", setup.model.string(), model.architecture);
+  if (setup.bit_width < width_of_file(model))  // widest first in the enum
+    throw UsageError("{}: holds {} weights, narrower than {}; set bit_width: {}", setup.model.string(),
+                     model.main_type(), to_string(setup.bit_width), to_string(width_of_file(model)));
+  if (setup.context > model.n_ctx_train)
+    throw UsageError("examples of {} tokens are longer than what {} was made for, {}; set a smaller context",
+                     setup.context, setup.model.string(), model.n_ctx_train);
+  read_examples(setup);
+  check_tasks(setup);
+  return model;
+}
+
+TaskAccuracies accuracies(const Evaluation& evaluation) {
+  TaskAccuracies all;
+  for (const TaskRun& run : evaluation.runs) {
+    const Accuracy& a = run.result.headline();
+    all.tasks[run.task.name] = {{"accuracy", rounded(a.value)},
+                                {"error", std::isnan(a.error) ? Json(nullptr) : Json(rounded(a.error))}};
+  }
+  const Accuracy mean = evaluation.mean().headline;
+  all.mean = mean.value, all.error = mean.error;
+  return all;
+}
+
+Json to_json(const TaskAccuracies& a) {
+  return {{"tasks", a.tasks},
+          {"mean", rounded(a.mean)},
+          {"error", std::isnan(a.error) ? Json(nullptr) : Json(rounded(a.error))}};
+}
+
+FinetuneObjective::FinetuneObjective(FinetuneSetup setup, const SearchSpace& space, fs::path folder,
+                                     std::function<void(std::string_view, double)> progress)
+    : setup_(std::move(setup)),
+      space_(space),
+      folder_(fs::absolute(folder)),
+      progress_(std::move(progress)),
+      model_(check_finetune(setup_, space)) {
+  for (const Example& example : read_examples(setup_).examples)
+    lengths_.push_back(std::min<int64_t>(setup_.context, estimated_tokens(example)));
+  std::sort(lengths_.rbegin(), lengths_.rend());
+}
+
+void FinetuneObjective::tell(std::string_view what, double share) const {
+  if (progress_) progress_(what, share);
+}
+
+std::string FinetuneObjective::gguf_type() const {
+  return std::string(gguf_types(setup_.bit_width).front());
+}
+
+fs::path FinetuneObjective::base() {
+  if (model_.main_type() == gguf_type()) return setup_.model;
+  const fs::path file = folder_ / "models" / fmt::format("{}-{}.gguf", setup_.model.stem().string(), gguf_type());
+  make_folder(file.parent_path());
+  quantize_model(model_, gguf_type(), file, width_of_file(model_) != BitWidth::fp16,
+                 [&](double share) { tell("quantizing", share); });
+  return file;
+}
+
+TaskAccuracies FinetuneObjective::accuracy(const fs::path& model, const fs::path& adapter, Half half) const {
+  EvaluationRequest request;
+  request.model = model;
+  request.adapter = adapter;
+  request.tasks = load_all(setup_.tasks);
+  request.data = setup_.data;
+  const bool held_out = half == Half::held_out;
+  request.part = held_out ? Part::held_out : Part::validation;
+  request.limit = held_out ? setup_.held_out_limit : setup_.limit;
+  request.threads = setup_.threads;
+  return accuracies(evaluate_model(request, [&](double share) { tell("measuring accuracy", share); }));
+}
+
+fs::path FinetuneObjective::adapter_folder(const Configuration& configuration) const {
+  return folder_ / "adapters" / fmt::format("{}-{}", space_.hash(configuration), setup_.seed);
+}
+
+void FinetuneObjective::keep_only(std::span<const Configuration> configurations) const {
+  const fs::path all = folder_ / "adapters";
+  if (!fs::exists(all)) return;
+  std::vector<std::string> kept;
+  for (const Configuration& c : configurations) kept.push_back(space_.hash(c) + "-");
+  for (const fs::directory_entry& entry : fs::directory_iterator(all)) {
+    const std::string name = entry.path().filename().string();
+    std::error_code ignored;
+    if (std::none_of(kept.begin(), kept.end(), [&](const std::string& k) { return name.starts_with(k); }))
+      fs::remove_all(entry.path(), ignored);
+  }
+}
+
+TrainingMemory FinetuneObjective::memory(const Configuration& c) const {
+  TrainingUse use;
+  use.base = setup_.bit_width == BitWidth::int8 ? "int8" : "nf4_double";
+  use.rank = c.value("lora_r", use.rank);
+  use.dropout = c.value("lora_dropout", 0.05) > 0;
+  use.bf16 = setup_.compute == "bf16";
+  use.checkpointing = setup_.activation_checkpointing;
+  const auto batch = static_cast<size_t>(std::max<int64_t>(1, c.value("per_device_train_batch_size", int64_t{8})));
+  const auto end = lengths_.begin() + static_cast<std::ptrdiff_t>(std::min(batch, lengths_.size()));
+  use.sequences = end - lengths_.begin();
+  use.tokens = std::accumulate(lengths_.begin(), end, int64_t{0});
+  return training_memory(model_, use);
+}
+
+std::optional<std::string> FinetuneObjective::too_large(const Configuration& configuration) const {
+  const uint64_t needed = memory(configuration).total();
+  if (setup_.memory_limit && needed > *setup_.memory_limit)
+    return fmt::format("the training needs about {}, more than the limit of {}; a smaller batch{} takes less",
+                       format_bytes(needed), format_bytes(*setup_.memory_limit),
+                       setup_.activation_checkpointing ? "" : " or activation_checkpointing");
+  if (!setup_.memory_limit && setup_.memory_free > 0 && needed > setup_.memory_free)
+    return fmt::format("the training needs about {}, more than the {} that are free; a smaller batch{} takes less",
+                       format_bytes(needed), format_bytes(setup_.memory_free),
+                       setup_.activation_checkpointing ? "" : " or activation_checkpointing");
+  return std::nullopt;
+}
+
+Json FinetuneObjective::request(const Configuration& configuration) const {
+  Json request = {{"command", "finetune"},
+                  {"model", setup_.model.string()},
+                  {"examples", setup_.examples.string()},
+                  {"folder", adapter_folder(configuration).string()},
+                  {"context", setup_.context},
+                  {"threads", setup_.threads},
+                  {"seed", setup_.seed},
+                  {"method",
+                   {{"base", setup_.bit_width == BitWidth::int8 ? "int8" : "nf4_double"},
+                    {"compute", setup_.compute},
+                    {"activation_checkpointing", setup_.activation_checkpointing},
+                    {"schedule", setup_.schedule}}},
+                  {"configuration", configuration}};
+  if (setup_.form) request["form"] = *setup_.form;
+  return request;
+}
+
+/// What the worker told of the training, kept beside the adapter: a kill during what follows costs no second training.
+Json FinetuneObjective::train(const Configuration& configuration) {
+  const fs::path folder = adapter_folder(configuration), told = folder / "training.json";
+  if (fs::exists(told)) return read_json(told);
+  make_folder(folder);
+  const WorkerLimits limits = {setup_.timeout_s, setup_.memory_limit.value_or(0)};
+  const Json result =
+      call_worker("haqa-train", request(configuration), limits, [&](double share) { tell("training", share); });
+  write_file(told, result.dump(2) + "\n");
+  return result;
+}
+
+Outcome FinetuneObjective::measure(const Configuration& configuration) {
+  if (std::optional<std::string> why = too_large(configuration))
+    return failure(FailReason::out_of_memory, std::move(*why));
+  const Json trained = train(configuration);
+  const TaskAccuracies found = accuracy(base(), adapter_folder(configuration) / "adapter.gguf", Half::validation);
+  Outcome outcome;
+  outcome.value = found.mean;
+  outcome.metrics = {{"error", to_json(found)["error"]}, {"tasks", found.tasks}};
+  Json losses = Json::array();
+  for (const Json& loss : trained.at("losses")) losses.push_back(std::round(loss.get<double>() * 1e4) / 1e4);
+  outcome.metrics["training"] = {{"losses", std::move(losses)}};
+  for (const char* name : {"validation_loss_before", "validation_loss"})
+    if (const Json loss = trained.value(name, Json()); loss.is_number())
+      outcome.metrics["training"][name] = std::round(loss.get<double>() * 1e4) / 1e4;
+  for (const char* name : {"tokens_per_second", "seconds", "peak_bytes"})
+    if (const Json value = trained.value(name, Json()); value.is_number()) outcome.metrics[name] = value;
+  return outcome;
+}
+
+/// What failed leaves nothing worth its place: a checkpoint of it would lead to the same end.
+Outcome FinetuneObjective::evaluate(const Configuration& configuration, const Report&) {
+  std::error_code ignored;
+  try {
+    return measure(configuration);
+  } catch (const WrongResult& e) {
+    fs::remove_all(adapter_folder(configuration), ignored);
+    return failure(FailReason::wrong_result, e.what());
+  } catch (const WorkerError& e) {
+    fs::remove_all(adapter_folder(configuration), ignored);
+    return failure(reason_of(e), e.what());
+  }
+}
+
+}  // namespace haqa

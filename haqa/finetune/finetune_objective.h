@@ -1,0 +1,85 @@
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "haqa/finetune/finetune_setup.h"
+#include "haqa/finetune/training_memory.h"
+#include "haqa/model/model_info.h"
+#include "haqa/study/study.h"
+
+namespace haqa {
+
+struct Evaluation;
+
+/// Names that the worker reads from a configuration: those of data/spaces/llama.yaml.
+std::span<const std::string_view> finetune_parameters();
+
+/// The model's information, once all that a fine-tuning reads is found readable and in order: the model, that it is at
+/// least as wide as the bit width, the examples, the questions of both halves of each task, and the space's names.
+/// Throws Error or UsageError that names the file and line, or the parameter.
+ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space);
+
+/// {"boolq": {"accuracy": 0.61, "error": 0.02}, ...}: acc_norm where the task has it, else acc, with its standard
+/// error (null for a single question); and the mean over the tasks.
+struct TaskAccuracies {
+  Json tasks = Json::object();
+  double mean = 0, error = 0;
+};
+TaskAccuracies accuracies(const Evaluation& evaluation);
+/// {"tasks", "mean", "error"}, rounded to six digits.
+Json to_json(const TaskAccuracies& accuracies);
+
+/// Of a task's questions: those that rounds choose by, and those that the report is of (tasks/task.h, Part).
+enum class Half { validation, held_out };
+
+/// Fine-tunes a model by QLoRA with one configuration and measures what would ship: the model in its bit width
+/// (int4: Q4_0, int8: Q8_0) with the adapter, by llama.cpp, on the validation half of the tasks.
+/// Value: the mean accuracy over the tasks, from 0 to 1. Source: the paper, section 4.1.
+class FinetuneObjective : public Objective {
+ public:
+  /// folder: gets models/ and adapters/. progress: called with what is done and its share. The space names the folders
+  /// of trials. Throws what check_finetune() throws.
+  FinetuneObjective(FinetuneSetup setup, const SearchSpace& space, std::filesystem::path folder,
+                    std::function<void(std::string_view what, double share)> progress = {});
+
+  /// A training that was killed goes on from its checkpoint; one that is finished is not done again.
+  Outcome evaluate(const Configuration& configuration, const Report& report = {}) override;
+
+  const ModelInfo& model() const { return model_; }
+  size_t n_examples() const { return lengths_.size(); }
+  std::string gguf_type() const;
+  /// The model in the bit width, quantized where it is not there yet. Throws Error (no space), WorkerError.
+  std::filesystem::path base();
+  /// Of a model with an adapter; an empty one: none. Throws Error, WorkerError.
+  TaskAccuracies accuracy(const std::filesystem::path& model, const std::filesystem::path& adapter, Half half) const;
+
+  /// Where a configuration's adapter.gguf and adapter/ are kept.
+  std::filesystem::path adapter_folder(const Configuration& configuration) const;
+  /// Removes all adapters but those of these configurations, trained with this or another seed.
+  void keep_only(std::span<const Configuration> configurations) const;
+  /// Of trainings from now on.
+  void use_seed(uint64_t seed) { setup_.seed = seed; }
+
+  /// What a training with this configuration needs; nothing where it fits, else why it does not.
+  TrainingMemory memory(const Configuration& configuration) const;
+  std::optional<std::string> too_large(const Configuration& configuration) const;
+
+ private:
+  Outcome measure(const Configuration& configuration);
+  Json train(const Configuration& configuration);
+  Json request(const Configuration& configuration) const;
+  void tell(std::string_view what, double share) const;
+
+  FinetuneSetup setup_;
+  const SearchSpace space_;
+  const std::filesystem::path folder_;
+  const std::function<void(std::string_view, double)> progress_;
+  ModelInfo model_;
+  std::vector<int64_t> lengths_;  ///< of the examples, in tokens, estimated; the longest first
+};
+
+}  // namespace haqa

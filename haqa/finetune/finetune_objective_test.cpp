@@ -1,0 +1,157 @@
+// The objective with the real workers: haqa-train and haqa-infer.
+#include "haqa/finetune/finetune_objective.h"
+
+#include <gmock/gmock.h>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
+#include "haqa/finetune/finetune_test_support.h"
+#include "haqa/space/space_file.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class FinetuneObjectiveTest : public testing::Test {
+ protected:
+  FinetuneObjectiveTest() {
+    write_learning_data(folder_.path());
+    setup_.model = learning_model();
+    setup_.examples = folder_ / "examples.jsonl";
+    setup_.data = folder_ / "data";
+    setup_.tasks = {"boolq"};
+    setup_.context = 128;
+    setup_.threads = 1;  // it is too small for more
+  }
+  SearchSpace space(const std::string& text = learning_space()) {
+    std::ofstream(folder_ / "space.yaml") << text;
+    return read_space(folder_ / "space.yaml");
+  }
+  FinetuneObjective objective(const SearchSpace& space) { return {setup_, space, folder_ / "run"}; }
+
+  const TemporaryFolder folder_;
+  FinetuneSetup setup_;
+};
+
+TEST_F(FinetuneObjectiveTest, TrainingRaisesTheAccuracyOfWhatShips) {
+  const SearchSpace s = space();
+  FinetuneObjective o = objective(s);
+  const TaskAccuracies before = o.accuracy(o.base(), {}, Half::validation);
+  const Outcome outcome = o.evaluate(s.defaults());
+  ASSERT_TRUE(outcome.value) << outcome.message;
+  EXPECT_GT(*outcome.value, before.mean + 0.2);
+  EXPECT_GT(*outcome.value, 0.9);
+  // What the dynamic prompt shows.
+  const Json& m = outcome.metrics;
+  EXPECT_NEAR(m["tasks"]["boolq"]["accuracy"], *outcome.value, 1e-6);
+  EXPECT_TRUE(m["tasks"]["boolq"]["error"].is_number());
+  EXPECT_EQ(m["training"]["losses"].size(), 20u);
+  EXPECT_LT(m["training"]["losses"].back(), m["training"]["losses"].front());
+  EXPECT_LT(m["training"]["validation_loss"], m["training"]["validation_loss_before"]);
+  EXPECT_GT(m["tokens_per_second"], 0);
+  EXPECT_GT(m["peak_bytes"], 1e7);
+  // The model in the bit width, and the adapter that was measured.
+  EXPECT_EQ(read_model(o.base()).main_type(), "Q4_0");
+  const fs::path adapter = o.adapter_folder(s.defaults()) / "adapter.gguf";
+  EXPECT_EQ(o.accuracy(o.base(), adapter, Half::validation).mean, *outcome.value);
+  EXPECT_TRUE(fs::exists(adapter.parent_path() / "adapter/adapter_model.safetensors"));
+
+  // It is not trained again, and another seed is another training.
+  const auto trained = fs::last_write_time(adapter);
+  EXPECT_EQ(o.evaluate(s.defaults()).value, outcome.value);
+  EXPECT_EQ(fs::last_write_time(adapter), trained);
+  o.use_seed(2);
+  EXPECT_FALSE(fs::exists(o.adapter_folder(s.defaults())));
+  o.use_seed(1);
+
+  Configuration other = s.defaults();
+  other["max_steps"] = 20;
+  ASSERT_TRUE(o.evaluate(other).value);
+  o.keep_only(std::array{other});
+  EXPECT_FALSE(fs::exists(adapter));
+  EXPECT_TRUE(fs::exists(o.adapter_folder(other) / "adapter.gguf"));
+}
+
+TEST_F(FinetuneObjectiveTest, FailuresAreOutcomesWithTheirReasons) {
+  struct Case {
+    const char *parameter, *rate;
+    Json value;
+    std::function<void(FinetuneSetup&)> change;
+    FailReason reason;
+    std::string message;
+  };
+  const std::string wide = "{type: float, low: 1e-4, high: 1e30, log: true, default: 0.01}";
+  const auto nothing = [](FinetuneSetup&) {};
+  const Case cases[] = {
+      {"learning_rate", nullptr, 1e30, nothing, FailReason::wrong_result, "the training diverged"},
+      {"lora_r", nullptr, 128, nothing, FailReason::crashed, "rank 128 does not fit"},
+      {"max_steps", nullptr, 1000000, [](FinetuneSetup& s) { s.timeout_s = 1.5; }, FailReason::timed_out,
+       "no result after"},
+      {"max_steps", nullptr, 20, [](FinetuneSetup& s) { s.memory_limit = 50'000'000; }, FailReason::out_of_memory,
+       "more than the limit of 50.0 MB; a smaller batch or activation_checkpointing takes less"},
+      {"max_steps", nullptr, 20, [](FinetuneSetup& s) { s.memory_free = 50'000'000; }, FailReason::out_of_memory,
+       "more than the 50.0 MB that are free"},
+  };
+  const SearchSpace s = space(learning_space(wide, "{type: int, low: 20, high: 1000000, default: 20}"));
+  const FinetuneSetup usual = setup_;
+  for (const Case& c : cases) {
+    setup_ = usual;
+    c.change(setup_);
+    FinetuneObjective o = objective(s);
+    Configuration configuration = s.defaults();
+    configuration[c.parameter] = c.value;
+    const Outcome outcome = o.evaluate(configuration);
+    EXPECT_FALSE(outcome.value) << c.message;
+    EXPECT_EQ(outcome.reason, c.reason) << outcome.message;
+    EXPECT_THAT(outcome.message, HasSubstr(c.message));
+    EXPECT_FALSE(fs::exists(o.adapter_folder(configuration))) << "nothing is left behind";
+  }
+}
+
+TEST_F(FinetuneObjectiveTest, MemoryFollowsTheLongestExamples) {
+  const SearchSpace s = space();
+  const FinetuneObjective o = objective(s);
+  Configuration small = s.defaults(), large = s.defaults();
+  small["per_device_train_batch_size"] = 8;
+  EXPECT_LT(o.memory(small).activations, o.memory(large).activations);
+  EXPECT_NEAR(static_cast<double>(o.memory(large).activations) / static_cast<double>(o.memory(small).activations), 2,
+              0.05);
+}
+
+TEST_F(FinetuneObjectiveTest, WhatIsWrongIsFoundBeforeAnythingRuns) {
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::ofstream(folder_ / name) << text;
+    return folder_ / name;
+  };
+  fs::create_directory(folder_ / "empty");
+  fs::create_directory(folder_ / "broken");
+  write("broken/boolq.jsonl", "{\"question\": \"x\", \"passage\": \"y\", \"label\": 1}\n{\"question\": 7}\n");
+  const std::pair<std::function<void(FinetuneSetup&)>, std::string> cases[] = {
+      {[&](FinetuneSetup& f) { f.model = folder_ / "none.gguf"; }, "none.gguf"},
+      {[&](FinetuneSetup& f) { f.examples = folder_ / "none.jsonl"; }, "none.jsonl"},
+      {[&](FinetuneSetup& f) { f.examples = write("e.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n"); }, "e.jsonl"},
+      {[&](FinetuneSetup& f) { f.examples = write("n.jsonl", ""); }, "n.jsonl"},
+      {[&](FinetuneSetup& f) { f.data = folder_ / "empty"; }, "boolq.jsonl: is missing"},
+      {[&](FinetuneSetup& f) { f.data = folder_ / "broken"; }, "boolq.jsonl, line 2"},
+      {[&](FinetuneSetup& f) { f.tasks = {}; }, "no task"},
+      {[&](FinetuneSetup& f) { f.context = 4096; }, "set a smaller context"},
+  };
+  for (const auto& [change, message] : cases) {
+    FinetuneSetup wrong = setup_;
+    change(wrong);
+    try {
+      check_finetune(wrong, space());
+      ADD_FAILURE() << "accepted: " << message;
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr(message));
+    }
+  }
+  EXPECT_THROW(check_finetune(setup_, space("momentum: {type: float, low: 0, high: 1}\n")), UsageError);
+  EXPECT_NO_THROW(check_finetune(setup_, space()));
+}
+
+}  // namespace
+}  // namespace haqa

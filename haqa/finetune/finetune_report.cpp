@@ -1,0 +1,235 @@
+#include "haqa/finetune/finetune_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "haqa/base/bytes.h"
+#include "haqa/base/csv.h"
+#include "haqa/base/stats.h"
+#include "haqa/base/text.h"
+#include "haqa/report/escape.h"
+
+namespace haqa {
+namespace {
+
+std::string percent(std::optional<double> value, std::optional<double> error) {
+  if (!value) return "";
+  if (!error) return fmt::format("{:.2f}", 100 * *value);
+  return fmt::format("{:.2f} ± {:.2f}", 100 * *value, 100 * *error);
+}
+
+/// Tasks that any of these has, in the order in which they come.
+std::vector<std::string> tasks_of(const std::vector<Part>& accuracies) {
+  std::vector<std::string> names;
+  for (const Part& a : accuracies)
+    for (const auto& [name, value] : a["tasks"].members())
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  return names;
+}
+
+struct Gain {
+  double value = 0, error = 0;  ///< of the difference
+  bool is_told() const { return std::abs(value) > 2 * error; }
+};
+
+std::optional<Gain> gain(const Part& from, const Part& to) {
+  const auto a = from["mean"].number(), b = to["mean"].number();
+  if (!a || !b) return std::nullopt;
+  return Gain{*b - *a, std::hypot(from["error"].number().value_or(0), to["error"].number().value_or(0))};
+}
+
+std::string sentence(const std::string& what, const std::string& against, const Gain& g) {
+  const std::string figures = fmt::format("{:+.2f} ± {:.2f} points", 100 * g.value, 100 * g.error);
+  if (!g.is_told()) return fmt::format("{} cannot be told from {}: {} are within the error.", what, against, figures);
+  return fmt::format("{} is {} than {}: {}.", what, g.value > 0 ? "better" : "worse", against, figures);
+}
+
+Table rounds_table(const Part& summary) {
+  Table t{{"round", "changed", "accuracy %", "last loss", "proposed by", "note"}, "rlrrll", {}};
+  const auto best = summary["best"].count();
+  const std::vector<Part> trials = summary["trials"].list();
+  for (const Part& trial : trials) {
+    std::string changed = changes(trials.front()["configuration"], trial["configuration"]);
+    const std::vector<Part> losses = trial["metrics"]["training"]["losses"].list();
+    const auto loss = losses.empty() ? std::nullopt : losses.back().number();
+    const auto number = trial["number"].count();
+    std::string note = trial["reason"].text();
+    if (!note.empty()) note += ": " + one_line(trial["message"].text());
+    if (best && number == best) note = "best";
+    t.rows.push_back({number ? std::to_string(*number + 1) : "", changed.empty() ? "the defaults" : one_line(changed),
+                      percent(trial["value"].number(), trial["metrics"]["error"].number()), loss ? figure(*loss) : "",
+                      one_line(trial["proposed_by"].text()), note});
+  }
+  return t;
+}
+
+std::vector<std::pair<std::string, Json>> held_out_columns(const Part& summary) {
+  std::vector<std::pair<std::string, Json>> columns;
+  const Part held_out = summary["held_out"];
+  for (const auto& [key, name] : {std::pair("base", "untuned"), std::pair("defaults", "defaults"),
+                                  std::pair("best", "best"), std::pair("merged", "best, merged")})
+    if (!held_out[key].is_missing()) columns.emplace_back(name, held_out[key].json());
+  return columns;
+}
+
+struct MethodRow {
+  std::string method;
+  int seeds = 0;
+  std::vector<std::vector<double>> values;  ///< of each task, then of the mean: a value a seed
+};
+
+std::vector<MethodRow> method_rows(std::span<const Json> outcomes, const std::vector<std::string>& tasks) {
+  std::vector<MethodRow> rows;
+  for (const Json& json : outcomes) {
+    const Part outcome(json);
+    const std::string method = outcome["method"].text();
+    auto row = std::find_if(rows.begin(), rows.end(), [&](const MethodRow& r) { return r.method == method; });
+    if (row == rows.end()) row = rows.insert(row, {method, 0, std::vector<std::vector<double>>(tasks.size() + 1)});
+    const Part held_out = outcome["held_out"];
+    if (held_out.is_missing()) continue;
+    ++row->seeds;
+    for (size_t i = 0; i <= tasks.size(); ++i) {
+      const Part value = i < tasks.size() ? held_out["tasks"][tasks[i].c_str()]["accuracy"] : held_out["mean"];
+      if (const auto number = value.number()) row->values[i].push_back(*number);
+    }
+  }
+  return rows;
+}
+
+std::vector<std::string> tasks_of(std::span<const Json> outcomes) {
+  std::vector<Part> all;
+  for (const Json& outcome : outcomes) all.push_back(Part(outcome)["held_out"]);
+  return tasks_of(all);
+}
+
+}  // namespace
+
+Table accuracy_table(std::span<const std::pair<std::string, Json>> measured) {
+  Table t{{"task"}, "l", {}};
+  std::vector<Part> all;
+  for (const auto& [name, json] : measured) {
+    t.head.push_back(name + " %");
+    t.align += 'r';
+    all.emplace_back(json);
+  }
+  for (const std::string& task : tasks_of(all)) {
+    t.rows.push_back({one_line(task)});
+    for (const Part& a : all) {
+      const Part of_task = a["tasks"][task.c_str()];
+      t.rows.back().push_back(percent(of_task["accuracy"].number(), of_task["error"].number()));
+    }
+  }
+  t.rows.push_back({"mean"});
+  for (const Part& a : all) t.rows.back().push_back(percent(a["mean"].number(), a["error"].number()));
+  return t;
+}
+
+std::vector<std::string> finetune_answer(const Json& summary) {
+  const Part part(summary), held_out = part["held_out"];
+  std::vector<std::string> sentences;
+  const auto best = part["best"].count();
+  if (part["unfinished"].is(true)) return {};
+  if (!best) return {"No configuration gave a model."};
+  const std::string round =
+      *best == 0 ? "The best, the defaults of round 1," : fmt::format("The best, round {},", *best + 1);
+  if (const auto g = gain(held_out["base"], held_out["best"]))
+    sentences.push_back(sentence(round, "the untuned model", *g));
+  if (const auto g = gain(held_out["defaults"], held_out["best"]); g && *best != 0)
+    sentences.push_back(sentence("It", "the defaults of round 1", *g));
+  return sentences;
+}
+
+std::string finetune_text(const Json& summary) {
+  const Part part(summary);
+  std::string text;
+  for (const std::string& s : finetune_answer(summary)) text += (text.empty() ? "" : " ") + s;
+  if (!text.empty()) text += '\n';
+  const auto columns = held_out_columns(part);
+  if (!columns.empty()) {
+    text += text_table("Accuracy on held-out questions", accuracy_table(columns));
+    text += "± is one standard error. The rounds chose by other questions than these.\n";
+  }
+  text += text_table("Rounds: accuracy on the questions to choose by", rounds_table(part));
+  if (const std::string file = part["files"]["adapter"].text(); !file.empty())
+    text += fmt::format("\nUse it\n  llama-cli --model {} --lora {}\n  llama-cli --model {}\n",
+                        one_line(part["files"]["base"].text(), 1000), one_line(file, 1000),
+                        one_line(part["files"]["merged"].text(), 1000));
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+std::string finetune_suggestions(const Json& summary) {
+  const Part part(summary), held_out = part["held_out"];
+  std::string text = "# What to try next\n";
+  const auto add = [&](const std::string& what) { text += "\n- " + what + "\n"; };
+  const auto g = gain(held_out["base"], held_out["best"]);
+  if (g && !g->is_told())
+    add(
+        fmt::format("Measure on more questions (finetune.limit, finetune.held_out_limit): the gain of {:.2f} points is "
+                    "within its error of {:.2f}.",
+                    100 * g->value, 100 * g->error));
+  if (g && g->is_told() && g->value < 0)
+    add("Do not ship this adapter: the untuned model is better. Examples nearer to the tasks, or a smaller learning "
+        "rate, may help.");
+  size_t failed = 0, memory = 0, slow = 0;
+  const std::vector<Part> trials = part["trials"].list();
+  for (const Part& t : trials) {
+    const std::string reason = t["reason"].text();
+    failed += !reason.empty();
+    memory += reason == "out_of_memory";
+    slow += reason == "timed_out";
+  }
+  if (memory > 0)
+    add(
+        fmt::format("{} of {} rounds needed too much memory: allow activation_checkpointing, a smaller context or "
+                    "smaller batches.",
+                    memory, trials.size()));
+  if (slow > 0) add(fmt::format("{} of {} rounds took too long: raise finetune.timeout_s.", slow, trials.size()));
+  if (failed > memory + slow)
+    add(fmt::format("{} of {} rounds failed otherwise; log.jsonl has their messages.", failed - memory - slow,
+                    trials.size()));
+  if (const auto best = part["best"].count(); best && *best < static_cast<int>(trials.size())) {
+    const std::vector<Part> losses = trials[static_cast<size_t>(*best)]["metrics"]["training"]["losses"].list();
+    const double first = losses.size() < 4 ? 0 : losses[losses.size() - 4].number().value_or(0);
+    const double last = losses.empty() ? 0 : losses.back().number().value_or(0);
+    if (last < 0.95 * first)
+      add(
+          fmt::format("Train longer (max_steps): the best round's loss was still falling, from {} to {} in its last "
+                      "fifth.",
+                      figure(first), figure(last)));
+  }
+  if (text.find("\n- ") == std::string::npos) add("Nothing stands out. More rounds or another sampler may find more.");
+  return text;
+}
+
+Table methods_table(std::span<const Json> outcomes) {
+  const std::vector<std::string> tasks = tasks_of(outcomes);
+  Table t{{"method", "seeds"}, "lr", {}};
+  for (const std::string& task : tasks) t.head.push_back(one_line(task));
+  t.head.push_back("mean");
+  t.align += std::string(tasks.size() + 1, 'r');
+  for (const MethodRow& row : method_rows(outcomes, tasks)) {
+    t.rows.push_back({one_line(row.method), std::to_string(row.seeds)});
+    for (const std::vector<double>& values : row.values)
+      t.rows.back().push_back(values.empty() ? "" : percent(mean(values), standard_deviation(values)));
+  }
+  return t;
+}
+
+std::string methods_csv(std::span<const Json> outcomes) {
+  const std::vector<std::string> tasks = tasks_of(outcomes);
+  std::string text = "method,seeds";
+  for (const std::string& task : tasks) text += fmt::format(",{},{}", csv_field(task), csv_field(task + "_sd"));
+  text += ",mean,mean_sd\n";
+  for (const MethodRow& row : method_rows(outcomes, tasks)) {
+    text += fmt::format("{},{}", csv_field(row.method), row.seeds);
+    for (const std::vector<double>& values : row.values)
+      text += values.empty() ? ",," : fmt::format(",{},{}", mean(values), standard_deviation(values));
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace haqa

@@ -1,0 +1,33 @@
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "haqa/report/findings.h"
+
+namespace haqa {
+
+/// Readings of what `haqa finetune` writes to summary.json (docs/finetune.md). As in report/report.h, whatever is
+/// missing is left out.
+
+/// A row a task and one of their mean, a column for each of what was measured; accuracies in percent ± their standard
+/// errors. measured: {"name of the column", {"tasks", "mean", "error"}}.
+Table accuracy_table(std::span<const std::pair<std::string, Json>> measured);
+
+/// What came out, in sentences that say where a gain lies within its error: below twice the standard error of the
+/// difference, taken as if the two had answered different questions, which is on the careful side.
+std::vector<std::string> finetune_answer(const Json& summary);
+
+/// For a terminal: the answer, the accuracies on held-out questions, the rounds, where the files are.
+std::string finetune_text(const Json& summary);
+/// What to try next, in Markdown.
+std::string finetune_suggestions(const Json& summary);
+
+/// The paper's tables 2 and 6: a row a method, a column a task and one of the mean, each the mean ± standard deviation
+/// over seeds, in percent. outcomes: of each run {"method", "seed", "held_out": {"tasks", "mean"}}; held_out is null
+/// where no trial of the run gave a value.
+Table methods_table(std::span<const Json> outcomes);
+/// The same as CSV: method,seeds and for each task TASK,TASK_sd, then mean,mean_sd; shares from 0 to 1.
+std::string methods_csv(std::span<const Json> outcomes);
+
+}  // namespace haqa

@@ -1,0 +1,33 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "haqa/model/quant_rules.h"
+
+namespace haqa {
+
+/// What every trial of a fine-tuning shares.
+struct FinetuneSetup {
+  std::filesystem::path model;     ///< GGUF
+  std::filesystem::path examples;  ///< what to learn from (dataset/examples.h)
+  std::optional<std::string> form;
+  std::filesystem::path data;  ///< folder with TASK.jsonl for each task
+  std::vector<std::string> tasks;
+  int limit = 200;         ///< questions of each task in a trial; 0: all
+  int held_out_limit = 0;  ///< questions of each task in the report; 0: all
+  BitWidth bit_width = BitWidth::int4;
+  int context = 512;             ///< tokens of an example, at most
+  std::string compute = "fp32";  ///< "fp32" or "bf16"
+  bool activation_checkpointing = false;
+  std::string schedule = "constant";
+  double timeout_s = 0;                  ///< of one training; 0: none
+  int threads = 0;                       ///< 0: all cores
+  std::optional<uint64_t> memory_limit;  ///< bytes a training may take; it is ended where it takes more
+  uint64_t memory_free = 0;              ///< bytes that there are; 0: not known. It only refuses what would not fit
+  uint64_t seed = 1;
+};
+
+}  // namespace haqa
