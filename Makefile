@@ -17,7 +17,7 @@ test: setup-tests build
 	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS)
 
 build: setup build/build.ninja
-	@cmake --build build -j $(JOBS) --target haqa haqa-infer
+	@cmake --build build -j $(JOBS) --target haqa haqa-infer haqa-train
 
 setup:
 	@./setup.sh
@@ -39,7 +39,7 @@ empty :=
 space := $(empty) $(empty)
 asan tsan: setup-tests
 	cmake --preset $@ >/dev/null
-	cmake --build --preset $@ -j $(JOBS) $(if $(ROOMS),--target haqa-infer $(ROOMS:%=haqa_%_test))
+	cmake --build --preset $@ -j $(JOBS) $(if $(ROOMS),--target haqa-infer $(if $(filter finetune,$(ROOMS)),haqa-train) $(ROOMS:%=haqa_%_test))
 	TSAN_OPTIONS="suppressions=$(CURDIR)/cmake/tsan.supp die_after_fork=0" \
 	ctest --test-dir build/$@ --output-on-failure --no-tests=error -j $(JOBS) $(if $(ROOMS),-R '^($(subst $(space),|,$(ROOMS)))\.')
 
