@@ -37,6 +37,8 @@ function(haqa_library name)
     if(HAQA_SANITIZE)
       set(timeout 1500)
     endif()
-    gtest_discover_tests(haqa_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${timeout})
+    gtest_discover_tests(haqa_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
+      # Tests run side by side: threads of libtorch that wait must not spin.
+      PROPERTIES TIMEOUT ${timeout} ENVIRONMENT OMP_WAIT_POLICY=passive)
   endif()
 endfunction()

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <deque>
 
-#include "haqa/agent/fake_server.h"
+#include "haqa/http/fake_server.h"
 #include "tests/program.h"
 
 namespace haqa {

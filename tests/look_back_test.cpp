@@ -2,7 +2,7 @@
 #include <atomic>
 #include <cmath>
 
-#include "haqa/agent/fake_server.h"
+#include "haqa/http/fake_server.h"
 #include "haqa/report/run_log.h"
 #include "haqa/study/comparison_run.h"
 #include "tests/program.h"
@@ -96,6 +96,23 @@ TEST_F(ProgramTest, CompareShowsAFile) {
   EXPECT_THAT(none.errors, HasSubstr("choose one of random, good"));
 }
 
+// Forty rounds of one method beside five of another are cut to five.
+TEST_F(ProgramTest, CompareSaysWhatItLeavesOut) {
+  std::string lines = comparison_lines();
+  for (int round = 1; round < 4; ++round) {
+    Trial t;
+    t.number = round;
+    t.configuration = {{"x", 1}};
+    t.value = 0;
+    lines += to_line({{"method", "good"}, {"seed", 0}, {"trial", to_json(t)}}) + "\n";
+  }
+  const ProcessResult r = run({"compare", write("c.jsonl", lines), "--output", path("out")});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_THAT(r.output, HasSubstr("Methods over 8 seeds, 1 rounds"));
+  EXPECT_THAT(r.output, HasSubstr("3 trials are left out"));
+  EXPECT_THAT(read_file(folder_ / "out" / "compare.html"), HasSubstr("3 trials are left out"));
+}
+
 std::vector<std::string> on_a_command(const std::string& space) {
   return {"--space", space, "--command", "echo v={x}", "--metric", "v=(.*)", "--direction", "minimize"};
 }
@@ -124,6 +141,29 @@ TEST_F(ProgramTest, CompareRunsMethodsOnACommandAndGoesOn) {
   arguments[4] = "echo v={x} again";  // another command
   EXPECT_THAT(run(arguments).errors, HasSubstr("name another file"));
   EXPECT_THAT(run({"compare"}).errors, HasSubstr("name a comparison's file, or --space"));
+}
+
+TEST_F(ProgramTest, CompareKeepsAgentsApart) {
+  const FakeServer server([&](const FakeServer::Request& r, const FakeServer::Connection& c) {
+    if (r.head.starts_with("GET"))
+      c.send(FakeServer::reply(200, R"({"data":[{"id":"m"}]})"));
+    else
+      c.send(FakeServer::chat("Thought: less.\nAction: {\"x\": 0.25}"));
+  });
+  std::vector<std::string> arguments = on_a_command(write("space.yaml", "x: {type: float, low: 0, high: 1}\n"));
+  arguments.insert(arguments.begin(), "compare");
+  arguments.insert(arguments.end(), {"--seeds", "1", "--rounds", "2", "--output", path("out"), "--json"});
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), arguments.begin(), arguments.end());
+    return run(more);
+  };
+  EXPECT_TRUE(with({"--methods", "random"}).ok());
+  EXPECT_TRUE(with({"--methods", "random,agent", "--agent", "expert"}).ok()) << "a method may come later";
+  const ProcessResult other =
+      with({"--methods", "random,agent", "--agent", "openai", "--agent-model", "m", "--base-url", server.url()});
+  EXPECT_EQ(other.code, 1) << other.output;
+  EXPECT_THAT(other.errors, HasSubstr("\"provider\":\"expert\""));
+  EXPECT_TRUE(with({"--methods", "random,agent", "--agent", "expert"}).ok());
 }
 
 TEST_F(ProgramTest, CompareCountsTheAgentsTokens) {

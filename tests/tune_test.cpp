@@ -195,7 +195,11 @@ TEST_F(TuneTest, WrongUsageIsRefusedBeforeAnythingRuns) {
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--sampler", "best"}),
        "use one of expert, agent"},
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--pruner", "best"}), "choose none, median"},
+      {with("echo {x}", {"--metric", "a:maximize=a(.*)", "--metric", "b:minimize=b(.*)", "--pruner", "median"}),
+       "--pruner is for one goal"},
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--env", "A"}), "NAME=VALUE"},
+      {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--env", "A B=3"}), "letters, digits and _"},
+      {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--env", "1A=3"}), "letters, digits and _"},
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--rounds", "0"}), "--rounds"},
       {with("echo {x}", {"--metric", "(.*)", "--direction", "maximize", "--timeout", "-1"}), "--timeout"},
       {with("echo {x}", {"--metric", "file:a:b", "--direction", "maximize", "--workers", "2"}), "{folder}"},
@@ -217,6 +221,14 @@ TEST_F(TuneTest, WrongUsageIsRefusedBeforeAnythingRuns) {
     EXPECT_THAT(r.errors, HasSubstr(expected));
     EXPECT_LE(std::count(r.errors.begin(), r.errors.end(), '\n'), 2) << r.errors;
   }
+  EXPECT_FALSE(fs::exists(folder_ / "ran"));
+}
+
+TEST_F(TuneTest, AnOutputThatCannotBeWrittenIsRefusedFirst) {
+  const ProcessResult r = run({"--space", space(), "--command", "touch " + (folder_ / "ran").string() + "; echo {x}",
+                               "--metric", "(.*)", "--direction", "maximize", "--output", space() + "/out"});
+  EXPECT_EQ(r.code, 1);
+  EXPECT_THAT(r.errors, HasSubstr("space.yaml"));
   EXPECT_FALSE(fs::exists(folder_ / "ran"));
 }
 

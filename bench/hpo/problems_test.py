@@ -30,6 +30,24 @@ def default_of(problem):
     return c
 
 
+def faults(problem, c):
+    """What is wrong with a configuration."""
+    found, parameters = [], parameters_of(problem.space)
+    active = [n for n, p in parameters.items() if "when" not in p or run.holds(p["when"], c)]
+    found += [f"{n} is missing or not active" for n in set(active) ^ set(c)]
+    for name in set(active) & set(c):
+        p, value = parameters[name], c[name]
+        if p["type"] == "bool":
+            valid = isinstance(value, bool)
+        elif p["type"] == "categorical":
+            valid = value in p["choices"]
+        else:
+            valid = p["low"] <= value <= p["high"] and (p["type"] == "float" or value == int(value))
+        if not valid:
+            found.append(f"{name} is {value}")
+    return found + [rule for rule in problem.space.get("constraints", []) if not run.holds(rule, c)]
+
+
 class Functions(unittest.TestCase):
     def test_branin_has_its_three_optima(self):  # Surjanovic and Bingham's library of test functions
         for x, y in ((-math.pi, 12.275), (math.pi, 2.275), (9.42478, 2.475)):
@@ -84,6 +102,7 @@ class Methods(unittest.TestCase):
                     c, _ = sampler.ask()
                     if i == 0:
                         self.assertEqual(c, default_of(p), method)
+                    self.assertEqual(faults(p, c), [], f"{method} on {name}: {c}")
                     result = p.evaluate(c, 1, dice_of(name, 1, i))
                     sampler.tell(result)
 

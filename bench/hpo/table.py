@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads the raw results of run.py and prints, or writes as Markdown, who is better.
 
-  table.py [RESULTS...] [--markdown FILE] [--method haqa-expert] [--at 10,25,50]
+  table.py [RESULTS...] [--markdown FILE] [--without optuna-gp] [--method haqa-expert] [--at 10,25,50]
 
 A run is judged after 10, 25 and 50 trials by its incumbent: the trial with the best value so far, and of that trial
 what is free of noise or measured on held-out data. Regret: (optimum - that) / (optimum - the default's), so 0 is the
@@ -205,6 +205,7 @@ def main():
     parser.add_argument("results", nargs="*", default=[HERE.parent / "results" / "hpo.jsonl"])
     parser.add_argument("--method", default="haqa-expert", help="the one that is tested against each other")
     parser.add_argument("--methods", default="", help="those to compare; without: all in the file")
+    parser.add_argument("--without", default="", help="those to leave out, such as one that ran on fewer seeds")
     parser.add_argument("--at", default="10,25,50")
     parser.add_argument("--markdown", type=pathlib.Path)
     options = parser.parse_args()
@@ -212,6 +213,7 @@ def main():
     runs = [line for line in lines if "method" in line]
     if options.methods:
         runs = [r for r in runs if r["method"] in options.methods.split(",")]
+    runs = [r for r in runs if r["method"] not in options.without.split(",")]
     text = made_with(lines) + report(runs, options.method, [int(n) for n in options.at.split(",")])
     if options.markdown:
         options.markdown.write_text(text)

@@ -67,6 +67,7 @@ class Merger {
   void run(const std::function<void(double)>& progress) {
     std::vector<Chunk> chunks;
     for (size_t i = 0; i < tensors_.size(); ++i) {
+      if (tensors_[i].elements() == 0) continue;
       const int64_t rows = tensors_[i].elements() / tensors_[i].shape[0];
       const int64_t at_once = std::max<int64_t>(1, kChunk / tensors_[i].shape[0]);
       for (int64_t first = 0; first < rows; first += at_once)

@@ -185,6 +185,7 @@ std::map<std::string, Found> pairs_in(const SafetensorsFile& weights) {
     std::string_view module = name;
     while (strip(module, kRoot)) {
     }
+    if (module.ends_with(".base_layer.weight")) continue;  // PEFT adds a copy of an adapted output matrix
     if (module.ends_with(kA)) {
       pairs[std::string(module.substr(0, module.size() - kA.size()))].a = name;
     } else if (module.ends_with(kB)) {

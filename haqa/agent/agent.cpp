@@ -23,13 +23,25 @@ Json schema_of(std::span<const TrackHistory> tracks, bool joint) {
 
 Agent::Agent(ChatProvider& provider, Prompts prompts, AgentOptions options,
              std::function<void(const AgentEvent&)> on_event)
-    : provider_(provider), prompts_(std::move(prompts)), options_(options), on_event_(std::move(on_event)) {}
+    : provider_(provider), prompts_(std::move(prompts)), options_(std::move(options)), on_event_(std::move(on_event)) {}
+
+std::vector<Message> Agent::conversation(std::span<const TrackHistory> tracks, const HistoryLimits& limits) const {
+  std::vector<Track> told;
+  told.reserve(tracks.size());  // the histories point to them
+  std::vector<TrackHistory> histories(tracks.begin(), tracks.end());
+  for (TrackHistory& h : histories) {
+    told.push_back(*h.track);
+    told.back().brief += options_.earlier;
+    h.track = &told.back();
+  }
+  return build_conversation(prompts_, histories, limits, name());
+}
 
 std::vector<std::optional<AgentAction>> Agent::decide(std::span<const TrackHistory> tracks) const {
   const bool joint = tracks.size() > 1;
   std::vector<std::optional<AgentAction>> decided(tracks.size());
   std::vector<TrackHistory> open;  // asked for still, once some are decided
-  ChatRequest request{build_conversation(prompts_, tracks, options_.history, name()), schema_of(tracks, joint), tracks};
+  ChatRequest request{conversation(tracks, options_.history), schema_of(tracks, joint), tracks};
   std::vector<Message> exchange;  // unusable answers and their corrections
   constexpr size_t kLongestQuote = 1200;
   try {
@@ -90,7 +102,7 @@ std::vector<Message> Agent::with_exchange(std::span<const TrackHistory> tracks,
   limits.token_budget -= total_tokens(exchange);
   std::vector<Message> messages;
   try {
-    messages = build_conversation(prompts_, tracks, limits, name());
+    messages = conversation(tracks, limits);
   } catch (const Error& e) {
     // The first request fitted, so this is no fault of the task: the answers leave no room.
     throw ProviderError(true, fmt::format("no room for a correction: {}", e.what()));

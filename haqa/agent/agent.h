@@ -16,6 +16,7 @@ struct AgentOptions {
   HistoryLimits history;
   int corrections = 2;  ///< unusable answers corrected in a round before the fallback proposes
   uint64_t seed = 1;    ///< of the fallback
+  std::string earlier;  ///< what the prompt adds to each track's brief; in the track priors would take it for the task
 };
 
 /// What went wrong in a round, for the log: an unusable answer, or a provider that did not answer.
@@ -47,6 +48,7 @@ class Agent {
                                  std::vector<std::optional<AgentAction>>& decided);
   Message correction(std::span<const Fault> faults, bool joint) const;
   std::string correction_text(const ReplyFault& fault, const std::string& example) const;
+  std::vector<Message> conversation(std::span<const TrackHistory> tracks, const HistoryLimits& limits) const;
   /// The conversation, with less of its history, and the exchange behind it: within the token budget as ever.
   std::vector<Message> with_exchange(std::span<const TrackHistory> tracks, std::span<const Message> exchange) const;
   void report(AgentEvent event) const;

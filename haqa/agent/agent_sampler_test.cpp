@@ -33,6 +33,27 @@ std::function<std::string()> say(std::string text) {
 
 constexpr const char* kGood = "Thought: more.\nAction: {\"threads\": 8, \"flash_attention\": \"on\", \"ubatch\": 128}";
 
+// What the prompt says of earlier studies is no part of the track: the expert behind the protocol has priors, which
+// would take it for what is tuned.
+TEST(AgentSampler, TellsOfEarlierStudiesInThePromptAlone) {
+  struct Listening : ChatProvider {
+    std::string name() const override { return "listening"; }
+    ChatReply complete(const ChatRequest& request) override {
+      for (const Message& m : request.messages) told += m.content;
+      brief = request.tracks[0].track->brief;
+      ChatReply reply;
+      reply.content = "Thought: so.\nAction: {\"threads\": 2, \"flash_attention\": \"on\", \"ubatch\": 64}";
+      return reply;
+    }
+    std::string told, brief;
+  } provider;
+  AgentOptions options;
+  options.earlier = "\n\nThe best of earlier studies: adam";
+  AgentSampler(provider, prompts(), options).ask(track(), trials_of(1), 9);
+  EXPECT_THAT(provider.told, HasSubstr("BRIEF\n\nThe best of earlier studies: adam\n"));
+  EXPECT_EQ(provider.brief, "BRIEF");
+}
+
 TEST(AgentSampler, TakesAGoodAnswer) {
   Scripted provider;
   provider.replies = {say(kGood)};

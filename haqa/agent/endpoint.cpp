@@ -1,14 +1,11 @@
 #include "haqa/agent/endpoint.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <random>
-#include <thread>
 #include <utility>
 
-#include "haqa/agent/http.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
@@ -396,14 +393,6 @@ bool same_server(const std::string& a, const std::string& b) {
 constexpr const char* kOpenAi = "https://api.openai.com/v1";
 
 }  // namespace
-
-void wait_interruptibly(double seconds) {
-  using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  for (check_interrupted(); Clock::now() < end; check_interrupted())
-    std::this_thread::sleep_for(
-        std::min<std::chrono::duration<double>>(end - Clock::now(), std::chrono::milliseconds(50)));
-}
 
 std::unique_ptr<ChatProvider> make_endpoint_provider(const EndpointOptions& options, Wait wait) {
   return std::make_unique<Endpoint>(options, std::move(wait));

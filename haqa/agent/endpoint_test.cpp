@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <thread>
 
-#include "haqa/agent/fake_server.h"
+#include "haqa/http/fake_server.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {

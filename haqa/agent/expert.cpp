@@ -28,6 +28,7 @@ Json value_for(const Json& rule, const Parameter& p) {
 }
 
 std::string observation(const Track& track, std::span<const Trial> trials) {
+  while (!trials.empty() && trials.back().state == TrialState::running) trials = trials.first(trials.size() - 1);
   if (trials.empty()) return "Nothing has been measured yet.";
   const Trial& last = trials.back();
   if (!last.value) return fmt::format("The last configuration failed ({}).", to_string(last.reason));
@@ -113,8 +114,9 @@ std::optional<Proposal> ExpertSampler::by_rule(const Track& track, std::span<con
     if (judged(trials, p->name, value)) continue;
     Configuration changed = base;
     changed[p->name] = value;
-    changed = track.space.normalized(changed);
-    if (changed == base || track.space.problem(changed)) continue;
+    changed = track.space.clipped(changed);  // what becomes active by it has its default
+    // Clipped it is where the space has another parameter of that name.
+    if (changed[p->name] != value || changed == base || track.space.problem(changed)) continue;
     return Proposal{
         changed, "expert",
         fmt::format("{} Next I change {} from {} to {} on the best configuration: {} ({}).", observation(track, trials),

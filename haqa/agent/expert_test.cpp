@@ -176,6 +176,34 @@ TEST(Expert, RulesThatDoNotFitTheSpaceArePassedOver) {
   EXPECT_THAT(trials[1].thought, Not(HasSubstr("Next I change")));
 }
 
+// A parameter may share its name with a rule's and take other values; another may have no value before the rule.
+TEST(Expert, RulesKeepToTheSpaceThatIsThere) {
+  Track t;
+  Parameter rows = integer_parameter("rows", 1, 8, 3, "");
+  rows.when = Expression("not repack");
+  t.space = SearchSpace({integer_parameter("polling", 0, 100, 50, ""), integer_parameter("threads", 1, 8, 8, ""),
+                         boolean_parameter("flash_attention", false, ""), boolean_parameter("repack", true, ""), rows});
+  const auto trials = study(t, 1, 5, [](const Configuration&) { return 1.0; });
+  EXPECT_EQ(trials[1].configuration["threads"], 4) << "half; polling is no choice here";
+  const Configuration opened = {
+      {"polling", 50}, {"threads", 8}, {"flash_attention", false}, {"repack", false}, {"rows", 3}};
+  EXPECT_EQ(trials[2].configuration, opened) << "what becomes active has its default";
+  EXPECT_THAT(trials[3].thought, Not(HasSubstr("Next I change")));
+}
+
+// The last trial that ended, not one that another worker measures at this moment.
+TEST(Expert, SaysNothingOfWhatIsStillMeasured) {
+  Track t;
+  t.space = SearchSpace({real_parameter("x", 0, 1, 0.5, "")});
+  std::vector<Trial> trials(2);
+  trials[0].configuration = {{"x", 0.5}};
+  trials[0].value = 2;
+  trials[1] = running_trial(1, {{{"x", 0.25}}, "expert", "", {}});
+  EXPECT_THAT(ExpertSampler(priors(), 1).ask(t, trials, 5).thought, HasSubstr("The defaults give 2.000."));
+  trials[0] = running_trial(0, {{{"x", 0.5}}, "default", "", {}});
+  EXPECT_THAT(ExpertSampler(priors(), 1).ask(t, trials, 5).thought, HasSubstr("Nothing has been measured yet."));
+}
+
 TEST(Expert, FaultyRulesAreSentences) {
   const TemporaryFolder folder;
   const std::filesystem::path file = folder / "priors.json";

@@ -24,6 +24,11 @@ std::string said(const Proposal& agents) {
   return fmt::format("{} proposes {}: {}", agents.proposed_by, to_line(agents.configuration), agents.thought);
 }
 
+/// What a surrogate put in the place of an unusable answer stays its own: the agent is told of it as of another's.
+std::string followed(const Proposal& agents) {
+  return agents.proposed_by.starts_with("fallback: ") ? agents.proposed_by : "hybrid: agent";
+}
+
 std::string expected(const Surrogate& surrogate, Proposal& proposal) {
   if (!surrogate.modelled()) return "Too few trials for a model.";
   const Expectation e = surrogate.expect(proposal.configuration);
@@ -61,7 +66,7 @@ Proposal HybridSampler::choose(const Surrogate& surrogate, Proposal agents, size
   const double behind = scores[1] - scores[0], granted = faded(kBonus, trials);
   const bool guess = !surrogate.modelled() && surrogate.expect(agents.configuration).chance >= 0.5;
   const bool follow = guess || behind <= granted;
-  Proposal chosen = {follow ? both[0] : both[1], follow ? "hybrid: agent" : "hybrid: surrogate", "", {}};
+  Proposal chosen = {follow ? both[0] : both[1], follow ? followed(agents) : "hybrid: surrogate", "", {}};
   chosen.thought = expected(surrogate, chosen);
   if (surrogate.modelled() && std::isfinite(behind))
     chosen.thought += fmt::format(

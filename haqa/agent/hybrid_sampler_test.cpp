@@ -125,6 +125,20 @@ TEST(HybridSampler, SaysWhoProposedAndWhy) {
   EXPECT_GT(std::count(by.begin() + 10, by.end(), "hybrid: surrogate"), 8) << "of 20; the agent is asked about 5 times";
 }
 
+// What a surrogate put in the place of an unusable answer is not what the agent said: the next prompt tells them apart.
+TEST(HybridSampler, KeepsWhoProposedInTheAgentsPlace) {
+  struct Unusable : Sampler {
+    Proposal ask(const Track&, std::span<const Trial>, int) override {
+      return {{{"x", 3.5}, {"y", 2}}, "fallback: bayesian", "its own", {}};
+    }
+  };
+  const Problem problem = branin_problem();
+  const std::vector<Trial> trials = {judged(problem, 0, problem.track.space.defaults())};
+  const Proposal p = HybridSampler(std::make_unique<Unusable>(), 1).ask(problem.track, trials, 9);
+  EXPECT_EQ(p.configuration, Configuration({{"x", 3.5}, {"y", 2}}));
+  EXPECT_EQ(p.proposed_by, "fallback: bayesian");
+}
+
 // What sampler_contract_test.cpp asks of the samplers that need no agent.
 TEST(HybridSampler, ProposesWhatIsValidAndNewWhateverTheAgentDoes) {
   const Problem problem = mixed_problem();

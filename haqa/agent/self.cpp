@@ -12,11 +12,11 @@
 
 #include "haqa/agent/chat.h"
 #include "haqa/agent/endpoint.h"
-#include "haqa/agent/http.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/descriptor.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
+#include "haqa/http/http.h"
 #include "haqa/worker/background_process.h"
 #include "haqa/worker/process.h"
 

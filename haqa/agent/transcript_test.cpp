@@ -7,9 +7,9 @@
 
 #include "haqa/agent/chat.h"
 #include "haqa/agent/endpoint.h"
-#include "haqa/agent/fake_server.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/http/fake_server.h"
 
 namespace haqa {
 namespace {

@@ -74,7 +74,12 @@ Json to_json(const YAML::Node& node, int& left, int depth = 0) {
     return list;
   }
   Json map = Json::object();
-  for (const auto& entry : node) map[entry.first.Scalar()] = to_json(entry.second, left, depth + 1);
+  for (const auto& entry : node) {
+    if (map.contains(entry.first.Scalar()))
+      throw UsageError("line {}: the key {} stands there twice", entry.first.Mark().line + 1,
+                       one_line(entry.first.Scalar(), 60));
+    map[entry.first.Scalar()] = to_json(entry.second, left, depth + 1);
+  }
   return map;
 }
 
@@ -167,7 +172,11 @@ std::vector<std::string> YamlMap::keys() const {
 
 std::optional<Json> YamlMap::value(const std::string& key) {
   const YAML::Node value = find(key);
-  return value.IsDefined() ? std::optional(to_json(value)) : std::nullopt;
+  try {
+    return value.IsDefined() ? std::optional(to_json(value)) : std::nullopt;
+  } catch (const UsageError& e) {
+    throw UsageError("{}: {}", file_.string(), e.what());
+  }
 }
 
 std::optional<std::string> YamlMap::text(const std::string& key) {

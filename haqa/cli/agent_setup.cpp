@@ -31,7 +31,7 @@ class AgentWithProvider : public Sampler {
  public:
   AgentWithProvider(uint64_t seed, const AgentSetup& setup)
       : provider_(recorded(seed, setup)),
-        agent_(provider_, agent_prompts(), {setup.task.history, kCorrections, seed},
+        agent_(provider_, agent_prompts(), {setup.task.history, kCorrections, seed, setup.earlier},
                [trouble = setup.on_trouble](const AgentEvent& e) {
                  if (trouble) trouble(describe(e));
                }) {

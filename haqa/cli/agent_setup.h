@@ -35,6 +35,7 @@ struct AgentSetup {
   AgentTask task;
   std::filesystem::path folder;                        ///< of its transcript.jsonl; made when it is needed
   std::function<void(const std::string&)> on_trouble;  ///< hears what went wrong in a round
+  std::string earlier;                                 ///< what the prompt says of earlier studies
 };
 
 /// Throws UsageError where a sampler cannot serve the space: a person's entry that is not valid there.

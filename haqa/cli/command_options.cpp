@@ -2,10 +2,24 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
+
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 #include "haqa/space/space_file.h"
 
 namespace haqa {
+namespace {
+
+/// What a shell can export. Source: POSIX.1-2017, 3.235, Name.
+bool is_variable(const std::string& name) {
+  const auto fits = [](unsigned char c) { return c < 0x80 && (std::isalnum(c) || c == '_'); };
+  return !name.empty() && !std::isdigit(static_cast<unsigned char>(name[0])) &&
+         std::all_of(name.begin(), name.end(), fits);
+}
+
+}  // namespace
 
 CommandOptions CommandFlags::options() const {
   std::optional<Direction> better;
@@ -14,14 +28,19 @@ CommandOptions CommandFlags::options() const {
   for (const std::string& text : metrics) options.metrics.emplace_back(text, better);
   for (const std::string& entry : environment) {
     const size_t equals = entry.find('=');
-    if (equals == 0 || equals == std::string::npos) throw UsageError("--env {}: write NAME=VALUE", entry);
+    const bool named = equals != std::string::npos && is_variable(entry.substr(0, equals));
+    if (!named) throw UsageError("--env {}: write NAME=VALUE, the name of letters, digits and _", one_line(entry));
     options.environment.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
   }
   return options;
 }
 
+std::string CommandFlags::name() const {
+  return one_line(space.stem().string());
+}
+
 Track CommandFlags::track(const CommandOptions& options) const {
-  Track track{space.stem().string(), read_space(space)};
+  Track track{name(), read_space(space)};
   track.direction = options.metrics.front().goal().direction;
   track.value_name = options.metrics.front().goal().value_name;
   for (size_t i = 1; i < options.metrics.size(); ++i) track.more_goals.push_back(options.metrics[i].goal());
@@ -38,8 +57,8 @@ std::string CommandFlags::repeating(const CommandObjective& objective, const Con
   }
   // Not echo: some shells' turns a \n within the JSON into an end of line.
   if (serves)
-    return fmt::format("{}printf '%s\\n' {} | {}", before, shell_word(to_line({{"configuration", configuration}})),
-                       filled);
+    return fmt::format("{}printf '%s\\n' {} | {}", before,
+                       shell_word(to_line({{"configuration", configuration}, {"folder", "."}})), filled);
   const std::string json = shell_word(to_line(configuration));
   if (objective.command().names_folder()) before += fmt::format("printf '%s\\n' {} > configuration.json; ", json);
   if (!objective.command().unused().empty()) before += fmt::format("export HAQA_CONFIGURATION={}; ", json);

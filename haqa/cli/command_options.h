@@ -22,6 +22,8 @@ struct CommandFlags {
   void add_to(CLI::App& command, bool required);
   /// Throws UsageError where an option is wrong.
   CommandOptions options() const;
+  /// Of the space: its file's, without its ending; where that is no UTF-8, as far as it is.
+  std::string name() const;
   /// The space's file, read, and the goals of the metrics. Throws what read_space() throws.
   Track track(const CommandOptions& options) const;
   /// A command line that runs the configuration by itself.

@@ -17,12 +17,14 @@ void add_bench(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_finetune(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_show(CLI::App& app);
 void add_importance(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_make_model(CLI::App& app);
 void add_tune(CLI::App& app);
+void add_data(CLI::App& app);
 void add_completion(CLI::App& app);
 
 /// For options in which an unset variable of a script must not pass for "not given": CLI11's form of a check.

@@ -14,6 +14,7 @@
 #include "haqa/cli/command_options.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/trial_source.h"
+#include "haqa/http/http.h"
 #include "haqa/report/comparison_page.h"
 #include "haqa/study/comparison.h"
 
@@ -35,8 +36,9 @@ void show_comparison(const StoredComparison& stored, const std::string& name, co
     return;
   }
   const std::string title = fmt::format("Methods over {} seeds, {} rounds", comparison.blocks, comparison.rounds);
-  fmt::print("{}{}", text_table(title, comparison_table(comparison)).substr(1),
-             text_table("What it took", cost_table(comparison)));
+  const std::string left_out = left_out_text(comparison);
+  fmt::print("{}{}{}", text_table(title, comparison_table(comparison)).substr(1),
+             left_out.empty() ? "" : left_out + "\n", text_table("What it took", cost_table(comparison)));
   if (!flags.output.empty())
     fmt::print("\n{}: compare.html, summary.csv and curves.csv\n", one_line(flags.output.string()));
 }
@@ -90,6 +92,16 @@ Json settings(const CommandFlags& c) {
           {"timeout_s", c.timeout_s}, {"worker", c.serves},   {"workers", c.workers}};
 }
 
+/// Who answers as the agent: nothing that is secret, as an address has no password on its command line
+/// (require_no_secret()) and is shown without one where it comes from the environment.
+Json who_answers(const AgentTask& agent) {
+  if (agent.provider != "openai") return {{"provider", agent.provider}};
+  const EndpointOptions endpoint = endpoint_from_environment(agent.endpoint);
+  return {{"provider", agent.provider},
+          {"model", endpoint.model},
+          {"base_url", parse_http_address(endpoint.base_url).shown}};
+}
+
 bool asks_agents(const Options& o) {
   return std::any_of(o.methods.begin(), o.methods.end(), asks_agent);
 }
@@ -113,7 +125,9 @@ void run_methods(const Options& o) {
   for (const std::string& method : o.methods) check_sampler(method, track.space);
   CommandObjective objective(track.space, command);
   Progress progress(o.quiet);
-  ComparisonPlan plan{o.methods, o.seeds, o.rounds, o.command.workers, {}, settings(o.command)};
+  ComparisonPlan plan{o.methods, o.seeds, o.rounds, o.command.workers, {}, settings(o.command), {}};
+  for (const std::string& method : o.methods)
+    if (asks_agent(method)) plan.settings_of[method] = who_answers(o.agent.task);
   if (!o.flags.output.empty()) {
     make_folder(o.flags.output);
     plan.file = o.flags.output / "results.jsonl";

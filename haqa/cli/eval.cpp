@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -125,13 +126,13 @@ void add_eval(CLI::App& app) {
     request.part = part_from(o->part);
     set_adapter(request, o->adapter);
     read_model(request.model);  // a clear error before anything runs
-    if (!request.adapter.empty()) read_file(request.adapter);
+    if (!request.adapter.empty() && !std::filesystem::is_regular_file(request.adapter))
+      throw Error("{}: is no file; name a LoRA adapter in GGUF format", request.adapter.string());
     Progress progress(o->quiet);
     progress.step(fmt::format("{} task{}", request.tasks.size(), request.tasks.size() > 1 ? "s" : ""));
     const Evaluation evaluation = evaluate_model(request, [&](double share) { progress.update(share); });
     progress.done(work_done(evaluation));
-    std::vector<TaskRun> const& runs = evaluation.runs;
-    const Json results = lm_eval_results(runs, evaluation.facts);
+    const Json results = lm_eval_results(evaluation.runs, evaluation.facts);
     if (!o->output.empty()) write_file(o->output, results.dump(2) + "\n");
     if (!o->samples.empty()) write_file(o->samples, samples_text(evaluation));
     if (o->json) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <span>
 
 #include "haqa/base/error.h"
@@ -23,12 +24,14 @@ void add_commands(CLI::App& app) {
   haqa::add_eval(app);
   haqa::add_finetune(app);
   haqa::add_quantize(app);
+  haqa::add_convert(app);
   haqa::add_merge(app);
   haqa::add_show(app);
   haqa::add_importance(app);
   haqa::add_compare(app);
   haqa::add_make_model(app);
   haqa::add_tune(app);
+  haqa::add_data(app);
   haqa::add_completion(app);
 }
 
@@ -43,6 +46,17 @@ void require_command(const CLI::App& app, std::span<char*> arguments) {
   throw haqa::UsageError("{}; choose one of {}",
                          first.empty() ? "a command is missing" : "'" + haqa::one_line(first) + "' is no command",
                          fmt::join(all, ", "));
+}
+
+/// Texts end up in databases, JSON and pages, none of which takes anything else; files that exist may be named as they
+/// are.
+void require_utf8(std::span<char*> arguments) {
+  for (const char* argument : arguments.subspan(1)) {
+    std::error_code ignored;
+    if (!haqa::is_utf8(argument) && !std::filesystem::exists(argument, ignored))
+      throw haqa::UsageError("the argument '{}' is no UTF-8, nor a file that is there; write it in UTF-8",
+                             haqa::one_line(argument));
+  }
 }
 
 int report(const char* what, ExitCode code) {
@@ -66,6 +80,7 @@ int main(int argc, char** argv) {
   try {
     haqa::install_interrupt_handler();
     add_commands(app);
+    if (argc > 0) require_utf8({argv, static_cast<size_t>(argc)});
     require_command(app, {argv, static_cast<size_t>(argc)});
     app.parse(argc, argv);
     return finish();

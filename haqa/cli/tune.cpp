@@ -2,14 +2,18 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <functional>
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/base/progress.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/agent_setup.h"
@@ -29,14 +33,12 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 /// By default a study is that of a space, a command and its values: the space's name, and a number that tells the
-/// others apart. Source of the number: FNV-1a, draft-eastlake-fnv, as std::hash may differ from one build to the next.
+/// others apart.
 std::string study_name(const TuneOptions& o) {
   if (!o.study.empty()) return o.study;
   std::string what = o.command.command;
   for (const std::string& metric : o.command.metrics) what += '\0' + metric;
-  uint32_t hash = 2166136261u;
-  for (const unsigned char c : what) hash = (hash ^ c) * 16777619u;
-  return fmt::format("{}-{:08x}", o.command.space.stem().string(), hash);
+  return fmt::format("{}-{:08x}", o.command.name(), fnv1a_32(what));
 }
 
 std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track& track) {
@@ -47,7 +49,8 @@ std::unique_ptr<Storage> open_study_storage(const TuneOptions& o, const Track& t
 /// Where the agent's transcript is; studies that nobody keeps have one each.
 fs::path agent_folder(const TuneOptions& o) {
   if (!o.output.empty()) return o.output;
-  return o.storage == "memory" ? new_folder(study_name(o)) : fs::path("runs") / study_name(o);
+  const std::string name = as_file_name(study_name(o));
+  return o.storage == "memory" ? new_folder(name) : fs::path("runs") / name;
 }
 
 /// The answers and tokens of another study, as where the database was deleted, are not this one's: they are moved into
@@ -84,7 +87,8 @@ std::vector<EarlierTrial> earlier_trials(const TuneOptions& o, const SearchSpace
   const StoredStudy study = read_study(url, name);
   const Direction direction = study.goals.empty() ? Direction::maximize : study.goals.front().direction;
   std::vector<EarlierTrial> best = best_earlier_trials(space, name, study.trials, direction);
-  if (best.empty()) throw Error("--warm-start {}: no trial of study \"{}\" fits the search space", where, name);
+  // Not the URL, which may hold a password.
+  if (best.empty()) throw Error("--warm-start: no trial of study \"{}\" fits the search space", name);
   return best;
 }
 
@@ -105,7 +109,7 @@ std::string told(const std::vector<EarlierTrial>& earlier) {
 
 std::unique_ptr<Sampler> make_tune_sampler(const TuneOptions& o, const fs::path& folder,
                                            std::vector<EarlierTrial> earlier, Progress& progress) {
-  AgentSetup agent{o.agent, folder, [&](const std::string& trouble) { progress.note(trouble); }};
+  AgentSetup agent{o.agent, folder, [&](const std::string& trouble) { progress.note(trouble); }, told(earlier)};
   if (asks_agent(o.sampler)) agent.task.replay = set_former_study_aside(o, folder);
   std::unique_ptr<Sampler> sampler = make_named_sampler(o.sampler, o.seed, agent);
   if (earlier.empty()) return sampler;
@@ -122,11 +126,23 @@ Budget spent(const TuneOptions& o, const fs::path& folder, std::chrono::duration
 void require_sense(const TuneOptions& o) {
   if (o.stop_early > 0 && o.sampler != "expert" && o.sampler != "bayesian" && !asks_agent(o.sampler))
     throw UsageError("--stop-early needs a sampler that tells what it expects to gain: expert, bayesian or hybrid");
+  if (o.pruner != "none" && o.command.metrics.size() > 1)
+    throw UsageError(
+        "--pruner is for one goal: Optuna cannot go on with pruned trials of several; leave it out, or name "
+        "one --metric");
   require_no_secret(o.agent.endpoint.base_url);
   if (!asks_agent(o.sampler) && (o.max_tokens > 0 || o.max_money > 0))
     throw UsageError("--max-tokens and --max-money are for --sampler agent and hybrid");
   if (o.max_money > 0 && o.agent.price_prompt <= 0 && o.agent.price_completion <= 0)
     throw UsageError("--max-money needs --price-prompt and --price-completion");
+}
+
+/// Found out before all trials rather than after them.
+void require_writable(const fs::path& output) {
+  if (output.empty()) return;
+  make_folder(output);
+  if (access(output.c_str(), W_OK | X_OK) != 0)
+    throw Error("--output {}: cannot be written to: {}", one_line(output.string()), std::strerror(errno));
 }
 
 void note_unused(const TuneOptions& o, const CommandObjective& objective, Progress& progress) {
@@ -158,6 +174,11 @@ class RoundsShown {
     if (!trials_.empty())
       progress_.note(
           fmt::format("going on with study {}: {} of {} rounds are there", study_name(o), counted, o.rounds));
+    if (const auto others = std::count_if(trials_.begin(), trials_.end(), [](const Trial& t) { return !t.fits; }))
+      progress_.note(
+          fmt::format("note: {} of its trials ran in another search space; the sampler hears of them, but none is the "
+                      "best of this one",
+                      others));
   }
 
   /// "round 4 of 10, 12 s left"
@@ -212,11 +233,11 @@ void show_before_error(const std::function<void()>& show) {
 void run_tune(const TuneOptions& o) {
   const CommandOptions command = o.command.options();
   require_sense(o);
-  Track track = o.command.track(command);
+  const Track track = o.command.track(command);
   check_sampler(o.sampler, track.space);
   CommandObjective objective(track.space, command);
+  require_writable(o.output);
   std::vector<EarlierTrial> earlier = earlier_trials(o, track.space);
-  track.brief += told(earlier);
   Progress progress(o.quiet);
   const fs::path folder = agent_folder(o);
   const std::unique_ptr<Sampler> sampler = make_tune_sampler(o, folder, std::move(earlier), progress);
@@ -247,8 +268,10 @@ void run_tune(const TuneOptions& o) {
     throw;
   }
   if (!best_trial(result.trials, track.direction))
-    throw Error("no round gave a value; the last: {}",
-                result.trials.empty() ? "there was none" : result.trials.back().message);
+    throw Error("no round gave a value; the last: {}", result.trials.empty() ? "there was none"
+                                                       : result.trials.back().fits
+                                                           ? result.trials.back().message
+                                                           : "it ran in another search space; give more --rounds");
 }
 
 void add_search_options(CLI::App& command, TuneOptions& o) {
@@ -328,6 +351,8 @@ void add_tune(CLI::App& app) {
       "  haqa tune --space space.yaml --command './train.py --lr {learning_rate}' --metric json:loss \\\n"
       "    --direction minimize --sampler agent --agent openai --agent-model gpt-4o --output study\n"
       "  haqa tune --space space.yaml --command ./serve.py --worker --workers 2 --pruner median \\\n"
+      "    --metric json:accuracy --direction maximize\n"
+      "  haqa tune --space space.yaml --command './train.py --lr {learning_rate}' --sampler nsga2 \\\n"
       "    --metric accuracy:maximize=json:accuracy --metric bytes:minimize=json:bytes");
   command->callback([o, command] {
     require_asked(*command, asks_agent(o->sampler));

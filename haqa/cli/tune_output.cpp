@@ -43,7 +43,7 @@ void print_text(const TuneOptions& o, const Track& track, const CommandObjective
   const Configuration default_values = track.space.defaults();
   std::string defaults = "not tried";
   for (const Trial& t : result.trials)
-    if (t.configuration == default_values && t.reason != FailReason::interrupted) {
+    if (t.fits && t.configuration == default_values && t.reason != FailReason::interrupted) {
       defaults = t.value ? fmt::format("{:.6g}", *t.value) : "failed";
       break;
     }

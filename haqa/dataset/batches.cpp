@@ -1,7 +1,6 @@
 #include "haqa/dataset/batches.h"
 
 #include <algorithm>
-#include <map>
 
 #include "haqa/base/error.h"
 #include "haqa/dataset/split.h"
@@ -39,28 +38,50 @@ std::vector<RowPlan> one_a_row(std::span<const size_t> indices) {
   return rows;
 }
 
-/// Each example, the longest first, goes into the row that it fills best.
-std::vector<RowPlan> pack(Examples examples, std::vector<size_t> indices, size_t length) {
-  sort_by_length(examples, indices);
-  std::vector<RowPlan> rows;
-  std::map<size_t, std::vector<size_t>> with_room;  // rows by the room that they have left
+/// The lengths, with at most counts[l] of each l, whose sum is the largest within `room`; long ones are preferred, as
+/// short ones fit later as well.
+std::vector<size_t> best_filling(size_t room, const std::vector<size_t>& counts) {
+  std::vector<size_t> last(room + 1, 0), used(room + 1, 0);  // of each sum: its last length, and how many of that
+  for (size_t l = room; l > 0 && last[room] == 0; --l) {
+    if (counts[l] == 0) continue;
+    std::fill(used.begin(), used.end(), size_t{0});
+    for (size_t sum = l; sum <= room; ++sum) {
+      const bool reached = sum == l || last[sum - l] > 0;
+      if (last[sum] > 0 || !reached || used[sum - l] == counts[l]) continue;
+      last[sum] = l;
+      used[sum] = used[sum - l] + 1;
+    }
+  }
+  size_t sum = room;
+  while (sum > 0 && last[sum] == 0) --sum;
+  std::vector<size_t> lengths;
+  for (; sum > 0; sum -= last[sum]) lengths.push_back(last[sum]);
+  return lengths;
+}
+
+/// Row by row: the longest example that is left, and with it those that fill its row best.
+std::vector<RowPlan> pack(Examples examples, const std::vector<size_t>& indices, size_t length) {
+  std::vector<std::vector<size_t>> of_length(length + 1);
+  std::vector<size_t> counts(length + 1, 0);
   for (const size_t i : indices) {
     const size_t needed = examples[i].tokens.size();
     if (needed > length)
       throw UsageError("an example of {} tokens does not fit into rows of {}; allow longer rows", needed, length);
-    auto best = with_room.lower_bound(needed);
-    size_t row = rows.size(), room = length;
-    if (best == with_room.end()) {
-      rows.emplace_back();
-    } else {
-      room = best->first;
-      row = best->second.back();
-      best->second.pop_back();
-      if (best->second.empty()) with_room.erase(best);
-    }
-    rows[row].push_back(i);
-    if (room > needed) with_room[room - needed].push_back(row);
+    of_length[needed].push_back(i);
+    ++counts[needed];
   }
+  std::vector<RowPlan> rows;
+  const auto take = [&](size_t l) {
+    rows.back().push_back(of_length[l].back());
+    of_length[l].pop_back();
+    --counts[l];
+  };
+  for (size_t longest = length; longest > 0; --longest)
+    while (counts[longest] > 0) {
+      rows.emplace_back();
+      take(longest);
+      for (const size_t l : best_filling(length - longest, counts)) take(l);
+    }
   return rows;
 }
 
@@ -99,8 +120,8 @@ EpochPlan grouped(Examples examples, std::vector<size_t> order, const BatchOptio
   return plan;
 }
 
-EpochPlan packed(Examples examples, std::vector<size_t> order, const BatchOptions& options, uint64_t stream) {
-  std::vector<RowPlan> rows = pack(examples, std::move(order), options.length);
+EpochPlan packed(Examples examples, const std::vector<size_t>& order, const BatchOptions& options, uint64_t stream) {
+  std::vector<RowPlan> rows = pack(examples, order, options.length);
   reorder(rows, shuffled_indices(rows.size(), options.seed, stream));
   return in_batches(std::move(rows), options.rows);
 }
@@ -111,7 +132,7 @@ EpochPlan plan_epoch(Examples examples, const BatchOptions& options, uint64_t ep
   if (options.rows == 0) throw UsageError("a batch needs at least one row");
   std::vector<size_t> order = shuffled_indices(examples.size(), options.seed, 2 * epoch);
   if (options.grouping == Grouping::shuffled) return in_batches(one_a_row(order), options.rows);
-  EpochPlan plan = options.grouping == Grouping::packed ? packed(examples, std::move(order), options, 2 * epoch + 1)
+  EpochPlan plan = options.grouping == Grouping::packed ? packed(examples, order, options, 2 * epoch + 1)
                                                         : grouped(examples, std::move(order), options, 2 * epoch + 1);
   if (epoch == 0) put_largest_first(examples, plan);
   return plan;

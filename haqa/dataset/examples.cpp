@@ -124,7 +124,9 @@ class Reader {
  public:
   Reader(const std::filesystem::path& file, std::optional<ExampleForm> form) : file_(file), form_(form) {
     std::error_code code;
-    if (std::filesystem::is_directory(file, code)) throw Error("{}: is a folder; name a file", file.string());
+    if (std::filesystem::exists(file, code) &&
+        !std::filesystem::is_regular_file(file, code))  // is read from its start twice
+      throw Error("{}: is a folder or a pipe; name a file", file.string());
     in_.open(file, std::ios::binary);
     if (!in_) throw Error("{}: cannot read: {}", file.string(), std::strerror(errno));
     skip_byte_order_mark();
@@ -207,7 +209,8 @@ class Reader {
   }
 
   [[noreturn]] void fail_at_line(size_t number, const Json::exception& e) const {
-    throw Error("{}:{}: not valid JSON ({}); each line must be one whole object", file_.string(), number, words_of(e));
+    throw Error("{}:{}: not valid JSON ({}); each line must be one whole object, or the file one array", file_.string(),
+                number, words_of(e));
   }
 
   static Json parse(const std::string& line) {

@@ -180,6 +180,7 @@ TEST_F(Examples, OfANamedFormAreHeldToIt) {
 TEST_F(Examples, OfNoFileAreAnError) {
   EXPECT_THROW(read_examples("/no/such/file"), Error);
   EXPECT_THROW(read_examples("/"), Error);
+  EXPECT_THROW(read_examples("/dev/null"), Error);
 }
 
 }  // namespace

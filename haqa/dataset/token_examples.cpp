@@ -100,6 +100,14 @@ std::vector<int32_t> encode_continuation(const Encoder& encode, std::string_view
   return encode(text);
 }
 
+std::string describe(const TokenExamples& found, size_t length) {
+  std::string text = fmt::format("{} examples", found.examples.size());
+  if (found.truncated > 0) text += fmt::format("; {} longer than {} tokens lost their end", found.truncated, length);
+  if (found.divided > 0) text += fmt::format("; {} texts longer than {} tokens were divided", found.divided, length);
+  if (found.dropped > 0) text += fmt::format("; {} had no room for a response and were left out", found.dropped);
+  return text;
+}
+
 TokenExamples encode_examples(std::span<const Example> examples, const Encoder& encode, const EncodeOptions& options) {
   if (options.length < 2) throw UsageError("sequences of {} tokens teach nothing; allow at least 2", options.length);
   std::vector<TokenExample> whole(examples.size());

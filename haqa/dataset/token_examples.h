@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -35,6 +36,10 @@ struct TokenExamples {
   size_t dropped = 0;                  ///< examples left out, as all of their response would have been cut off
   size_t divided = 0;                  ///< plain texts longer than `length`, each now several examples
 };
+
+/// One sentence for the user: "51974 examples; 12 longer than 512 tokens lost their end; 3 had no room for a response
+/// and were left out".
+std::string describe(const TokenExamples& found, size_t length);
 
 /// The tokens of a text that stands behind other text. Some vocabularies, LLaMA-2's among them, put a space before
 /// whatever they encode; here there is none. The way: the text is encoded behind a line break (behind a digit, where it

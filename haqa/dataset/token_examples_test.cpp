@@ -52,6 +52,8 @@ TEST(TokenExamples, LoseTheEndWhereTheyAreTooLong) {
                                           TokenExample{{1, 'a', 'b', 'c', 2}, {0, 0, 0, 1, 1}}));
   EXPECT_EQ(found.truncated, 1u);
   EXPECT_EQ(found.dropped, 1u);
+  EXPECT_EQ(describe(found, 5),
+            "2 examples; 1 longer than 5 tokens lost their end; 1 had no room for a response and were left out");
   // A second question whose answer is cut off is not worth reading.
   const Example chat{{{"a", false}, {"b", true}, {"cde", false}, {"f", true}}};
   EXPECT_THAT(encode_examples(std::vector{chat}, bytes, options_of(6)).examples,
@@ -93,6 +95,23 @@ TEST(TokenExamples, AreTheSameFromSeveralThreads) {
     return bytes(text);
   };
   EXPECT_THROW(encode_examples(examples, failing, options_of(30, 4)), Error);
+}
+
+// Of vocabularies that put a space first, none known joins line breaks; one might.
+TEST(TokenExamples, ContinueWithoutASpaceWhereLineBreaksAreJoined) {
+  const auto joining = [](std::string_view text) {
+    Tokens tokens{' '};
+    for (size_t i = 0; i < text.size(); ++i) {
+      const bool pair = text.substr(i, 2) == "\n\n";
+      tokens.push_back(pair ? 999 : text[i]);
+      i += pair;
+    }
+    return tokens;
+  };
+  EXPECT_EQ(encode_continuation(joining, "ab"), (Tokens{'a', 'b'}));
+  EXPECT_EQ(encode_continuation(joining, "\na"), (Tokens{'\n', 'a'}));
+  EXPECT_EQ(encode_continuation(joining, "\n\na"), (Tokens{999, 'a'}));
+  EXPECT_EQ(encode_continuation(joining, ""), Tokens{});
 }
 
 /// llama.cpp's own tokens of the whole text are the reference.

@@ -1,8 +1,10 @@
 #include "haqa/evaluate/llama_scorer.h"
 
+#include <gguf.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "haqa/base/error.h"
@@ -98,19 +100,81 @@ TEST(LlamaScorer, BatchesOfAnySizeAgree) {
   }
 }
 
+/// Scores of all_requests(): each within the tolerance of lm-eval's, so that the same choice wins unless it was close.
+void expect_lm_evals(std::span<const Score> scores, double tolerance) {
+  const Score* score = scores.data();
+  for (const std::string& name : task_names())
+    for (const Json& sample : golden()["tasks"][name]) {
+      std::vector<double> want, got;
+      for (const Json& one : sample["scores"]) {
+        want.push_back(one[0]);
+        got.push_back(score++->log_likelihood);
+        EXPECT_LE(std::abs(got.back() - want.back()), tolerance) << name;
+      }
+      const auto best = static_cast<size_t>(std::max_element(want.begin(), want.end()) - want.begin());
+      for (size_t i = 0; i < want.size(); ++i)
+        if (want[i] < want[best] - 2 * tolerance) {
+          EXPECT_LT(got[i], got[best]) << name;
+        }
+    }
+}
+
 TEST(LlamaScorer, LlamaCppsDefaultsPredictTheSameButForCloseCalls) {
-  LlamaScorerOptions options = exact();
   const LlamaScorerOptions defaults;
+  LlamaScorerOptions options = exact();
   options.type_k = defaults.type_k;
   options.type_v = defaults.type_v;
   options.flash_attention = defaults.flash_attention;
-  const std::vector<Request> requests = all_requests();
-  const std::vector<Score> scores = LlamaScorer(options).score(requests, {});
-  size_t i = 0;
-  for (const std::string& name : task_names())
-    for (const Json& sample : golden()["tasks"][name])
-      for (const Json& score : sample["scores"])
-        EXPECT_LE(std::abs(scores[i++].log_likelihood - score[0].get<double>()), 0.3) << name;  // -30 and the like
+  expect_lm_evals(LlamaScorer(options).score(all_requests(), {}), 0.3);  // of sums down to -300
+}
+
+TEST(LlamaScorer, HalvesPredictTheSameButForCloseCalls) {
+  const TemporaryFolder folder;
+  llama_model_quantize_params params = llama_model_quantize_default_params();
+  params.ftype = LLAMA_FTYPE_MOSTLY_F16;
+  params.nthread = 1;
+  LlamaScorerOptions options = exact();
+  options.model = folder / "f16.gguf";
+  ASSERT_EQ(llama_model_quantize((kGolden / "llama.gguf").c_str(), options.model.c_str(), &params), 0u);
+  expect_lm_evals(LlamaScorer(options).score(all_requests(), {}), 0.3);
+}
+
+// peft applied the adapter for lm-eval, llama.cpp's converter made the file.
+TEST(LlamaScorer, AnAdapterActsAsInPeft) {
+  const std::vector<Item> items = read_items(load_task("arc_easy"), kGolden / "arc_easy.jsonl");
+  LlamaScorerOptions options = exact();
+  options.adapter = kGolden / "adapter.gguf";
+  const std::vector<Score> scores = LlamaScorer(options).score(requests_of(items), {});
+  double differs = 0;
+  const Score* score = scores.data();
+  for (size_t i = 0; i < items.size(); ++i)
+    for (size_t j = 0; j < items[i].requests.size(); ++j, ++score) {
+      EXPECT_LE(std::abs(score->log_likelihood - golden()["arc_easy with adapter"][i][j][0].get<double>()), 1e-3);
+      differs = std::max(
+          differs, std::abs(score->log_likelihood - golden()["tasks"]["arc_easy"][i]["scores"][j][0].get<double>()));
+    }
+  EXPECT_GT(differs, 1);  // it does something
+  options.adapter_scale = 0;
+  const std::vector<Score> none = LlamaScorer(options).score(requests_of(items), {});
+  for (size_t j = 0; j < items[0].requests.size(); ++j)
+    EXPECT_LE(std::abs(none[j].log_likelihood - golden()["tasks"]["arc_easy"][0]["scores"][j][0].get<double>()), 1e-3);
+}
+
+/// The golden model without its vocabulary.
+void remove_vocabulary(const std::filesystem::path& output) {
+  ggml_context* tensors = nullptr;
+  gguf_context* whole = gguf_init_from_file((kGolden / "llama.gguf").c_str(), {/*no_alloc=*/false, &tensors});
+  gguf_context* bare = gguf_init_empty();
+  gguf_set_kv(bare, whole);
+  for (const char* key : {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"})
+    gguf_remove_key(bare, key);
+  gguf_set_val_str(bare, "tokenizer.ggml.model", "no_vocab");
+  for (ggml_tensor* t = ggml_get_first_tensor(tensors); t; t = ggml_get_next_tensor(tensors, t))
+    if (gguf_find_tensor(whole, ggml_get_name(t)) >= 0) gguf_add_tensor(bare, t);
+  gguf_write_to_file(bare, output.c_str(), /*only_meta=*/false);
+  gguf_free(bare);
+  gguf_free(whole);
+  ggml_free(tensors);
 }
 
 TEST(LlamaScorer, ProgressRisesToOne) {
@@ -146,6 +210,10 @@ TEST(LlamaScorer, FaultsAreSentences) {
   options = exact();
   options.adapter = kGolden / "llama.gguf";  // a model, no adapter
   EXPECT_THAT(fault(options), HasSubstr("made for this model"));
+  options = exact();
+  remove_vocabulary(folder / "bare.gguf");
+  options.model = folder / "bare.gguf";
+  EXPECT_THAT(fault(options), HasSubstr("holds no vocabulary"));
   options = exact();
   options.max_length = 4;
   EXPECT_THAT(fault(options, {{"a", " one two three four five six"}}), HasSubstr("longer than the 4"));

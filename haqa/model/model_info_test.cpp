@@ -161,7 +161,7 @@ TEST_F(ReadModel, SaysWhatIsWrong) {
   write_model(test_model({}), folder_ / "moe.gguf", [](auto* g) { gguf_set_val_u32(g, "llama.expert_count", 8); });
   const std::vector<Case> cases = {
       {"missing", folder_ / "none.gguf", {"none.gguf", "no such file"}},
-      {"folder", folder_ / "folder", {"folder", "is a folder", "convert_hf_to_gguf.py"}},
+      {"folder", folder_ / "folder", {"folder", "is a folder", "haqa convert " + (folder_ / "folder").string()}},
       {"empty", write("empty.gguf", ""), {"empty.gguf", "is empty"}},
       {"device", "/dev/null", {"/dev/null", "no regular file"}},
       {"text", write("text.gguf", "once upon a time"), {"not a GGUF file", "once"}},

@@ -1,8 +1,11 @@
 #pragma once
+#include <ggml.h>
+
 #include <cstddef>
 #include <filesystem>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "haqa/model/gguf_file.h"
@@ -32,8 +35,16 @@ class TensorData {
   std::vector<float> floats(const std::string& name) const;
 
  private:
+  /// Rows are read by the thousand, so that a tensor must be found at once.
+  struct Place {
+    size_t index = 0, offset = 0;
+    enum ggml_type type = GGML_TYPE_F32;
+  };
+  const Place& place(const std::string& name) const;
+
   GgufFile header_;
   std::vector<TensorInfo> tensors_;
+  std::unordered_map<std::string, Place> places_;
   std::span<const std::byte> mapped_;
 };
 

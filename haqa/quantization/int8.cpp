@@ -10,7 +10,7 @@
 namespace haqa {
 namespace {
 
-/// Below it 127 / absmax is no float any more.
+/// Below it 127 / absmax may be no float any more.
 constexpr float kSmallestAbsmax = 1e-36f;
 
 void require_finite(std::span<const float> values) {
@@ -29,8 +29,10 @@ int64_t rows_of_a_megabyte(int64_t columns) {
   return std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(columns, 1));
 }
 
+/// Rounded twice, as torch computes 127.0 / absmax: where a value lies in the middle of two codes, the last bit
+/// decides.
 float scale_of(float absmax) {
-  return absmax < kSmallestAbsmax || !std::isfinite(absmax) ? 0 : 127.0f / absmax;
+  return absmax < kSmallestAbsmax || !std::isfinite(absmax) ? 0 : (1 / absmax) * 127.0f;
 }
 
 template <typename T>

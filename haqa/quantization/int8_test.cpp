@@ -40,6 +40,13 @@ TEST(Int8, RowsAgreeWithBitsandbytesBitForBit) {
   }
 }
 
+TEST(Int8, CloseCallsAgreeWithBitsandbytes) {
+  const auto rows = unhex<float>(golden_int8()["close_calls"]["rows"]);
+  const auto want = unhex<int8_t>(golden_int8()["close_calls"]["codes"]);
+  ASSERT_EQ(want.size(), 80u);
+  for (const Simd simd : available_simd()) EXPECT_EQ(quantize_rows(rows, 40, 1, simd).codes, want);
+}
+
 TEST(Int8, ActivationsAndOutliersAgreeWithBitsandbytes) {
   const auto x = numbers(61, 5 * 96, -19);
   EXPECT_EQ(outlier_columns(x, 96, 6), golden_int8()["outliers"].get<std::vector<int64_t>>());
@@ -49,6 +56,20 @@ TEST(Int8, ActivationsAndOutliersAgreeWithBitsandbytes) {
     EXPECT_EQ(activations.outliers, golden_int8()["outliers"].get<std::vector<int64_t>>());
     EXPECT_EQ(activations.codes, unhex<int8_t>(golden_int8()["x_codes"]));
     EXPECT_EQ(bits(activations.absmax), bits(unhex<float>(golden_int8()["x_absmax"])));
+  }
+}
+
+TEST(Int8, TheThresholdItselfIsAnOutlier) {
+  const std::vector<float> x = {-6, 1, 0.5f, 0.25f, 2, 3, std::nextafter(6.0f, 0.0f), -0.5f};
+  EXPECT_EQ(outlier_columns(x, 4, 6), std::vector<int64_t>{0});
+  EXPECT_TRUE(outlier_columns(x, 4, 0).empty());
+  for (const Simd simd : available_simd()) {
+    Int8Activations activations;
+    quantize_activations(x, 4, 6, activations, 1, simd);
+    EXPECT_EQ(activations.outliers, std::vector<int64_t>{0});
+    EXPECT_EQ(activations.outlier_values, (std::vector<float>{-6, 2}));
+    EXPECT_EQ(activations.absmax, (std::vector<float>{1, x[6]}));
+    EXPECT_EQ(activations.codes, (std::vector<int8_t>{0, 127, 64, 32, 0, 64, 127, -11}));
   }
 }
 
@@ -81,7 +102,7 @@ std::vector<double> product(const std::vector<float>& x, const Int8Rows& w, floa
       for (size_t i = 0; i < columns; ++i) {
         const double weight = w.codes[row * columns + i] * static_cast<double>(w.absmax[row]) / 127;
         const double value = x[token * columns + i];
-        const double code = absmax > 0 ? std::nearbyint(static_cast<float>(value) * (127.0f / absmax)) : 0;
+        const double code = absmax > 0 ? std::nearbyint(static_cast<float>(value) * (1 / absmax * 127)) : 0;
         sum += weight * (outlier[i] ? value : code * absmax / 127);
       }
       out.push_back(sum);

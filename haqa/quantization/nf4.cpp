@@ -78,6 +78,18 @@ void quantize_absmax(Quantized4Bit& q) {
   q.absmax = std::vector<float>();  // and its memory
 }
 
+/// block_absmax() of the blocks from `first` on, in a loop that looks nothing up but the codes.
+void copy_absmax(const Quantized4Bit& from, int64_t first, std::span<float> out) {
+  const auto begin = static_cast<size_t>(first);
+  if (!from.doubly_quantized()) {
+    std::copy_n(from.absmax.begin() + first, out.size(), out.begin());
+    return;
+  }
+  const DynamicMap& map = signed_dynamic_map();
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = map[from.absmax_codes[begin + i]] * from.absmax_absmax[(begin + i) / kAbsmaxBlock] + from.absmax_mean;
+}
+
 template <typename T>
 T value_at(const Quantized4Bit& from, int64_t i) {
   const uint8_t two = from.codes[static_cast<size_t>(i / 2)];
@@ -101,7 +113,7 @@ void dequantize_range(const Quantized4Bit& from, int64_t first, std::span<T> out
   for (int64_t left = (end - at) / kBlock4Bit; left > 0;) {
     const int64_t blocks = std::min(left, kAtOnce);
     float absmax[kAtOnce];
-    for (int64_t i = 0; i < blocks; ++i) absmax[i] = from.block_absmax(at / kBlock4Bit + i);
+    copy_absmax(from, at / kBlock4Bit, {absmax, static_cast<size_t>(blocks)});
     dequantize_blocks(simd, codebook(from.format), from.codes.data() + at / 2, absmax, blocks, to);
     at += blocks * kBlock4Bit;
     to += blocks * kBlock4Bit;

@@ -244,6 +244,19 @@ TEST(Quantize4Bit, RangesBeyondTheEndAreRefused) {
   EXPECT_NO_THROW(dequantize_rows(q, 10, 4, std::span(out).first(60)));
 }
 
+// Random values hardly ever lie in the middle of two bf16 numbers; these do, or one step of a float beside it.
+TEST(Quantize4Bit, TiesOfBf16GoToTheEvenOne) {
+  Quantized4Bit q{.elements = 64 * 6, .codes = std::vector<uint8_t>(32 * 6, 0xf0)};  // 1 and -1 in turn
+  for (const uint32_t absmax : {0x3f808000u, 0x3f818000u, 0x3f807fffu, 0x3f817fffu, 0x3f808001u, 0x3f818001u})
+    q.absmax.push_back(std::bit_cast<float>(absmax));
+  const uint16_t want[] = {0x3f80, 0x3f82, 0x3f80, 0x3f81, 0x3f81, 0x3f82};
+  for (const Simd simd : available_simd()) {
+    const auto halves = dequantized<uint16_t>(q, 0, q.elements, simd);
+    for (size_t i = 0; i < halves.size(); ++i)
+      EXPECT_EQ(halves[i], want[i / 64] | (i % 2 ? 0x8000 : 0)) << i << " with vectors " << static_cast<int>(simd);
+  }
+}
+
 TEST(Bf16, RoundsToTheNearestAndTiesToEven) {
   const std::pair<float, uint16_t> cases[] = {{0.0f, 0},
                                               {-0.0f, 0x8000},

@@ -72,6 +72,12 @@ std::string gain_text(const Estimate& gain) {
 
 }  // namespace
 
+std::string left_out_text(const MethodComparison& comparison) {
+  if (comparison.left_out == 0) return "";
+  return fmt::format("{} {} left out: of each seed all methods count as far as the shortest of its runs came.",
+                     comparison.left_out, comparison.left_out == 1 ? "trial is" : "trials are");
+}
+
 Table comparison_table(const MethodComparison& comparison) {
   Table t{{"method", "mean rank", "mean ± sd", "median", "wins–ties–losses", "median gain (95 %)", "p", "p, corrected"},
           "lrrrrrrr",
@@ -119,6 +125,7 @@ std::string comparison_page(const std::string& name, const std::string& value_na
                   html_table(comparison_table(comparison), "Methods", looks) +
                       paragraph("Gain, p and wins are against the reference, by paired seeds: Wilcoxon's signed-rank "
                                 "test, corrected by Holm's method. The best mean rank comes first.") +
+                      (comparison.left_out == 0 ? "" : paragraph(left_out_text(comparison))) +
                       (std::isnan(comparison.friedman.p)
                            ? ""
                            : paragraph(fmt::format("That the methods differ at all: Friedman's test, p {}.",

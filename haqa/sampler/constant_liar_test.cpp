@@ -27,6 +27,18 @@ TEST(WithLies, GivesARunningTrialTheWorstValueSoFar) {
   }
 }
 
+// It would be read as a failure, and the lie would teach that the place fails.
+TEST(WithLies, LiesNoValueThatDiverged) {
+  const std::vector<Trial> trials = {trial(TrialState::complete, 3), trial(TrialState::running, {}),
+                                     trial(TrialState::complete, -1e300), trial(TrialState::complete, 1e200)};
+  for (const Direction direction : {Direction::maximize, Direction::minimize}) {
+    Track track;
+    track.direction = direction;
+    EXPECT_EQ(with_lies(track, trials)[1].value, 3.0);
+  }
+  EXPECT_EQ(with_lies({}, std::span(trials).subspan(1, 2)).size(), 1u) << "nothing but what diverged";
+}
+
 TEST(WithLies, LeavesRunningTrialsOutWhereNothingIsComplete) {
   const std::vector<Trial> trials = {trial(TrialState::running, {}), trial(TrialState::failed, {})};
   const std::vector<Trial> lied = with_lies({}, trials);

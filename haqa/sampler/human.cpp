@@ -44,11 +44,14 @@ Proposal HumanSampler::ask(const Track& track, std::span<const Trial> trials, in
               "human",
               fmt::format("Entry {} of {} in {}.", i + 1, entries_.size(), file_.filename().string()),
               {}};
-  const Trial* best = best_trial(trials, track.direction);
+  // A study may go on with narrower ranges: what is outside them cannot be run again.
+  std::vector<Trial> valid(trials.begin(), trials.end());
+  std::erase_if(valid, [&](const Trial& t) { return track.space.problem(t.configuration).has_value(); });
+  const Trial* best = best_trial(std::span<const Trial>(valid), track.direction);
   return {best ? best->configuration : track.space.normalized(entries_.front()),
           "human",
           best ? fmt::format("The list is through: its best again, from round {}.", best->number + 1)
-               : "The list is through and nothing of it ran: its first entry again.",
+               : "The list is through and nothing that is valid today ran: its first entry again.",
           {}};
 }
 

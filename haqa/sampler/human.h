@@ -8,7 +8,7 @@ namespace haqa {
 
 /// Replays configurations that a person wrote down, in their order. One that was tried, as the defaults were in the
 /// first round, is passed over, so that a study goes on after an interruption. After the last one the person keeps the
-/// best so far: it is proposed again, although it was tried.
+/// best so far of what is valid: it is proposed again, although it was tried.
 class HumanSampler : public Sampler {
  public:
   /// file: YAML or JSON, a list of configurations, one mapping each. Throws Error where it cannot be read, UsageError

@@ -83,6 +83,18 @@ TEST_F(Human, RepeatsTheFirstWhereNothingRan) {
   EXPECT_EQ(sampler.ask(track_, std::vector{trial(0, only, std::nullopt)}, 2).configuration, only);
 }
 
+// A study may go on with narrower ranges: its best is not what can be run again then.
+TEST_F(Human, RepeatsOnlyWhatIsValidToday) {
+  HumanSampler sampler(written("- {optimizer: adam, rate: 0.01, epochs: 5}\n"));
+  const Configuration only = {{"optimizer", "adam"}, {"rate", 0.01}, {"epochs", 5}};
+  const std::vector<Trial> trials = {trial(0, {{"optimizer", "adam"}, {"rate", 0.01}, {"epochs", 20}}, 0.9),
+                                     trial(1, only, 0.5)};
+  const Proposal p = sampler.ask(track_, trials, 1);
+  EXPECT_EQ(p.configuration, only);
+  EXPECT_THAT(p.thought, HasSubstr("from round 2"));
+  EXPECT_EQ(sampler.ask(track_, std::vector{trials[0], trial(1, only, std::nullopt)}, 1).configuration, only);
+}
+
 TEST_F(Human, NamesFileAndEntryOfWhatIsWrong) {
   const std::string good = "- {optimizer: adam, rate: 0.01, epochs: 5}\n";
   EXPECT_EQ(fault(good), "");
@@ -97,6 +109,7 @@ TEST_F(Human, NamesFileAndEntryOfWhatIsWrong) {
       {"- 5\n", "entry 1: the configuration must be one JSON object"},
       {"optimizer: adam\n", "list.yaml: must be a list of configurations"},
       {"", "list.yaml: must be a list of configurations"},
+      {"- {optimizer: adam, rate: 0.01, epochs: 5, rate: 0.1}\n", "list.yaml: line 1: the key rate stands there twice"},
       {"[]", "list.yaml: must be a list of configurations"},
       {"- {optimizer: adam", "list.yaml: '- {optimizer: adam' is not valid YAML"},
   };

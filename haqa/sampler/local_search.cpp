@@ -44,8 +44,10 @@ Walk follow(const Track& track, std::span<const Trial> trials) {
 Proposal LocalSearchSampler::ask(const Track& track, std::span<const Trial> trials, int) {
   const Walk walk = follow(track, trials);
   const auto draw = [&] {
-    return walk.best ? track.space.neighbour(walk.best->configuration, random_, walk.step)
-                     : track.space.sample(random_);
+    if (!walk.best) return track.space.sample(random_);
+    // Clipped, as a study may go on with narrower ranges; constraints may let no step through from there.
+    Configuration step = track.space.neighbour(track.space.clipped(walk.best->configuration), random_, walk.step);
+    return track.space.problem(step) ? track.space.sample(random_) : step;
   };
   const std::string thought =
       walk.best ? fmt::format("A step of about {:.0f} % of the ranges from round {}, the best of this walk.",

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "haqa/base/stats.h"
@@ -105,6 +106,17 @@ TEST(LocalSearchSampler, BeginsAnewWhereStepsLedNowhere) {
   EXPECT_EQ(steps, 27);
   trials.push_back(trial(steps + 1, {{"x0", 0.9}}, 3));  // worse than the first walk's, and yet this walk's best
   EXPECT_THAT(sampler.ask(track, trials, 1).thought, HasSubstr("30 % of the ranges from round 29"));
+}
+
+// A study may go on with narrower ranges: its best trial lies outside, and steps from there would be lost.
+TEST(LocalSearchSampler, StepsFromTheNearestOfWhatIsOutsideTodaysRange) {
+  const Track track = track_of(5);
+  const Configuration outside = {{"x0", 3.0}, {"x1", 3.0}, {"x2", 3.0}, {"x3", 3.0}, {"x4", 3.0}};
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    const Configuration c = LocalSearchSampler(seed).ask(track, std::vector{trial(0, outside, 1)}, 1).configuration;
+    EXPECT_EQ(track.space.problem(c), std::nullopt) << c;
+    EXPECT_GE(std::count(c.begin(), c.end(), Json(1.0)), 2) << "the others stay at the end of their range";
+  }
 }
 
 TEST(LocalSearchSampler, AFailedStartIsLeftAtTheFirstThatRuns) {

@@ -95,7 +95,7 @@ Proposal Nsga2Sampler::ask(const Track& track, std::span<const Trial> trials, in
     const Trial &a = parent(), &b = parent();
     Configuration c =
         child(track.space, genes_of(track.space, a.configuration), genes_of(track.space, b.configuration), random_);
-    if (track.space.problem(c) || tried.contains(track.space.hash(c))) continue;
+    if (!track.space.allows(c) || tried.contains(track.space.hash(c))) continue;
     return {
         std::move(c), "nsga2", fmt::format("A child of rounds {} and {}, mutated.", a.number + 1, b.number + 1), {}};
   }

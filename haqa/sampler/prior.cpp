@@ -185,7 +185,7 @@ Configuration Prior::drawn(std::mt19937_64& random) const {
 
 Configuration Prior::sample(std::mt19937_64& random) const {
   for (int attempt = 0; attempt < 100; ++attempt)
-    if (Configuration all = drawn(random); !space_.problem(all)) return all;
+    if (Configuration all = drawn(random); space_.allows(all)) return all;
   return space_.sample(random);
 }
 

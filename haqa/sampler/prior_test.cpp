@@ -159,6 +159,42 @@ TEST(Prior, IsAboutWhatItSays) {
   EXPECT_THAT(source(one(categorical_parameter("rate", {0.1, 0.2}, 0.1, ""))), HasSubstr("REST"));
 }
 
+// A pattern finds whole words: a quantile is no tile, an exploration no LoRA.
+TEST(Prior, ShippedPriorsFindWholeWords) {
+  const std::vector<PriorEntry> all = read_priors(shipped());
+  const auto source = [&](const Parameter& p, const char* brief) {
+    Track t = one(p);
+    t.brief = brief;
+    Configuration other = t.space.defaults();
+    other[p.name] = is_numeric(p) ? Json(p.high) : p.choices.back();
+    const auto prior = Prior::match(t, all);
+    return prior ? prior->explain(other, t.space.defaults()) : std::string("none");
+  };
+  const auto numeric = [](const char* name) { return real_parameter(name, 1e-5, 64, 8, ""); };
+  for (const char* name :
+       {"tile", "tile_m", "m_tile", "tileM", "tiling_size", "tile_k", "block_k", "loop_unroll", "prefetch_distance",
+        "weight_decay", "l2_reg", "attention_dropout", "max_grad_norm", "per_device_train_batch_size",
+        "gradient_clip_norm", "label_smoothing", "simd_lanes", "warmup_ratio"})
+    EXPECT_NE(source(numeric(name), ""), "none") << name;
+  for (const char* name : {"quantile", "percentile", "quantile_m", "projectile_k", "planes", "dl2_reg"})
+    EXPECT_EQ(source(numeric(name), ""), "none") << name;
+  const Parameter order = categorical_parameter("loop_nest", {"mkn", "kij"}, "mkn", "");
+  EXPECT_NE(source(order, ""), "none");
+  EXPECT_EQ(source(categorical_parameter("honest", {"mkn", "kij"}, "mkn", ""), ""), "none");
+
+  // Of what an entry is about.
+  for (const char* brief : {"LoRA", "a QLoRA", "use_lora=1", "(lora)"})
+    EXPECT_THAT(source(numeric("learning_rate"), brief), HasSubstr("Dettmers")) << brief;
+  for (const char* brief : {"Adam and exploration", "Adam for flora"})
+    EXPECT_THAT(source(numeric("learning_rate"), brief), HasSubstr("Kingma")) << brief;
+  EXPECT_NE(source(numeric("batch_size"), "pretraining"), "none");
+  EXPECT_EQ(source(numeric("batch_size"), "under a constraint"), "none");
+  EXPECT_NE(source(numeric("block_size_x"), "HIP"), "none");
+  EXPECT_EQ(source(numeric("block_size_x"), "a chip"), "none");
+  EXPECT_NE(source(numeric("work_group_size"), "gpu"), "none");
+  EXPECT_EQ(source(numeric("network_groups"), "gpu"), "none");
+}
+
 TEST(Prior, FaultyFilesAreSentences) {
   const std::pair<const char*, const char*> cases[] = {
       {R"([{"median": 1, "why": "w", "source": "s"}])", "name"},

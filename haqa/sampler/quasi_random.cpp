@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/random/sobol.hpp>
 #include <cmath>
 #include <random>
@@ -65,11 +66,12 @@ std::vector<double> SobolSequence::point(uint32_t index) {
 Proposal QuasiRandomSampler::ask(const Track& track, std::span<const Trial> trials, int) {
   const std::set<std::string> tried = tried_hashes(track.space, trials);
   SobolSequence sequence(track.space.parameters().size(), seed_);
-  // Each trial but the first, of the defaults, took a point at least: those before are tried or not valid.
-  const auto start = static_cast<uint32_t>(trials.empty() ? 0 : trials.size() - 1);
+  // Each of its own trials took a point at least: those before are tried or not valid.
+  const auto start = static_cast<uint32_t>(
+      std::count_if(trials.begin(), trials.end(), [](const Trial& t) { return t.proposed_by == "sobol"; }));
   for (uint32_t i = start; i < start + kPoints; ++i) {
     Configuration c = track.space.at(sequence.point(i));
-    if (!track.space.problem(c) && !tried.contains(track.space.hash(c)))
+    if (track.space.allows(c) && !tried.contains(track.space.hash(c)))
       return {std::move(c), "sobol", fmt::format("Point {} of a scrambled Sobol sequence.", i), {}};
   }
   std::mt19937_64 random(seed_ + start);

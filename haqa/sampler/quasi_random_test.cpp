@@ -112,6 +112,18 @@ TEST(QuasiRandomSampler, GoesOnAfterAnInterruptionAsItWouldHave) {
   }
 }
 
+// What others proposed took no point of the sequence.
+TEST(QuasiRandomSampler, LeavesNoPointOutForWhatOthersProposed) {
+  Track track;
+  track.space = SearchSpace({real_parameter("x", 0, 1, 0.1, "")});
+  std::vector<Trial> trials = {running_trial(0, {track.space.defaults(), "default", "", {}})};
+  const Configuration first = QuasiRandomSampler(4).ask(track, trials, 1).configuration;
+  for (const char* by : {"warm start: old", "enqueued"})
+    trials.push_back(running_trial(static_cast<int>(trials.size()),
+                                   {{{"x", 0.01 * static_cast<double>(trials.size())}}, by, "", {}}));
+  EXPECT_EQ(QuasiRandomSampler(4).ask(track, trials, 1).configuration, first);
+}
+
 // The first 16 points: each sixteenth of each of ten parameters once, where random search leaves a third of them out.
 TEST(QuasiRandomSampler, CoversEachParameterEvenly) {
   Track track;

@@ -167,7 +167,39 @@ TEST_P(SamplerContract, KeepsParallelTrialsApart) {
       trials.push_back(running_trial(5 + worker, p));
     }
     trials.assign(1, running_trial(0, {track.space.defaults(), "default", "", {}}));  // nothing is known yet
-    EXPECT_EQ(track.space.problem(sampler->ask(track, trials, 4).configuration), std::nullopt);
+    for (int worker = 1; worker < 5; ++worker) {
+      const Proposal p = sampler->ask(track, trials, 4);
+      EXPECT_EQ(track.space.problem(p.configuration), std::nullopt) << p.configuration;
+      EXPECT_FALSE(tried_hashes(track.space, trials).contains(track.space.hash(p.configuration))) << track.name;
+      trials.push_back(running_trial(worker, p));
+    }
+  }
+}
+
+/// The largest difference of two points in any coordinate.
+double apart(const std::vector<double>& a, const std::vector<double>& b) {
+  double most = 0;
+  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
+}
+
+// Not one point eight times: each of the first proposals lies a twentieth of a range from all others, as nearly all
+// pairs of random points do.
+TEST_P(SamplerContract, KeepsTheFirstParallelTrialsApart) {
+  Track track;
+  track.space = SearchSpace(
+      {real_parameter("x", 0, 1, 0.5, ""), real_parameter("y", 0, 1, 0.5, ""), real_parameter("z", 0, 1, 0.5, "")});
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    const auto sampler = made(seed);
+    std::vector<Trial> trials = {running_trial(0, {track.space.defaults(), "default", "", {}})};
+    std::vector<std::vector<double>> points = {track.space.encode(track.space.defaults())};
+    for (int worker = 1; worker < 8; ++worker) {
+      const Proposal p = sampler->ask(track, trials, 8 - worker);
+      const std::vector<double> point = track.space.encode(p.configuration);
+      for (const auto& other : points) EXPECT_GT(apart(point, other), 0.05) << seed << p.configuration;
+      points.push_back(point);
+      trials.push_back(running_trial(worker, p));
+    }
   }
 }
 

@@ -30,9 +30,6 @@ constexpr double kOutOfProportion = 10;
 /// Pairs of trials that a prior is believed to order as their values do, before any were measured, and of how many.
 constexpr double kOrderedPairs = 2.5, kImaginedPairs = 4;
 
-/// What is beyond this diverged, which is a failure: infinity, and numbers whose squares are.
-constexpr double kDiverged = 1e100;
-
 bool has_value(const Trial& t) {
   return t.value && std::abs(*t.value) < kDiverged;
 }
@@ -52,7 +49,11 @@ void tame(std::vector<double>& values) {
 }  // namespace
 
 Surrogate::Surrogate(const Track& track, std::span<const Trial> trials, const Prior* prior, std::mt19937_64& random)
-    : track_(track), trials_(with_lies(track, trials)), prior_(prior), tried_(tried_hashes(track.space, trials)) {
+    : track_(track),
+      asked_(trials.begin(), trials.end()),
+      trials_(with_lies(track, trials)),
+      prior_(prior),
+      tried_(tried_hashes(track.space, trials)) {
   const std::vector<size_t> owners = track.space.encoded_parameters();
   GaussianProcess::Points all, measured;
   std::vector<double> runs, values;
@@ -86,13 +87,15 @@ double Surrogate::chance(const GaussianProcess::Posterior& p) const {
 }
 
 /// Between 0 and twice what the number of trials says, by how well the prior ordered the trials so far: one that is
-/// wrong for this task is soon left alone.
+/// wrong for this task is soon left alone. What is still measured says nothing of that.
 double Surrogate::weigh_prior() const {
   double ordered = kOrderedPairs, pairs = kImaginedPairs;
   std::vector<std::pair<double, double>> told;
-  for (const Trial& t : trials_)
+  for (const Trial& t : asked_) {
+    if (t.state == TrialState::running) continue;
     told.push_back({prior_->log_density(t.configuration),
                     has_value(t) ? sign() * *t.value : -std::numeric_limits<double>::infinity()});
+  }
   for (size_t i = 0; i < told.size(); ++i)
     for (size_t j = 0; j < i; ++j) {
       if (told[i].first == told[j].first || told[i].second == told[j].second) continue;
@@ -100,7 +103,7 @@ double Surrogate::weigh_prior() const {
       pairs += 1;
     }
   const double trust = std::max(0.0, 2 * (2 * ordered / pairs - 1));
-  return trust * kPriorTrials / static_cast<double>(std::max<size_t>(1, trials_.size()));
+  return trust * kPriorTrials / static_cast<double>(std::max<size_t>(1, asked_.size()));
 }
 
 /// Minus the logarithm of a normal density around the middle of all numbers' ranges.
@@ -123,7 +126,7 @@ double Surrogate::log_novelty(const Configuration& configuration) const {
     const auto value = configuration.find(p.name);
     if (!is_numeric(p) || value == configuration.end()) continue;
     double nearest = 1;
-    for (const Trial& t : trials_)
+    for (const Trial& t : asked_)
       if (const auto tried = t.configuration.find(p.name); tried != t.configuration.end())
         nearest = std::min(nearest, std::abs(unit_of(p, *value) - unit_of(p, *tried)));
     const double z = nearest / kCentreDeviation;
@@ -149,7 +152,7 @@ std::vector<double> Surrogate::scores(std::span<const Configuration> configurati
     }
   }
   for (size_t i = 0; !process_ && i < scores.size(); ++i) scores[i] += log_novelty(configurations[i]);
-  const double centre_weight = kCentreTrials / static_cast<double>(std::max<size_t>(1, trials_.size()));
+  const double centre_weight = kCentreTrials / static_cast<double>(std::max<size_t>(1, asked_.size()));
   for (size_t i = 0; i < scores.size(); ++i) scores[i] -= centre_weight * off_centre(configurations[i]);
   for (size_t i = 0; prior_ && i < scores.size(); ++i)
     scores[i] += prior_weight_ * prior_->log_density(configurations[i]);

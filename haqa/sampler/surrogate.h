@@ -26,7 +26,8 @@ struct Expectation {
 /// prior).
 class Surrogate {
  public:
-  /// prior: nullptr where there is none; like the track it must outlive this. Running trials count as in with_lies().
+  /// prior: nullptr where there is none; like the track it must outlive this. Running trials count as in
+  /// with_lies(), and keep others away also where nothing is complete yet.
   Surrogate(const Track& track, std::span<const Trial> trials, const Prior* prior, std::mt19937_64& random);
 
   /// Whether there are trials enough for a model; without one, scores come from the prior and failures alone.
@@ -48,7 +49,8 @@ class Surrogate {
   double sign() const { return track_.direction == Direction::maximize ? 1 : -1; }
 
   const Track& track_;
-  std::vector<Trial> trials_;
+  std::vector<Trial> asked_;   ///< all of them, as they are
+  std::vector<Trial> trials_;  ///< those to learn values from: with_lies()
   const Prior* prior_;
   std::set<std::string> tried_;
   std::optional<GaussianProcess> process_, feasibility_;

@@ -105,6 +105,65 @@ TEST(Surrogate, ThePriorLeadsAtFirstAndFades) {
   EXPECT_LT(Surrogate(track, trials, &*prior, random).best(random)["x"].get<double>(), 0.7);
 }
 
+// The lie about what is running, the worst value so far, says nothing of the prior that led there.
+TEST(Surrogate, LiesDoNotSpeakAgainstThePrior) {
+  const Track track = line();
+  const std::optional<Prior> prior = prior_at(track, 0.9);
+  const std::vector<Configuration> two = {{{"x", 0.9}, {"y", 0.5}}, {{"x", 0.3}, {"y", 0.5}}};
+  /// By how much the prior, of which alone the scores differ, prefers what it holds likely.
+  const auto preferred = [&](const std::vector<Trial>& trials) {
+    std::mt19937_64 a(1), b(1);
+    const auto with = Surrogate(track, trials, &*prior, a).scores(two);
+    const auto without = Surrogate(track, trials, nullptr, b).scores(two);
+    return (with[0] - with[1]) - (without[0] - without[1]);
+  };
+  // Four trials that the prior ordered as their values are; four more run where it says.
+  std::vector<Trial> trials;
+  for (int i = 0; i < 4; ++i) trials.push_back(trial(0.1 + 0.2 * i, 0.5, i));
+  std::vector<Trial> ended = trials;
+  for (int i = 0; i < 4; ++i) {
+    trials.push_back(trial(0.89 + 0.005 * i, 0.2 * i, std::nullopt));
+    trials.back().state = TrialState::running;
+  }
+  EXPECT_NEAR(preferred(trials), preferred(ended) / 2, 1e-9) << "half as much at twice the trials, believed as much";
+}
+
+// By hand: half its weight after one trial, 2, as its trust of 2.5 ordered pairs in 4 is one half; a second part of
+// that after two. Trials of one value order no pairs and leave the trust alone.
+TEST(Surrogate, ThePriorsWeightIsSharedByTheTrials) {
+  const Track track = line();
+  const std::optional<Prior> prior = prior_at(track, 0.9);
+  const std::vector<Configuration> two = {{{"x", 0.9}, {"y", 0.5}}, {{"x", 0.3}, {"y", 0.5}}};
+  const double told = prior->log_density(two[0]) - prior->log_density(two[1]);
+  ASSERT_GT(told, 1);
+  std::vector<Trial> trials;
+  for (int n = 1; n <= 8; ++n) {
+    trials.push_back(trial(0.1 * n, 0.4, 1));
+    std::mt19937_64 a(1), b(1);
+    const std::vector<double> with = Surrogate(track, trials, &*prior, a).scores(two),
+                              without = Surrogate(track, trials, nullptr, b).scores(two);
+    EXPECT_NEAR(((with[0] - without[0]) - (with[1] - without[1])) / told, 1.0 / n, 1e-9) << n;
+  }
+}
+
+// By hand: the logarithm of a normal density of deviation 0.3 around the middle, three times after one trial. Both are
+// as far from that trial, so that neither is newer.
+TEST(Surrogate, TheMiddleOfARangeIsTriedFirst) {
+  const Track track = line();
+  const std::vector<Trial> one = {trial(0.25, 0.5, 1)};
+  const std::vector<Configuration> two = {{{"x", 0.5}, {"y", 0.3}}, {{"x", 0.0}, {"y", 0.3}}};
+  std::mt19937_64 random(1);
+  const std::vector<double> scores = Surrogate(track, one, nullptr, random).scores(two);
+  EXPECT_NEAR(scores[0] - scores[1], 3 * 0.5 * std::pow(0.5 / 0.3, 2), 1e-9);
+  // Alike, that belief fades with trials: these say nothing of either.
+  std::vector<Trial> three = one;
+  three.push_back(trial(0.25, 0.3, 1));
+  three.push_back(trial(0.25, 0.1, 1));
+  std::mt19937_64 again(1);
+  const std::vector<double> later = Surrogate(track, three, nullptr, again).scores(two);
+  EXPECT_NEAR(later[0] - later[1], 0.5 * std::pow(0.5 / 0.3, 2), 1e-6);
+}
+
 TEST(Surrogate, RunningTrialsKeepItAway) {
   const Track track = line();
   std::vector<Trial> trials;

@@ -146,7 +146,7 @@ Proposal TpeSampler::ask(const Track& track, std::span<const Trial> trials, int)
   int candidates = 0;
   for (int draws = 0; draws < kDraws && candidates < kCandidates; ++draws) {
     Configuration c = model.draw(random_);
-    if (track.space.problem(c) || tried.contains(track.space.hash(c))) continue;
+    if (!track.space.allows(c) || tried.contains(track.space.hash(c))) continue;
     ++candidates;
     if (const double score = model.score(c); score > best_score) {
       best_score = score;

@@ -153,10 +153,20 @@ class Parser {
     while (const auto o = comparison_operator()) {
       chain.value.push_back(*o);
       chain.children.push_back(sum());
+      if (const Node& right = chain.children.back(); o->ends_with("in") && right.kind != Kind::list)
+        words_.fail(fmt::format("after \"{}\" stands a list, such as {}", *o, as_list(right)));
     }
     if (chain.children.empty()) return first;
     chain.children.insert(chain.children.begin(), std::move(first));
     return chain;
+  }
+
+  /// A value as a list of one, as Python has it: ('adam') is no list.
+  static std::string as_list(const Node& node) {
+    if (node.kind != Kind::literal) return "[1, 2]";
+    const std::string one =
+        node.value.is_string() ? fmt::format("'{}'", one_line(node.value.get<std::string>(), 30)) : node.value.dump();
+    return fmt::format("[{0}] or ({0},)", one);
   }
 
   std::optional<std::string> comparison_operator() {
@@ -264,24 +274,39 @@ void collect_names(const Node& node, std::vector<std::string>& names) {
   for (const Node& child : node.children) collect_names(child, names);
 }
 
-/// What has no value: a missing parameter, a division by zero, arithmetic with texts. It makes every comparison false.
-using Value = std::optional<Json>;
+/// Of an expression, without a copy of what stands in the configuration. nothing: a missing parameter, a division by
+/// zero, arithmetic with texts; it makes every comparison false.
+struct Value {
+  enum class Kind { nothing, number, other };
+  Kind kind = Kind::nothing;
+  double number = 0;           ///< also of truth values, 0 or 1
+  const Json* json = nullptr;  ///< of others
 
-std::optional<double> number_of(const Value& v) {
-  if (!v) return std::nullopt;
-  if (v->is_boolean()) return v->get<bool>() ? 1 : 0;
-  return v->is_number() ? std::optional(v->get<double>()) : std::nullopt;
-}
+  Value() = default;
+  explicit Value(double n) : kind(Kind::number), number(n) {}
+  explicit Value(const Json& v) : kind(Kind::number) {
+    if (v.is_boolean()) {
+      number = v.get<bool>();
+    } else if (v.is_number()) {
+      number = v.get<double>();
+    } else {
+      kind = Kind::other;
+      json = &v;
+    }
+  }
+  explicit operator bool() const { return kind != Kind::nothing; }
+  bool is_number() const { return kind == Kind::number; }
+  bool is_text() const { return kind == Kind::other && json->is_string(); }
+  const std::string& text() const { return json->get_ref<const std::string&>(); }
+};
 
 bool truth(const Value& v) {
-  if (const auto n = number_of(v)) return *n != 0;
-  return v && v->is_string() && !v->get_ref<const std::string&>().empty();
+  return v.is_number() ? v.number != 0 : v.is_text() && !v.text().empty();
 }
 
 bool equal(const Value& a, const Value& b) {
-  const auto x = number_of(a), y = number_of(b);
-  if (x && y) return *x == *y;
-  return a && b && *a == *b;
+  if (!a || a.kind != b.kind) return false;
+  return a.is_number() ? a.number == b.number : *a.json == *b.json;
 }
 
 double calculated(const std::string& o, double a, double b) {
@@ -297,17 +322,17 @@ double calculated(const std::string& o, double a, double b) {
 /// Nothing for a division by zero, the root of a negative number, and what is beyond a double.
 Value arithmetic(const std::string& o, double a, double b) {
   const double result = calculated(o, a, b);
-  return std::isfinite(result) ? Value(result) : std::nullopt;
+  return std::isfinite(result) ? Value(result) : Value();
 }
 
 bool compare(const std::string& o, const Value& a, const Value& b) {
   if (!a || !b) return false;
   if (o == "==") return equal(a, b);
   if (o == "!=") return !equal(a, b);
-  const auto x = number_of(a), y = number_of(b);
-  const bool texts = a->is_string() && b->is_string();
-  if (!texts && (!x || !y)) return false;
-  const bool less = texts ? *a < *b : *x < *y, same = texts ? *a == *b : *x == *y;
+  const bool texts = a.is_text() && b.is_text();
+  if (!texts && (!a.is_number() || !b.is_number())) return false;
+  const bool less = texts ? a.text() < b.text() : a.number < b.number;
+  const bool same = texts ? a.text() == b.text() : a.number == b.number;
   if (o == "<") return less;
   if (o == "<=") return less || same;
   return o == ">" ? !less && !same : !less;
@@ -325,13 +350,13 @@ bool evaluate_chain(const Node& node, const Json& configuration) {
   for (size_t i = 1; i < node.children.size(); ++i) {
     const Node& operand = node.children[i];
     const auto& o = node.value[i - 1].get_ref<const std::string&>();
-    Value right = evaluate(operand, configuration);
+    const Value right = evaluate(operand, configuration);
     if (o == "in" || o == "not in") {
       if (!left || operand.kind != Kind::list || is_in(left, operand, configuration) != (o == "in")) return false;
     } else if (!compare(o, left, right)) {
       return false;
     }
-    left = std::move(right);
+    left = right;
   }
   return true;
 }
@@ -339,37 +364,37 @@ bool evaluate_chain(const Node& node, const Json& configuration) {
 Value evaluate_operation(const Node& node, const Json& configuration) {
   const std::string& o = node.word;
   const auto operand = [&](size_t i) { return evaluate(node.children[i], configuration); };
-  if (o == "and") return truth(operand(0)) && truth(operand(1));
-  if (o == "or") return truth(operand(0)) || truth(operand(1));
+  if (o == "and") return Value(truth(operand(0)) && truth(operand(1)) ? 1.0 : 0.0);
+  if (o == "or") return Value(truth(operand(0)) || truth(operand(1)) ? 1.0 : 0.0);
   if (o == "not") {
     const Value v = operand(0);
-    return v && !truth(v);
+    return Value(v && !truth(v) ? 1.0 : 0.0);
   }
-  std::vector<double> numbers;
-  for (size_t i = 0; i < node.children.size(); ++i) {
-    const auto n = number_of(operand(i));
-    if (!n) return std::nullopt;
-    numbers.push_back(*n);
+  Value result = operand(0);
+  if (!result.is_number()) return {};
+  if (o == "negative") return Value(-result.number);
+  if (o == "abs") return Value(std::abs(result.number));
+  for (size_t i = 1; i < node.children.size(); ++i) {
+    const Value next = operand(i);
+    if (!next.is_number()) return {};
+    if (o != "min" && o != "max") return arithmetic(o, result.number, next.number);
+    result.number = o == "min" ? std::min(result.number, next.number) : std::max(result.number, next.number);
   }
-  if (o == "negative") return -numbers[0];
-  if (o == "abs") return std::abs(numbers[0]);
-  if (o == "min") return *std::min_element(numbers.begin(), numbers.end());
-  if (o == "max") return *std::max_element(numbers.begin(), numbers.end());
-  return arithmetic(o, numbers[0], numbers[1]);
+  return result;
 }
 
 Value evaluate(const Node& node, const Json& configuration) {
   switch (node.kind) {
     case Kind::literal:
-      return node.value;
+      return Value(node.value);
     case Kind::name: {
       const auto found = configuration.find(node.word);
       return found == configuration.end() ? Value() : Value(*found);
     }
     case Kind::list:
-      return std::nullopt;
+      return {};
     case Kind::chain:
-      return evaluate_chain(node, configuration);
+      return Value(evaluate_chain(node, configuration) ? 1.0 : 0.0);
     case Kind::operation:
       break;
   }

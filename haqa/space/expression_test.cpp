@@ -73,13 +73,10 @@ TEST(Expression, HoldsAsInPython) {
 }
 
 TEST(Expression, WhatHasNoValueIsFalse) {
-  for (const char* text : {"a / zero > 0",        "a / zero <= 0",  "a % zero == 0",
-                           "a // zero == 0",      "missing == 1",   "missing != 1",
-                           "missing < 1",         "missing in [1]", "missing not in [1]",
-                           "not missing",         "type < 3",       "type * 2 == 4",
-                           "type + 'x' == 'q8x'", "-type == 1",     "(b - a) ** 0.5 >= 2",
-                           "(b - a) ** 0.5 != 2", "zero ** -1 > 5", "10 ** 308 * 10 > 5",
-                           "a in type",           "[1] == [1]"})
+  for (const char* text : {"a / zero > 0", "a / zero <= 0", "a % zero == 0", "a // zero == 0", "missing == 1",
+                           "missing != 1", "missing < 1", "missing in [1]", "missing not in [1]", "not missing",
+                           "type < 3", "type * 2 == 4", "type + 'x' == 'q8x'", "-type == 1", "(b - a) ** 0.5 >= 2",
+                           "(b - a) ** 0.5 != 2", "zero ** -1 > 5", "10 ** 308 * 10 > 5", "[1] == [1]"})
     EXPECT_FALSE(Expression(text).holds(kConfiguration)) << text;
   EXPECT_TRUE(Expression("missing == 1 or a == 7").holds(kConfiguration));
 }
@@ -103,6 +100,11 @@ TEST(Expression, SaysWhereItMakesNoSense) {
       {"1.2.3 < a", "\"1.2.3\" is no number"},
       {"3x < a", "\"3x\" is no number"},
       {"a not b", "\"in\" is missing after \"not\""},
+      {"a in ('adam')", "character 14: after \"in\" stands a list, such as ['adam'] or ('adam',)"},
+      {"a in (7) and b == 1", "such as [7] or (7,)"},
+      {"a not in 'adam'", "after \"not in\" stands a list, such as ['adam']"},
+      {"a in type", "after \"in\" stands a list, such as [1, 2]"},
+      {"1 in [1] in a", "after \"in\" stands a list"},
       {"open('x')", "there is no function open; min, max and abs are"},
       {"abs(1, 2)", "abs has another number of arguments"},
       {"min()", "min has another number of arguments"},

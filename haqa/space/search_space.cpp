@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <stdexcept>
 
@@ -92,15 +93,24 @@ Json from_unit(const Parameter& p, double unit) {
   return p.type == ParameterType::integer ? Json(static_cast<int64_t>(value)) : Json(value);
 }
 
-/// The choices of an ordinal parameter from the least.
-std::vector<Json> ordered(const Parameter& p) {
-  std::vector<Json> choices = p.choices;
-  std::sort(choices.begin(), choices.end());
-  return choices;
-}
+/// The choices of an ordinal parameter from the least; mostly they are written down so.
+class Ordered {
+ public:
+  explicit Ordered(const Parameter& p) : choices_(p.choices) {
+    if (!is_ordinal(p) || std::is_sorted(choices_.begin(), choices_.end())) return;
+    sorted_ = choices_;
+    std::sort(sorted_.begin(), sorted_.end());
+  }
+  const std::vector<Json>& operator*() const { return sorted_.empty() ? choices_ : sorted_; }
+
+ private:
+  const std::vector<Json>& choices_;
+  std::vector<Json> sorted_;
+};
 
 double rank_of(const Parameter& p, const Json& value) {
-  const std::vector<Json> choices = ordered(p);
+  const Ordered ordered(p);
+  const std::vector<Json>& choices = *ordered;
   const auto at = std::find(choices.begin(), choices.end(), value) - choices.begin();
   return choices.size() < 2 ? 0 : static_cast<double>(at) / static_cast<double>(choices.size() - 1);
 }
@@ -111,7 +121,8 @@ Json sample_value(const Parameter& p, std::mt19937_64& random) {
 
 /// Mostly the next choice, up or down.
 Json step_rank(const Parameter& p, const Json& from, double step) {
-  const std::vector<Json> choices = ordered(p);
+  const Ordered ordered(p);
+  const std::vector<Json>& choices = *ordered;
   const double last = static_cast<double>(choices.size() - 1), at = rank_of(p, from) * last;
   const double moved = std::round(at + step * last);
   return choices[static_cast<size_t>(std::clamp(moved == at ? at + (step < 0 ? -1 : 1) : moved, 0.0, last))];
@@ -219,7 +230,8 @@ Json value_at(const Parameter& p, double unit) {
   const auto cell = [&](double count) { return std::min(std::floor(unit * count), count - 1); };
   if (p.type == ParameterType::boolean) return unit >= 0.5;
   if (p.type == ParameterType::categorical) {
-    const std::vector<Json> choices = is_ordinal(p) ? ordered(p) : p.choices;
+    const Ordered ordered(p);
+    const std::vector<Json>& choices = *ordered;
     return choices[static_cast<size_t>(cell(static_cast<double>(choices.size())))];
   }
   if (p.type == ParameterType::integer && p.log) {
@@ -235,7 +247,8 @@ double unit_of(const Parameter& p, const Json& value) {
   const auto middle = [](double at, double count) { return (at + 0.5) / count; };
   if (p.type == ParameterType::boolean) return value.get<bool>() ? 0.75 : 0.25;
   if (p.type == ParameterType::categorical) {
-    const std::vector<Json> choices = is_ordinal(p) ? ordered(p) : p.choices;
+    const Ordered ordered(p);
+    const std::vector<Json>& choices = *ordered;
     const auto at = std::find(choices.begin(), choices.end(), value) - choices.begin();
     return middle(static_cast<double>(at), static_cast<double>(choices.size()));
   }
@@ -248,6 +261,7 @@ SearchSpace::SearchSpace(std::vector<Parameter> parameters, std::vector<Expressi
     : parameters_(std::move(parameters)), constraints_(std::move(constraints)) {
   for (const Parameter& p : parameters_) check_parameter(p);
   check_names();
+  groups_ = grouped();
   if (const auto fault = problem(defaults())) throw std::invalid_argument("the defaults are not valid: " + *fault);
 }
 
@@ -264,6 +278,29 @@ void SearchSpace::check_names() const {
     if (!names.insert(p.name).second) throw std::invalid_argument(p.name + ": named twice");
   }
   for (const Expression& c : constraints_) require(c, "the constraint");
+}
+
+std::vector<SearchSpace::Group> SearchSpace::grouped() const {
+  std::vector<size_t> label(parameters_.size());
+  std::map<std::string, size_t> place;
+  for (size_t i = 0; i < label.size(); ++i) place[parameters_[i].name] = label[i] = i;
+  const auto bind = [&](size_t a, size_t b) {
+    const size_t kept = std::min(label[a], label[b]), other = std::max(label[a], label[b]);
+    std::replace(label.begin(), label.end(), other, kept);
+  };
+  for (size_t i = 0; i < label.size(); ++i)
+    if (parameters_[i].when)
+      for (const std::string& name : parameters_[i].when->names()) bind(i, place[name]);
+  for (const Expression& c : constraints_)
+    for (const std::string& name : c.names()) bind(place[name], place[c.names().front()]);
+  std::map<size_t, Group> groups;
+  for (size_t i = 0; i < label.size(); ++i) groups[label[i]].parameters.push_back(i);
+  for (size_t i = 0; i < constraints_.size(); ++i)
+    if (!constraints_[i].names().empty())
+      groups[label[place[constraints_[i].names().front()]]].constraints.push_back(i);
+  std::vector<Group> all;
+  for (auto& [first, group] : groups) all.push_back(std::move(group));
+  return all;
 }
 
 /// In order, as a condition sees the values before it.
@@ -306,10 +343,33 @@ std::optional<std::string> SearchSpace::problem(const Configuration& proposal) c
   if (faults.empty()) {
     const Configuration clean = normalized(proposal);
     for (const Expression& c : constraints_)
-      if (c.applies(clean) && !c.holds(clean)) faults.push_back("it must hold that " + c.text());
+      if (!keeps(clean, c)) faults.push_back("it must hold that " + c.text());
   }
   if (faults.empty()) return std::nullopt;
   return fmt::format("{}", fmt::join(faults, "; "));
+}
+
+bool SearchSpace::allows(const Configuration& proposal) const {
+  if (!proposal.is_object()) return false;
+  Configuration clean = Json::object();
+  size_t known = 0;
+  for (const Parameter& p : parameters_) {
+    const auto value = proposal.find(p.name);
+    known += value != proposal.end();
+    if (p.when && !p.when->holds(clean)) continue;
+    if (value == proposal.end() || !valid(p, *value)) return false;
+    clean[p.name] = clean_value(p, *value);
+  }
+  return known == proposal.size() && keeps_all(clean);
+}
+
+bool SearchSpace::keeps(const Configuration& configuration, const Expression& constraint) const {
+  return !constraint.applies(configuration) || constraint.holds(configuration);
+}
+
+bool SearchSpace::keeps_all(const Configuration& configuration) const {
+  return std::all_of(constraints_.begin(), constraints_.end(),
+                     [&](const Expression& c) { return keeps(configuration, c); });
 }
 
 Configuration SearchSpace::normalized(const Configuration& proposal) const {
@@ -365,15 +425,34 @@ Configuration SearchSpace::at(std::span<const double> units) const {
 }
 
 Configuration SearchSpace::sample(std::mt19937_64& random, int draws) const {
-  for (int i = 0; i < draws; ++i) {
-    Configuration all = assembled([&](const Parameter& p) { return sample_value(p, random); });
-    if (!problem(all)) return all;
-  }
-  return defaults();
+  if (constraints_.empty()) return assembled([&](const Parameter& p) { return sample_value(p, random); });
+  Configuration values = Json::object();
+  for (const Group& group : groups_) values.update(sample(group, random, draws));
+  return assembled([&](const Parameter& p) { return values[p.name]; });
 }
 
-Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt19937_64& random, double deviation,
+/// Values of the group's parameters alone.
+Configuration SearchSpace::sample(const Group& group, std::mt19937_64& random, int draws) const {
+  Configuration values;
+  const auto assign = [&](const std::function<Json(const Parameter&)>& value) {
+    values = Json::object();
+    for (const size_t i : group.parameters)
+      if (const Parameter& p = parameters_[i]; !p.when || p.when->holds(values)) values[p.name] = value(p);
+  };
+  for (int draw = 0; draw < draws; ++draw) {
+    assign([&](const Parameter& p) { return sample_value(p, random); });
+    if (std::all_of(group.constraints.begin(), group.constraints.end(),
+                    [&](size_t i) { return keeps(values, constraints_[i]); }))
+      return values;
+  }
+  assign([](const Parameter& p) { return p.default_value; });
+  return values;
+}
+
+Configuration SearchSpace::neighbour(const Configuration& origin, std::mt19937_64& random, double deviation,
                                      int draws) const {
+  const bool is_valid = allows(origin);
+  const Configuration configuration = is_valid ? origin : clipped(origin);
   std::vector<const Parameter*> active;
   for (const Parameter& p : parameters_)
     if (configuration.contains(p.name)) active.push_back(&p);
@@ -387,9 +466,9 @@ Configuration SearchSpace::neighbour(const Configuration& configuration, std::mt
     // A change may make other parameters active, which then get any value.
     Configuration moved = assembled(
         [&](const Parameter& p) { return changed.contains(p.name) ? changed[p.name] : sample_value(p, random); });
-    if (moved != configuration && !problem(moved)) return moved;
+    if (moved != configuration && keeps_all(moved)) return moved;
   }
-  return configuration;
+  return is_valid || keeps_all(configuration) ? configuration : defaults();
 }
 
 Json SearchSpace::schema() const {

@@ -65,6 +65,9 @@ class SearchSpace {
   /// value for a parameter that is not active is no fault.
   std::optional<std::string> problem(const Configuration& proposal) const;
 
+  /// Whether problem() would find nothing; faster.
+  bool allows(const Configuration& proposal) const;
+
   /// The proposal in the space's order and types (4.0 becomes 4 for an integer), without what is not active. Call on
   /// valid proposals only.
   Configuration normalized(const Configuration& proposal) const;
@@ -87,12 +90,13 @@ class SearchSpace {
   /// may fail.
   Configuration at(std::span<const double> units) const;
 
-  /// Uniform over the valid configurations (by rejection); the defaults where `draws` give none.
+  /// Uniform over the valid configurations: by rejection, for each group of parameters that constraints bind together;
+  /// a group's defaults where `draws` give none.
   Configuration sample(std::mt19937_64& random, int draws = 10000) const;
 
-  /// `configuration` with one to three parameters changed, numbers by a normal step of `deviation` of their range;
-  /// valid; itself where `draws` give none.
-  Configuration neighbour(const Configuration& configuration, std::mt19937_64& random, double deviation = 0.1,
+  /// `origin` (where it is not valid, what can be made of it) with one to three parameters changed, numbers by a
+  /// normal step of `deviation` of their range; valid; the same where `draws` give none.
+  Configuration neighbour(const Configuration& origin, std::mt19937_64& random, double deviation = 0.1,
                           int draws = 1000) const;
 
   /// JSON schema of a configuration, for providers with structured output and for valijson.
@@ -102,12 +106,21 @@ class SearchSpace {
   std::string describe() const;
 
  private:
+  /// What shares no constraint and no condition with the parameters of another group.
+  struct Group {
+    std::vector<size_t> parameters, constraints;  ///< by their places
+  };
   void check_names() const;
+  std::vector<Group> grouped() const;
+  bool keeps(const Configuration& configuration, const Expression& constraint) const;
+  bool keeps_all(const Configuration& configuration) const;
+  Configuration sample(const Group& group, std::mt19937_64& random, int draws) const;
   std::vector<std::string> faults_of_values(const Configuration& proposal) const;
   Configuration assembled(const std::function<Json(const Parameter&)>& value) const;
 
   std::vector<Parameter> parameters_;
   std::vector<Expression> constraints_;
+  std::vector<Group> groups_;
 };
 
 }  // namespace haqa

@@ -82,6 +82,7 @@ struct Draft {
       for (size_t i = 0; i < parameters.size(); ++i)
         if (has_default[i] && candidate.contains(parameters[i].name))
           candidate[parameters[i].name] = parameters[i].default_value;
+      candidate = free.clipped(candidate);  // others may be active now
     }
     for (Parameter& p : parameters)
       if (candidate.contains(p.name)) p.default_value = candidate[p.name];
@@ -166,7 +167,18 @@ std::vector<Json> python_values(const std::string& text) {
     }
     return all;
   }
-  const Json list = yaml_value(text);
+  Json list;
+  try {
+    list = yaml_value(text);
+  } catch (const UsageError& e) {
+    throw std::invalid_argument(e.what());
+  }
+  static const std::regex comprehension(R"(\s*(?:list\()?[\[(].*\sfor\s.*\sin\s.*)");
+  if (std::regex_match(text, comprehension))
+    throw std::invalid_argument(
+        fmt::format("'{}' is a comprehension, which only Python can work out; write its values "
+                    "down, as in [16, 32, 48]",
+                    one_line(text, 60)));
   if (!list.is_array()) throw std::invalid_argument("'" + one_line(text, 60) + "' is no list of values and no range()");
   return {list.begin(), list.end()};
 }
@@ -183,7 +195,11 @@ Parameter read_t1_parameter(const Json& entry) {
   };
   const std::string type = text("Type");
   p.type = ParameterType::categorical;
-  p.choices = python_values(text("Values"));
+  try {
+    p.choices = python_values(text("Values"));
+  } catch (const std::invalid_argument& e) {
+    throw std::invalid_argument(fmt::format("{}: its Values: {}", p.name, e.what()));
+  }
   for (Json& choice : p.choices) {
     if (type == "bool" && choice.is_number()) choice = choice != 0;
     const bool right = type == "string" ? choice.is_string()

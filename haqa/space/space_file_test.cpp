@@ -110,6 +110,16 @@ TEST_F(SpaceFileTest, FindsDefaultsWhereNoneAreGiven) {
   EXPECT_LE(d["a"].get<int>() * d["b"].get<int>(), 64);
 }
 
+// What a default that is given makes active is there, whatever the rest was drawn with.
+TEST_F(SpaceFileTest, FindsDefaultsOfWhatOthersMakeActive) {
+  const SearchSpace space = read(
+      "optimizer: {type: categorical, choices: [sgd, adamw], default: adamw}\n"
+      "beta: {type: float, low: 0, high: 1, when: optimizer == 'adamw'}\n"
+      "constraints: [beta <= 0.2]\n");
+  EXPECT_EQ(space.defaults()["optimizer"], "adamw");
+  EXPECT_LE(space.defaults()["beta"].get<double>(), 0.2);
+}
+
 TEST_F(SpaceFileTest, ReadsKernelTunersFormat) {
   const SearchSpace space = read(R"json({
     "General": {"FormatVersion": 1},
@@ -171,7 +181,12 @@ TEST_F(SpaceFileTest, FaultsNameTheirLineAndWhatIsAllowed) {
        "a: Values must be there, as a text"},
       {"ConfigurationSpace: {TuningParameters: [{Name: a, Type: int}]}\n", "a: Values must be there, as a text"},
       {"a: {type: int, low: 1, high: 10, step: 100}\n", "a: the step is larger than the range"},
-      {"ConfigurationSpace: {TuningParameters: [{Name: a, Type: int, Values: '[2**i for i in range(5)]'}]}\n", "a: "},
+      {"ConfigurationSpace: {TuningParameters: [{Name: a, Type: int, Values: '[2**i for i in range(5)]'}]}\n",
+       "a: its Values: '[2**i for i in range(5)]' is a comprehension, which only Python can work out; write its "
+       "values"},
+      {"ConfigurationSpace: {TuningParameters: [{Name: a, Type: int, Values: '[1,2'}]}\n",
+       "space.yaml: a: its Values: '[1,2' is not valid YAML"},
+      {"a: {type: categorical, choices: [{b: 1, b: 2}]}\n", "space.yaml: line 1: the key b stands there twice"},
       {"ConfigurationSpace: {TuningParameters: [{Name: a, Type: int, Values: 'sorted(x)'}]}\n",
        "'sorted(x)' is no list of values and no range()"},
       {"ConfigurationSpace: {TuningParameters: [{Name: a, Type: int, Values: '[a, b]'}]}\n", "a: \"a\" is no int"},

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <filesystem>
@@ -44,12 +45,24 @@ bool unknown(int64_t pid) {
   return kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH;
 }
 
+std::string line_of(const std::string& file) {
+  std::string line = content(file);
+  line.resize(std::min(line.size(), line.find('\n')));
+  return line;
+}
+
+/// 32 hexadecimal digits; empty where the machine has none, or none yet ("uninitialized"). Source: machine-id(5).
+std::string machine_id() {
+  const std::string id = line_of("/etc/machine-id");
+  const bool is_one = id.size() == 32 && id.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return is_one ? id : "";
+}
+
 Json place() {
   std::error_code none;
-  std::string boot = content("/proc/sys/kernel/random/boot_id");
-  if (!boot.empty()) boot.pop_back();  // its line break
   return {{"host", host_name()},
-          {"boot", boot},
+          {"machine", machine_id()},
+          {"boot", line_of("/proc/sys/kernel/random/boot_id")},
           {"pid_space", std::filesystem::read_symlink("/proc/self/ns/pid", none).string()}};
 }
 
@@ -67,7 +80,11 @@ bool is_gone(const Json& coordinator) {
   if (!coordinator.is_object() || !coordinator.contains("pid") || !coordinator["pid"].is_number_integer()) return false;
   for (const char* key : {"host", "pid_space"})
     if (coordinator.value(key, Json()) != here[key]) return false;
-  if (coordinator.value("boot", Json()) != here["boot"]) return true;
+  // Machines may share a name, and their first spaces of process ids have one number. A boot is of one machine; of
+  // another boot's processes only those of this machine are known to be gone.
+  const Json boot = coordinator.value("boot", Json());
+  if (here["boot"] == "" || boot == "") return false;
+  if (boot != here["boot"]) return here["machine"] != "" && coordinator.value("machine", Json()) == here["machine"];
   const auto pid = coordinator["pid"].get<int64_t>();
   const std::optional<std::string> start = start_of(pid);
   // Where /proc is mounted with hidepid, it shows nothing of other users' processes.

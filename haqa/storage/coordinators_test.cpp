@@ -204,11 +204,17 @@ TEST(Coordinator, IsGoneOnlyWhereThatIsCertain) {
     return changed;
   };
   EXPECT_FALSE(is_gone(me));
-  EXPECT_TRUE(is_gone(with("start", "1")));     // its number was given to another
-  EXPECT_TRUE(is_gone(with("boot", "other")));  // before the machine started anew
+  EXPECT_TRUE(is_gone(with("start", "1")));                        // its number was given to another
+  EXPECT_EQ(is_gone(with("boot", "other")), me["machine"] != "");  // before the machine started anew
   EXPECT_TRUE(is_gone(with("pid", 0x7ffffffe)));
   EXPECT_FALSE(is_gone(with("host", "elsewhere")));
   EXPECT_FALSE(is_gone(with("pid_space", "pid:[1]")));
+  EXPECT_FALSE(is_gone(with("boot", ""))) << "where nothing is known of the machine";
+  Json twin = with("boot", "other");  // a machine of the same name, whose first space of process ids has our number
+  twin["machine"] = "0123456789abcdef0123456789abcdef";
+  EXPECT_FALSE(is_gone(twin));
+  twin.erase("machine");  // as it was written before
+  EXPECT_FALSE(is_gone(twin));
   for (const Json& foreign : {Json(), Json(3), Json::object(), Json({{"pid", "1"}})}) EXPECT_FALSE(is_gone(foreign));
 
   const TemporaryFolder folder;
@@ -221,6 +227,35 @@ TEST(Coordinator, IsGoneOnlyWhereThatIsCertain) {
   waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);  // dead, and nobody has taken note
   EXPECT_TRUE(is_gone(read_json(folder / "child")));
   waitpid(child, nullptr, 0);
+}
+
+// By /etc/machine-id: without one, or before it was made, nobody knows whether it was this machine before it started
+// anew. Source: machine-id(5).
+TEST(Coordinator, KnowsItsMachineByItsId) {
+  const std::string id = "0123456789abcdef0123456789abcdef", other = "fedcba9876543210fedcba9876543210";
+  const Json me = this_coordinator();
+  /// Whether one of the machine `theirs` is gone, before this one, of the machine `ours`, was started.
+  const auto gone = [&](const std::string& ours, const std::string& theirs) {
+    const TemporaryFolder root;
+    std::filesystem::create_directories(root / "proc/self/ns");
+    std::filesystem::create_directories(root / "proc/sys/kernel/random");
+    std::filesystem::create_directories(root / "etc");
+    std::filesystem::create_symlink(me["pid_space"].get<std::string>(), root / "proc/self/ns/pid");
+    write_file(root / "proc/sys/kernel/random/boot_id", "a later boot\n");
+    if (!ours.empty()) write_file(root / "etc/machine-id", ours + "\n");
+    return in_process([&] {
+      if (chroot(root.path().c_str()) != 0) return 77;
+      Json before = me;
+      before["machine"] = theirs;
+      return is_gone(before) ? 43 : 42;
+    });
+  };
+  if (gone(id, id) == 77) GTEST_SKIP() << "only root may change the root folder";
+  EXPECT_EQ(gone(id, id), 43);
+  EXPECT_EQ(gone(id, other), 42);
+  EXPECT_EQ(gone("", ""), 42);
+  EXPECT_EQ(gone("", id), 42);
+  EXPECT_EQ(gone("uninitialized", "uninitialized"), 42);
 }
 
 // As under hidepid: /proc tells where we are, but shows no process.

@@ -2,7 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "haqa/storage/coordinator.h"
@@ -13,7 +15,7 @@ namespace haqa {
 namespace {
 
 constexpr const char* kProcess = "haqa:process";
-constexpr size_t kLongestName = 512;  // of Optuna's column
+constexpr std::ptrdiff_t kLongestName = 512;  // of Optuna's column
 
 std::string optuna_name(Direction direction) {
   return direction == Direction::maximize ? "MAXIMIZE" : "MINIMIZE";
@@ -199,14 +201,21 @@ class OptunaStorage : public DatabaseStorage {
     if (!theirs.is_null() && names != Json::array({""}) && theirs != names)
       throw Error("study \"{}\" in {} measures {}, this one {}; take another name", name_, db_.name(), to_line(theirs),
                   to_line(names));
+    std::set<std::string> others;
+    size_t shared = 0;
     for (const auto& [name, stored] : read_distributions(db_, study_id_)) {
       const auto ours = distributions_.find(name);
+      if (ours == distributions_.end()) others.insert(name);
       if (ours == distributions_.end()) continue;
+      ++shared;
       if (const auto why = contradiction(stored, ours->second))
         throw Error("parameter \"{}\" of study \"{}\" in {} {}; take another study name", name, name_, db_.name(),
                     *why);
       ours->second.choices = stored.choices;
     }
+    if (shared == 0 && !others.empty())
+      throw Error("study \"{}\" in {} has no parameter of this search space but {}; take another study name", name_,
+                  db_.name(), fmt::join(others, ", "));
   }
 
   /// Ends running trials whose process is gone.
@@ -257,6 +266,7 @@ class OptunaStorage : public DatabaseStorage {
   }
 
   int running_id(int number) {
+    lock_study();
     int id = 0;
     db_.sql() << "SELECT trial_id FROM trials WHERE state = 'RUNNING' AND number = " << number
               << " AND study_id = " << study_id_ << (db_.postgres() ? " FOR UPDATE" : ""),
@@ -299,32 +309,11 @@ class OptunaStorage : public DatabaseStorage {
 
 std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std::string& study_name,
                                               const Track& track) {
-  if (study_name.empty() || study_name.size() > kLongestName)
+  const auto begins = [](char c) { return (c & 0xc0) != 0x80; };  // a character of UTF-8
+  const auto characters = std::count_if(study_name.begin(), study_name.end(), begins);
+  if (study_name.empty() || characters > kLongestName)
     throw UsageError("a study's name has 1 to {} characters", kLongestName);
   return std::make_unique<OptunaStorage>(url, study_name, track);
-}
-
-std::vector<StudySummary> list_studies(const std::string& url) {
-  Database db(url, Database::Missing::refuse);
-  std::vector<StudySummary> all;
-  if (!prepare_schema(db, Database::Missing::refuse)) return all;
-  db.read([&] {
-    std::vector<std::pair<int, StudySummary>> studies;
-    int id = 0;
-    StudySummary s;
-    soci::statement rows = (db.sql().prepare << "SELECT s.study_id, s.study_name, (SELECT count(*) FROM trials t WHERE "
-                                                "t.study_id = s.study_id) FROM studies s ORDER BY s.study_id",
-                            soci::into(id), soci::into(s.name), soci::into(s.trials));
-    for (rows.execute(); rows.fetch();) studies.emplace_back(id, s);
-    for (auto& [study_id, summary] : studies) {
-      summary.directions = read_directions(db, study_id);
-      TrialReader reader(db, study_id, nullptr);
-      const Direction first = summary.directions.empty() ? Direction::minimize : summary.directions.front();
-      if (const Trial* best = best_trial(std::span<const Trial>(reader.trials()), first)) summary.best = best->value;
-      all.push_back(std::move(summary));
-    }
-  });
-  return all;
 }
 
 StoredStudy read_study(const std::string& url, const std::string& study_name) {

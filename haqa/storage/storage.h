@@ -19,22 +19,12 @@ class DatabaseStorage : public Storage {
 
 /// Opens the study of that name, or begins it. Trials of a process that died on this host end as failed (interrupted).
 /// Parameters that the track does not have are left out of configurations; those that a trial lacks are at their
-/// default. url: sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:port/database. Throws
-/// UsageError for another URL or an empty name; Error where the database cannot be opened, is of another version, or
-/// holds a study of that name with other directions or other kinds of parameters. Not thread-safe; several processes
-/// may open one study.
+/// default; such a trial does not fit (Trial::fits). url: sqlite:///relative.db, sqlite:////absolute.db or
+/// postgresql://user:password@host:port/database. Throws UsageError for another URL or an empty name; Error where the
+/// database cannot be opened, is of another version, or holds a study of that name with other directions, other kinds
+/// of parameters or other parameters alone. Not thread-safe; several processes may open one study.
 std::unique_ptr<DatabaseStorage> open_storage(const std::string& url, const std::string& study_name,
                                               const Track& track);
-
-struct StudySummary {
-  std::string name;
-  std::vector<Direction> directions;
-  int trials = 0;
-  std::optional<double> best;  ///< of complete trials, by the first direction
-};
-
-/// The studies of a database, oldest first. Throws Error where there is no such database.
-std::vector<StudySummary> list_studies(const std::string& url);
 
 struct StoredStudy {
   std::vector<Goal> goals;    ///< one at least, but in a damaged database

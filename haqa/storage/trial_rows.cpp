@@ -178,6 +178,7 @@ Trial TrialReader::trial_of(Draft& draft) const {
   Trial t;
   t.number = draft.number;
   t.configuration = fitted(draft);
+  t.fits = !space_ || !draft.ended() || !space_->problem(draft.parameters);
   t.intermediate = std::move(draft.intermediate);
   const Json& extras = draft.extras;
   const auto text = [&](const char* key, const char* otherwise) {
@@ -274,7 +275,7 @@ void write_extras(Database& db, const Trial& t, int trial_id) {
 std::string database_now() {
   const auto now = std::chrono::system_clock::now();
   const auto part = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1000000;
-  return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:06}", fmt::gmtime(std::chrono::system_clock::to_time_t(now)), part);
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:06}", fmt::localtime(std::chrono::system_clock::to_time_t(now)), part);
 }
 
 std::string optuna_state(TrialState state) {

@@ -51,7 +51,7 @@ void write_system_attribute(Database& db, int trial_id, const std::string& key, 
 /// What Optuna has no column for: who proposed it and why, the reason of its failure, metrics, times.
 void write_extras(Database& db, const Trial& trial, int trial_id);
 
-/// UTC as Optuna keeps it: "2026-11-24 08:19:33.123456".
+/// Local time, as Optuna keeps it (datetime.now() in _rdb/storage.py of 5.0): "2026-11-24 08:19:33.123456".
 std::string database_now();
 
 /// Optuna's name of a state that trials end in.

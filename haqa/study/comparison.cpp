@@ -45,6 +45,24 @@ std::string checked_reference(const std::vector<std::string>& methods, std::stri
   return reference;
 }
 
+/// The runs as far as the shortest one of their seed came.
+std::vector<MethodRun> equal_budgets(std::span<const MethodRun> runs) {
+  std::map<uint64_t, size_t> shortest;
+  for (const MethodRun& run : runs) {
+    const auto at = shortest.emplace(run.seed, run.trials.size()).first;
+    at->second = std::min(at->second, run.trials.size());
+  }
+  std::vector<MethodRun> equal(runs.begin(), runs.end());
+  for (MethodRun& run : equal) run.trials.resize(shortest[run.seed]);
+  return equal;
+}
+
+size_t trials_in(std::span<const MethodRun> runs) {
+  size_t sum = 0;
+  for (const MethodRun& run : runs) sum += run.trials.size();
+  return sum;
+}
+
 std::map<std::string, Results> results_of(std::span<const MethodRun> runs, Direction direction) {
   std::map<std::string, Results> results;
   for (const MethodRun& run : runs) {
@@ -194,7 +212,7 @@ std::vector<std::optional<double>> best_so_far(std::span<const Trial> trials, Di
   const double sign = sign_of(direction);
   std::optional<double> incumbent;
   for (const Trial& t : trials) {
-    if (has_finite_value(t) && (!incumbent || sign * *t.value > sign * *incumbent)) incumbent = t.value;
+    if (has_finite_value(t) && t.fits && (!incumbent || sign * *t.value > sign * *incumbent)) incumbent = t.value;
     best.push_back(incumbent);
   }
   return best;
@@ -207,9 +225,11 @@ void check_methods(const std::vector<std::string>& methods, const std::string& r
   checked_reference(methods, reference);
 }
 
-MethodComparison compare_methods(std::span<const MethodRun> runs, Direction direction, std::string reference) {
-  const std::vector<std::string> methods = methods_of(runs);
+MethodComparison compare_methods(std::span<const MethodRun> all, Direction direction, std::string reference) {
+  const std::vector<std::string> methods = methods_of(all);
+  const std::vector<MethodRun> runs = equal_budgets(all);
   MethodComparison c;
+  c.left_out = static_cast<int>(trials_in(all) - trials_in(runs));
   c.direction = direction;
   c.reference = checked_reference(methods, std::move(reference));
   for (const MethodRun& run : runs) c.rounds = std::max(c.rounds, static_cast<int>(run.trials.size()));
@@ -234,6 +254,7 @@ Json to_json(const MethodComparison& c) {
                {"reference", c.reference},
                {"rounds", c.rounds},
                {"blocks", c.blocks},
+               {"left_out", c.left_out},
                {"friedman", {{"statistic", finite(c.friedman.statistic)}, {"p", finite(c.friedman.p)}}},
                {"methods", Json::array()}};
   for (const MethodSummary& m : c.methods) json["methods"].push_back(to_json(m));

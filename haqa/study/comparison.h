@@ -21,7 +21,7 @@ struct MethodRun {
 /// The best value after each trial. One that failed carries it on; nothing before the first complete one.
 std::vector<std::optional<double>> best_so_far(std::span<const Trial> trials, Direction direction);
 
-/// The seeds' best values after a round, of those that have one; NaN where none has. A run that ended earlier counts
+/// The seeds' best values after a round, of those that have one; NaN where none has. A seed that ended earlier counts
 /// with its last.
 struct CurvePoint {
   int seeds = 0;
@@ -43,7 +43,7 @@ struct MethodSummary {
   std::vector<CurvePoint> curve;               ///< a point a round
   double mean = 0, deviation = 0, median = 0;  ///< of the best values after all rounds; NaN where there is none
   double mean_rank = 0;                        ///< over the blocks, from 1; NaN without blocks
-  int evaluations = 0, failures = 0;           ///< trials of all seeds
+  int evaluations = 0, failures = 0;           ///< trials of all seeds, as far as they count
   double propose_s = 0, evaluate_s = 0;        ///< of all seeds
   std::optional<double> tokens, cost_usd;      ///< where the trials' metrics tell (below)
   std::optional<Versus> versus;                ///< nothing for the reference
@@ -54,13 +54,15 @@ struct MethodComparison {
   std::string reference;
   int rounds = 0;
   int blocks = 0;                      ///< seeds that every method ran
+  int left_out = 0;                    ///< trials beyond the shortest run of their seed
   RankTest friedman;                   ///< whether the methods differ at all; NaN for two
   std::vector<MethodSummary> methods;  ///< the best mean rank first
 };
 
 /// What came of several methods on one objective. `reference`: the method that the others are tested against; empty:
-/// "random" where it is among them, else the first. Tokens are the metrics prompt_tokens and completion_tokens, cost is
-/// cost_usd. Throws UsageError where there is no run, none of the reference, or two of one method and seed.
+/// "random" where it is among them, else the first. Of each seed all runs count as far as the shortest one came, so
+/// that no method is compared on more trials than another. Tokens are the metrics prompt_tokens and completion_tokens,
+/// cost is cost_usd. Throws UsageError where there is no run, none of the reference, or two of one method and seed.
 MethodComparison compare_methods(std::span<const MethodRun> runs, Direction direction, std::string reference = "");
 
 /// Throws UsageError where compare_methods() would refuse the outcome of these methods: for those who run them.

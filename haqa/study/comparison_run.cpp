@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <sstream>
 
 #include "haqa/base/error.h"
@@ -26,6 +27,7 @@ Json about(const ComparisonPlan& plan, const Track& track) {
 struct Content {
   Json about;
   std::vector<MethodRun> runs;
+  std::map<std::string, Json> settings_of;  ///< by method; null where a line has none
 };
 
 MethodRun& run_of(std::vector<MethodRun>& runs, const std::string& method, uint64_t seed) {
@@ -42,8 +44,7 @@ void take_line(Content& content, const Json& line) {
   }
   MethodRun& run = run_of(content.runs, line.at("method"), line.at("seed"));
   run.trials.push_back(trial_from_json(line.at("trial")));
-  // Of parallel trials a later one may have ended first, and an earlier one never.
-  run.trials.back().number = static_cast<int>(run.trials.size()) - 1;
+  content.settings_of[run.method] = line.value("settings", Json());
 }
 
 /// What is behind the last line's end is being written, or was when its writer was killed.
@@ -61,7 +62,16 @@ Content content_of(const fs::path& file) {
       throw Error("{}:{}: is damaged ({}); name another file", file.string(), number, e.what());
     }
   }
+  // Of parallel trials a later one may have ended first, and an earlier one never.
+  for (MethodRun& run : content.runs)
+    std::stable_sort(run.trials.begin(), run.trials.end(),
+                     [](const Trial& a, const Trial& b) { return a.number < b.number; });
   return content;
+}
+
+/// Numbers without gaps: what had not ended when a comparison was interrupted is in no file.
+void number_anew(std::vector<Trial>& trials) {
+  for (size_t i = 0; i < trials.size(); ++i) trials[i].number = static_cast<int>(i);
 }
 
 /// The file of a comparison that runs; without a path it keeps nothing.
@@ -78,7 +88,16 @@ class Keeper {
       throw Error("{}: holds a comparison on another search space, goal or setting; name another file",
                   plan.file.string());
     }
+    settings_of_ = plan.settings_of;
+    for (const std::string& method : plan.methods)
+      if (const auto there = content.settings_of.find(method); there != content.settings_of.end())
+        require_same(plan.file, method, there->second);
     runs_ = std::move(content.runs);
+    for (MethodRun& run : runs_) {
+      if (!run.trials.empty())
+        gaps_[{run.method, run.seed}] = run.trials.back().number + 1 - static_cast<int>(run.trials.size());
+      number_anew(run.trials);
+    }
   }
   /// At most `rounds` of those that were kept before.
   std::vector<Trial> trials(const std::string& method, uint64_t seed, int rounds) {
@@ -87,12 +106,29 @@ class Keeper {
     return all;
   }
   void add(const std::string& method, uint64_t seed, const Trial& trial) {
-    if (file_) file_->append(to_line({{"method", method}, {"seed", seed}, {"trial", to_json(trial)}}));
+    if (!file_) return;
+    Trial kept = trial;  // after all that were begun before
+    if (const auto gaps = gaps_.find({method, seed}); gaps != gaps_.end()) kept.number += gaps->second;
+    Json line = {{"method", method}, {"seed", seed}, {"trial", to_json(kept)}};
+    if (const Json settings = settings_of(method); !settings.is_null()) line["settings"] = settings;
+    file_->append(to_line(line));
   }
 
  private:
+  Json settings_of(const std::string& method) const {
+    const auto found = settings_of_.find(method);
+    return found == settings_of_.end() ? Json() : found->second;
+  }
+  void require_same(const fs::path& file, const std::string& method, const Json& there) const {
+    if (there != settings_of(method))
+      throw Error("{}: what {} proposed there was with {}, not {}; name another file", file.string(), method,
+                  to_line(there), to_line(settings_of(method)));
+  }
+
   std::optional<LineFile> file_;
   std::vector<MethodRun> runs_;
+  std::map<std::string, Json> settings_of_;
+  std::map<std::pair<std::string, uint64_t>, int> gaps_;  ///< trials of a run that were begun and never ended
 };
 
 /// Proposes the defaults, as any method does first.
@@ -186,6 +222,7 @@ StoredComparison read_comparison(const fs::path& file) {
   stored.direction = what.value("direction", "") == "minimize" ? Direction::minimize : Direction::maximize;
   stored.value_name = what.value("value_name", "");
   stored.runs = std::move(content.runs);
+  for (MethodRun& run : stored.runs) number_anew(run.trials);
   return stored;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ struct ComparisonPlan {
   /// Keeps every finished trial, so that after an interruption the same call goes on; empty: nothing is kept.
   std::filesystem::path file;
   Json settings = Json::object();  ///< what else results depend on, such as the command; a file is bound to them
+  /// What else a method's own results depend on, such as its language model; its trials in the file are bound to them.
+  std::map<std::string, Json> settings_of;
 };
 
 /// The sampler of a method, seeded.

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <mutex>
 #include <random>
+#include <thread>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -178,6 +180,58 @@ TEST(ComparisonRun, ManyWorkersGiveEveryMethodItsRounds) {
     ASSERT_EQ(r.trials.size(), 5u);
     for (int i = 0; i < 5; ++i) EXPECT_EQ(r.trials[static_cast<size_t>(i)].number, i);
   }
+}
+
+/// As Slope, and slow where the value is low: a later trial ends before an earlier one.
+struct Uneven : Slope {
+  using Slope::Slope;
+  Outcome evaluate(const Configuration& c, const Report& report) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(static_cast<int>(30 * (1 - c["x"].get<double>()))));
+    return Slope::evaluate(c, report);
+  }
+};
+
+// The best so far after a round must not depend on who ended first, or a file and its run would differ.
+TEST(ComparisonRun, AFileHasTheTrialsInTheOrderOfTheirStart) {
+  const TemporaryFolder folder;
+  ComparisonPlan p = plan(folder / "c.jsonl");
+  p.workers = 4;
+  p.seeds = 2;
+  p.rounds = 12;
+  Uneven killed(20), rest;
+  EXPECT_THROW(run_comparison(p, track(), killed, make), Interrupted);
+  const auto runs = run_comparison(p, track(), rest, make);
+  EXPECT_EQ(text_of(read_comparison(p.file).runs), text_of(runs));
+  p.rounds = 16;  // further ones come after all those that were kept
+  const auto more = run_comparison(p, track(), rest, make);
+  EXPECT_EQ(text_of(read_comparison(p.file).runs), text_of(more));
+  for (size_t i = 0; i < runs.size(); ++i)
+    for (size_t j = 0; j < 12; ++j) EXPECT_EQ(more[i].trials[j].configuration, runs[i].trials[j].configuration);
+}
+
+// What a method's results depend on: of one file all that it made must be of the same kind.
+TEST(ComparisonRun, BindsAMethodToItsSettings) {
+  const TemporaryFolder folder;
+  Slope objective;
+  ComparisonPlan p = plan(folder / "c.jsonl");
+  p.seeds = 1;
+  run_comparison(p, track(), objective, make);
+  p.methods.push_back("agent");
+  p.settings_of["agent"] = {{"provider", "expert"}};
+  EXPECT_EQ(run_comparison(p, track(), objective, make).size(), 3u) << "a method may come later";
+  const int calls = objective.calls;
+  EXPECT_EQ(text_of(run_comparison(p, track(), objective, make)), text_of(read_comparison(p.file).runs));
+  EXPECT_EQ(objective.calls, calls);
+  p.seeds = 2;
+  p.settings_of["agent"] = {{"provider", "openai"}, {"model", "X"}};
+  try {
+    run_comparison(p, track(), objective, make);
+    ADD_FAILURE() << "both would be one agent";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), testing::AllOf(HasSubstr("agent"), HasSubstr("expert"), HasSubstr("name another file")));
+  }
+  p.methods.pop_back();
+  EXPECT_EQ(run_comparison(p, track(), objective, make).size(), 4u) << "the others do not mind";
 }
 
 std::string fault(const std::filesystem::path& file, const std::string& content, const ComparisonPlan& p) {

@@ -92,7 +92,6 @@ TEST(Comparison, FailedTrialsCarryTheIncumbentOn) {
   EXPECT_TRUE(best_so_far({}, Direction::minimize).empty());
 }
 
-// a ran three seeds, b two of them and one of its own; only the two that both ran are compared.
 TEST(Comparison, IsQuickWithManyTrials) {
   std::vector<Trial> trials(100'000);
   for (size_t i = 0; i < trials.size(); ++i) trials[i].value = std::sin(static_cast<double>(i));
@@ -110,28 +109,44 @@ TEST(Comparison, ChecksMethodsBeforeTheyRun) {
   EXPECT_THROW(check_methods({"a", "b", "a"}, ""), UsageError);
 }
 
+// a ran three seeds, b two of them and one of its own; only the two that both ran are compared.
 TEST(Comparison, ComparesTheSeedsThatBothRan) {
-  const std::vector<MethodRun> runs = {{"a", 0, trials_of({1, 4})},
-                                       {"a", 1, trials_of({2})},
-                                       {"a", 2, trials_of({9, 9})},
-                                       {"b", 0, trials_of({5, 1, 1})},
-                                       {"b", 1, trials_of({nullptr, nullptr})},
-                                       {"b", 3, trials_of({0, 0})}};
+  const std::vector<MethodRun> runs = {{"a", 0, trials_of({1, 4})},    {"a", 1, trials_of({2})},
+                                       {"a", 2, trials_of({9, 9})},    {"b", 0, trials_of({5, 1})},
+                                       {"b", 1, trials_of({nullptr})}, {"b", 3, trials_of({0, 0, 0})}};
   const MethodComparison c = compare_methods(runs, Direction::maximize);
   EXPECT_EQ(c.reference, "a") << "without random the first";
   EXPECT_EQ(c.blocks, 2);
   EXPECT_EQ(c.rounds, 3);
+  EXPECT_EQ(c.left_out, 0);
   EXPECT_EQ(method(c, "a").mean_rank, 1.5);
   EXPECT_EQ(method(c, "a").mean, 5) << "of 4, 2 and 9: a short run counts with its last";
   EXPECT_EQ(method(c, "b").mean, 2.5) << "of 5 and 0";
   EXPECT_EQ(method(c, "b").without_value, 1);
-  EXPECT_EQ(method(c, "b").failures, 2);
+  EXPECT_EQ(method(c, "b").failures, 1);
   EXPECT_EQ(method(c, "b").versus->wins, 1);
   EXPECT_EQ(method(c, "b").versus->losses, 1) << "a seed without a value loses";
   EXPECT_EQ(method(c, "a").evaluations, 5);
   EXPECT_EQ(method(c, "a").propose_s, 1.25);
   EXPECT_EQ(method(c, "a").evaluate_s, 10);
   EXPECT_TRUE(std::isnan(c.friedman.p));
+}
+
+// Forty trials against five would say nothing of the methods.
+TEST(Comparison, ComparesEqualBudgetsAlone) {
+  const std::vector<MethodRun> runs = {{"random", 0, trials_of({1, 4})},    {"random", 1, trials_of({3, 3})},
+                                       {"random", 2, trials_of({2, 2, 2})}, {"sobol", 0, trials_of({1, 2, 9, 9})},
+                                       {"sobol", 1, trials_of({5})},        {"sobol", 2, trials_of({2, 2, 2})}};
+  const MethodComparison c = compare_methods(runs, Direction::maximize);
+  EXPECT_EQ(c.rounds, 3);
+  EXPECT_EQ(c.left_out, 3) << "two of sobol's with seed 0, one of random's with seed 1";
+  EXPECT_EQ(method(c, "sobol").versus->wins, 1) << "5 against 3";
+  EXPECT_EQ(method(c, "sobol").versus->losses, 1) << "2 against 4";
+  EXPECT_EQ(method(c, "sobol").versus->ties, 1);
+  EXPECT_EQ(method(c, "sobol").mean, 3) << "of 2, 5 and 2";
+  EXPECT_EQ(method(c, "random").evaluations, 6);
+  EXPECT_EQ(method(c, "sobol").evaluations, 6);
+  EXPECT_EQ(to_json(c)["left_out"], 3);
 }
 
 TEST(Comparison, SumsTokensAndCostWhereTheTrialsTell) {

@@ -83,6 +83,7 @@ Trial Evaluations::keep(const StudyTrack& on, const Proposal& proposal) {
 }
 
 void Evaluations::start(const StudyTrack& on, Trial trial) {
+  free_since_ = std::chrono::steady_clock::now();
   const auto policy = options_.workers > 1 ? std::launch::async : std::launch::deferred;
   const Id id = {&on, trial.number};
   running_.push_back({id, std::async(policy, [this, id, t = std::move(trial)]() mutable {
@@ -97,7 +98,7 @@ void Evaluations::finish_one() {
   const auto at = std::find_if(running_.begin(), running_.end(), [&](const Running& r) { return r.id == id; });
   const Measured measured = at->result.get();
   running_.erase(at);
-  last_end_ = std::chrono::steady_clock::now();
+  free_since_ = std::chrono::steady_clock::now();
   const StudyTrack& on = *id.first;
   if (measured.error) abandon(on, measured);
   {
@@ -162,13 +163,14 @@ void Evaluations::evaluate(const StudyTrack& on, Trial& trial) {
 
 /// Whether the trial is worth going on. What is no number is left out: the end will tell. A value is stored now and
 /// then, for others to see how far the trial is, and all with its end: a program that reports faster than a disk writes
-/// would wait for us else.
+/// would wait for us else. With a pruner all are stored at once: it compares trials at a step, also with those that
+/// other processes measure, and would take a later value for that of a step that is not there.
 bool Evaluations::report(const StudyTrack& on, Trial& trial, const Intermediate& value,
                          std::chrono::steady_clock::time_point& stored) {
   if (!std::isfinite(value.value)) return true;
   trial.intermediate.push_back(value);
   const std::scoped_lock lock(mutex_);
-  if (const auto now = std::chrono::steady_clock::now(); now - stored >= kStoreEvery) {
+  if (const auto now = std::chrono::steady_clock::now(); options_.pruner || now - stored >= kStoreEvery) {
     on.storage.report(trial.number, value);
     stored = now;
   }

@@ -35,8 +35,8 @@ class Evaluations {
   /// After a failure: waits for all of them and stores and tells those that get a result. Further failures say nothing
   /// new.
   void finish_rest();
-  /// When the last measurement ended; at first, when this was made.
-  std::chrono::steady_clock::time_point last_end() const { return last_end_; }
+  /// When the last measurement ended or began, and asking for another could begin; at first, when this was made.
+  std::chrono::steady_clock::time_point free_since() const { return free_since_; }
 
  private:
   using Id = std::pair<const StudyTrack*, int>;  ///< and the trial's number
@@ -59,7 +59,7 @@ class Evaluations {
               std::chrono::steady_clock::time_point& stored);
 
   const StudyOptions& options_;
-  std::chrono::steady_clock::time_point last_end_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point free_since_ = std::chrono::steady_clock::now();
   std::mutex mutex_;  ///< of the storages and of finished_
   std::condition_variable one_finished_;
   std::deque<Id> finished_;

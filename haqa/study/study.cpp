@@ -48,7 +48,8 @@ const StudyTrack* next_track(std::span<const StudyTrack> tracks, Evaluations& ev
 }
 
 Proposal propose(const StudyTrack& on, std::span<const Trial> trials, int rounds) {
-  if (trials.empty()) return {on.track.space.defaults(), "default", "The first round runs the defaults.", {}};
+  if (std::none_of(trials.begin(), trials.end(), [](const Trial& t) { return t.fits; }))
+    return {on.track.space.defaults(), "default", "The first round runs the defaults.", {}};
   return on.sampler.ask(on.track, trials, rounds - static_cast<int>(trials.size()));
 }
 
@@ -62,7 +63,7 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
 
   const auto run = [&](const StudyTrack& on, Trial trial) {
     if (options.on_proposal) options.on_proposal(on.track, trial);
-    trial.propose_s = seconds_since(evaluations.last_end());
+    trial.propose_s = seconds_since(evaluations.free_since());
     evaluations.start(on, std::move(trial));
   };
   /// Begins the next trial, or says why there is none.
@@ -147,7 +148,7 @@ bool has_finite_value(const Trial& t) {
 const Trial* best_trial(std::span<const Trial> trials, Direction direction) {
   const Trial* best = nullptr;
   for (const Trial& t : trials) {
-    if (!has_finite_value(t)) continue;
+    if (!has_finite_value(t) || !t.fits) continue;
     if (!best || (direction == Direction::maximize ? *t.value > *best->value : *t.value < *best->value)) best = &t;
   }
   return best;

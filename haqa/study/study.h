@@ -147,7 +147,7 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
 /// Complete, with a finite value: Optuna keeps infinities too, which nothing can be measured against.
 bool has_finite_value(const Trial& trial);
 
-/// The best trial that has a value: the incumbent; nullptr where none has.
+/// The best trial that has a value and fits its space: the incumbent; nullptr where there is none.
 const Trial* best_trial(std::span<const Trial> trials, Direction direction);
 const Trial* best_trial(std::vector<Trial>&& trials, Direction direction) = delete;  ///< it would dangle
 

@@ -131,16 +131,19 @@ struct Breaking : Objective {
   Outcome evaluate(const Configuration& c, const Report&) override {
     if (c["x"] == 10) {
       while (running < others) std::this_thread::yield();
+      fails = true;
       throw Error("the disk is full");
     }
     ++running;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    while (others > 0 && !fails) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the failure is heard of first
     Outcome o;
     o.value = c["x"].get<double>();
     return o;
   }
   const int others;
   std::atomic<int> running = 0;
+  std::atomic<bool> fails = false;
 };
 
 /// What abandon() heard.
@@ -399,6 +402,67 @@ TEST(Study, StoresManyValuesWithTheTrialsEnd) {
   EXPECT_LE(storage.reports, 100);
   ASSERT_EQ(storage.trials()[0].intermediate.size(), 1000u);
   EXPECT_EQ(storage.trials()[0].intermediate.back().step, 999);
+}
+
+// A pruner that compares trials at a step must find every step of those that others measure at this moment.
+TEST(Study, PrunersSeeAllThatRunningTrialsReported) {
+  /// The first trial reports ten values at once and goes on; the second reports then.
+  struct InTurn : Objective {
+    Outcome evaluate(const Configuration& c, const Report& report) override {
+      if (c["x"] == 5) {
+        for (int step = 1; step <= 10; ++step) report(step, step);
+        reported = true;
+        while (!seen) std::this_thread::yield();
+      } else {
+        while (!reported) std::this_thread::yield();
+        report(1, 0);
+        seen = true;
+      }
+      return {1.0};
+    }
+    std::atomic<bool> reported = false, seen = false;
+  };
+  struct Looking : Pruner {
+    bool hopeless(Direction, std::span<const Trial> trials, const Trial& t) const override {
+      if (t.number == 1) values_of_the_other = trials[0].intermediate.size();
+      return false;
+    }
+    mutable size_t values_of_the_other = 0;
+  };
+  std::vector<std::string> events;
+  Counting sampler(events);
+  InTurn objective;
+  Looking pruner;
+  MemoryStorage storage;
+  StudyOptions options = rounds(2);
+  options.workers = 2;
+  options.pruner = &pruner;
+  run(sampler, objective, storage, options);
+  EXPECT_EQ(pruner.values_of_the_other, 10u);
+}
+
+// Asks follow one another: together they take no longer than the study.
+TEST(Study, EachAskIsTimedAlone) {
+  struct Slow : Counting {
+    using Counting::Counting;
+    Proposal ask(const Track& t, std::span<const Trial> trials, int left) override {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      return Counting::ask(t, trials, left);
+    }
+  };
+  std::vector<std::string> events;
+  Slow sampler(events);
+  Meeting together(8);
+  MemoryStorage storage;
+  StudyOptions options = rounds(8);
+  options.workers = 8;
+  const auto start = std::chrono::steady_clock::now();
+  run(sampler, together, storage, options);
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  double proposing = 0;
+  for (const Trial& t : storage.trials()) proposing += t.propose_s;
+  EXPECT_GE(proposing, 7 * 0.02);
+  EXPECT_LE(proposing, took);
 }
 
 TEST(Study, GivesUpHopelessTrials) {

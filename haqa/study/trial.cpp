@@ -109,6 +109,7 @@ Json to_json(const Trial& t) {
                {"metrics", t.metrics},        {"proposed_by", t.proposed_by},
                {"thought", t.thought},        {"propose_s", t.propose_s},
                {"evaluate_s", t.evaluate_s}};
+  if (!t.fits) json["other_space"] = true;
   if (!t.more_values.empty()) json["more_values"] = t.more_values;
   for (const Intermediate& i : t.intermediate) json["intermediate"].push_back({i.step, i.value});
   if (t.state == TrialState::failed) {

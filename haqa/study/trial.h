@@ -53,6 +53,9 @@ struct Trial {
   std::string thought;      ///< why this configuration, in the proposer's words
   double propose_s = 0;     ///< from the end of the evaluation before: storing it, asking, checking
   double evaluate_s = 0;
+  /// false: measured in another search space, by an earlier command say, where what is missing here has its default, or
+  /// outside this one. Samplers may learn of it, but it is no incumbent.
+  bool fits = true;
 };
 
 std::string_view to_string(FailReason reason);

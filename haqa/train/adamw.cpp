@@ -1,28 +1,53 @@
 #include "haqa/train/adamw.h"
 
 #include "haqa/base/error.h"
+#include "haqa/quantization/adamw_8bit.h"
+#include "haqa/quantization/dynamic_map.h"
 
 namespace haqa {
 
 using torch::Tensor;
 
+namespace {
+
+template <typename T>
+std::span<T> span_of(const Tensor& tensor) {
+  return {tensor.data_ptr<T>(), static_cast<size_t>(tensor.numel())};
+}
+
+}  // namespace
+
 OptimizerStates optimizer_states_from(std::string_view name) {
   if (name == "fp32") return OptimizerStates::fp32;
+  if (name == "int8") return OptimizerStates::int8;
   if (name == "offloaded") return OptimizerStates::offloaded;
-  throw UsageError("'{}' is no way to keep AdamW's states; fp32 and offloaded are", name);
+  throw UsageError("'{}' is no way to keep AdamW's states; fp32, int8 and offloaded are", name);
 }
 
 AdamW::AdamW(const Parameters& parameters, const AdamWOptions& options) : options_(options) {
   for (const auto& [name, parameter] : parameters) {
     const at::Device device = options.states == OptimizerStates::fp32 ? parameter.device() : at::Device(at::kCPU);
-    const Tensor zeros = at::zeros(parameter.sizes(), at::TensorOptions(at::kFloat).device(device));
-    slots_.push_back({name, parameter, zeros, zeros.clone()});
+    const auto zeros = [&](at::IntArrayRef sizes, at::ScalarType type) {
+      return at::zeros(sizes, at::TensorOptions(type).device(device));
+    };
+    if (options.states == OptimizerStates::int8) {
+      const int64_t n = parameter.numel(), blocks = (n + kBlock8Bit - 1) / kBlock8Bit;
+      slots_.push_back({name, parameter, zeros({n}, at::kByte), zeros({n}, at::kByte), zeros({blocks}, at::kFloat),
+                        zeros({blocks}, at::kFloat)});
+    } else {
+      slots_.push_back({name, parameter, zeros(parameter.sizes(), at::kFloat), zeros(parameter.sizes(), at::kFloat)});
+    }
   }
 }
 
 void AdamW::step(double learning_rate) {
   const at::NoGradGuard no_grad;
   ++steps_;
+  options_.states == OptimizerStates::int8 ? step_8bit(learning_rate) : step_fused(learning_rate);
+  for (Slot& slot : slots_) slot.parameter.mutable_grad() = Tensor();
+}
+
+void AdamW::step_fused(double learning_rate) {
   std::vector<Tensor> parameters, gradients, first, second, steps;
   for (Slot& slot : slots_) {
     if (!slot.parameter.grad().defined()) continue;
@@ -37,10 +62,26 @@ void AdamW::step(double learning_rate) {
   at::_fused_adamw_(parameters, gradients, first, second, {}, steps, learning_rate, options_.beta1, options_.beta2,
                     options_.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
   size_t i = 0;
+  for (Slot& slot : slots_)
+    if (slot.parameter.grad().defined())
+      if (const Tensor& stepped = parameters[i++]; !stepped.is_same(slot.parameter)) slot.parameter.copy_(stepped);
+}
+
+void AdamW::step_8bit(double learning_rate) {
+  const AdamW8Bit hyperparameters{.learning_rate = learning_rate,
+                                  .beta1 = options_.beta1,
+                                  .beta2 = options_.beta2,
+                                  .epsilon = options_.epsilon,
+                                  .weight_decay = options_.weight_decay};
   for (Slot& slot : slots_) {
     if (!slot.parameter.grad().defined()) continue;
-    if (const Tensor& stepped = parameters[i++]; !stepped.is_same(slot.parameter)) slot.parameter.copy_(stepped);
-    slot.parameter.mutable_grad() = Tensor();
+    const Tensor gradient = slot.parameter.grad().to(at::kCPU, at::kFloat).contiguous();
+    const Tensor weights = slot.parameter.to(at::kCPU);  // itself, where it is there
+    adamw_8bit_step(span_of<float>(weights), span_of<float>(gradient),
+                    {span_of<uint8_t>(slot.first), span_of<float>(slot.first_absmax), span_of<uint8_t>(slot.second),
+                     span_of<float>(slot.second_absmax)},
+                    hyperparameters, steps_, at::get_num_threads());
+    if (!weights.is_same(slot.parameter)) slot.parameter.copy_(weights);
   }
 }
 
@@ -49,6 +90,9 @@ std::map<std::string, Tensor> AdamW::state() const {
   for (const Slot& slot : slots_) {
     state[slot.name + ".first"] = slot.first;
     state[slot.name + ".second"] = slot.second;
+    if (!slot.first_absmax.defined()) continue;
+    state[slot.name + ".first_absmax"] = slot.first_absmax;
+    state[slot.name + ".second_absmax"] = slot.second_absmax;
   }
   return state;
 }
@@ -67,6 +111,9 @@ void AdamW::load(const std::map<std::string, Tensor>& state) {
   for (Slot& slot : slots_) {
     take(slot.name + ".first", slot.first);
     take(slot.name + ".second", slot.second);
+    if (!slot.first_absmax.defined()) continue;
+    take(slot.name + ".first_absmax", slot.first_absmax);
+    take(slot.name + ".second_absmax", slot.second_absmax);
   }
 }
 

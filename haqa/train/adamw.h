@@ -9,9 +9,10 @@
 namespace haqa {
 
 /// Where the two running means of each parameter are kept.
-/// fp32: beside the parameter. offloaded: in main memory, while the parameters are on a GPU; the step is made there.
-enum class OptimizerStates { fp32, offloaded };
-/// "fp32" or "offloaded". Throws UsageError that lists them.
+/// fp32: beside the parameter. int8: as 8-bit codes in blocks of 256, in main memory. offloaded: fp32 in main memory,
+/// while the parameters are on a GPU. Where they are in main memory, the step is made there.
+enum class OptimizerStates { fp32, int8, offloaded };
+/// "fp32", "int8" or "offloaded". Throws UsageError that lists them.
 OptimizerStates optimizer_states_from(std::string_view name);
 
 struct AdamWOptions {
@@ -20,7 +21,8 @@ struct AdamWOptions {
   OptimizerStates states = OptimizerStates::fp32;
 };
 
-/// AdamW by libtorch's own fused step. Source: Loshchilov and Hutter 2019.
+/// AdamW, by libtorch's own fused step where the states are fp32. Source: Loshchilov and Hutter 2019; of the 8-bit
+/// states: Dettmers et al. 2022 (quantization/adamw_8bit.h).
 class AdamW {
  public:
   using Parameters = std::map<std::string, torch::Tensor>;
@@ -37,8 +39,12 @@ class AdamW {
   struct Slot {
     std::string name;
     torch::Tensor parameter;
-    torch::Tensor first, second;  ///< running means of the gradient and of its square
+    torch::Tensor first, second;                ///< running means of the gradient and of its square, or their codes
+    torch::Tensor first_absmax, second_absmax;  ///< of each block of codes
   };
+
+  void step_fused(double learning_rate);
+  void step_8bit(double learning_rate);
 
   AdamWOptions options_;
   std::vector<Slot> slots_;

@@ -13,8 +13,9 @@ enum class BaseFormat {
   nf4,         ///< 4-bit NormalFloat in blocks of 64
   nf4_double,  ///< the same, the blocks' factors quantized too: 4.127 bits a weight
   fp4,         ///< 4-bit floating point in blocks of 64
+  int8,        ///< LLM.int8: rows in 8 bits, products of integers, columns of outliers apart
 };
-/// "gguf", "nf4", "nf4_double" or "fp4". Throws UsageError that lists them.
+/// "gguf", "nf4", "nf4_double", "fp4" or "int8". Throws UsageError that lists them.
 BaseFormat base_format_from(std::string_view name);
 
 /// A weight matrix [rows, columns] that is not trained: kept in few bits, and made whole only while a product needs it.
@@ -25,7 +26,9 @@ class FrozenMatrix {
   virtual int64_t columns() const = 0;
   /// All of it, as `dtype` on `device`. A new tensor each time: let go of it soon.
   virtual torch::Tensor whole(at::ScalarType dtype, at::Device device) const = 0;
-  /// What it occupies, for the memory plan.
+  /// x [n, columns] · itselfᵀ = [n, rows], without a gradient.
+  virtual torch::Tensor times_transposed(const torch::Tensor& x) const;
+  /// What it occupies.
   virtual uint64_t bytes() const = 0;
 };
 

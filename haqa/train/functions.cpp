@@ -69,7 +69,7 @@ struct FrozenLinear : Function<FrozenLinear> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const std::optional<Tensor>& dropped,
                         const std::optional<Tensor>& a, const std::optional<Tensor>& b, const FrozenMatrix* base,
                         double scale) {
-    Tensor y = times_transposed(x, base->whole(x.scalar_type(), x.device()));
+    Tensor y = base->times_transposed(x);
     context->saved_data["base"] = reinterpret_cast<int64_t>(base);
     context->saved_data["scale"] = scale;
     context->saved_data["dropped"] = dropped.has_value();

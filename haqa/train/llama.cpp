@@ -261,6 +261,22 @@ Tensor Llama::logits(const TokenBatch& batch) {
   return at::linear(hidden(batch, {}), output_.to(options_.compute)).to(at::kFloat);
 }
 
+Llama::Predictions Llama::predictions(const TokenBatch& batch) {
+  constexpr int64_t kPlacesAtOnce = 256;
+  const at::NoGradGuard no_grad;
+  const Tensor all = hidden(batch, {});
+  std::vector<Tensor> log_probabilities, likeliest;
+  for (int64_t first = 0; first < all.size(0); first += kPlacesAtOnce) {
+    const int64_t n = std::min(kPlacesAtOnce, all.size(0) - first);
+    const Tensor logits = at::linear(all.narrow(0, first, n), output_.to(options_.compute)).to(at::kFloat);
+    const Tensor targets = batch.targets.narrow(0, first, n);
+    const Tensor chosen = logits.gather(1, targets.unsqueeze(1)).squeeze(1);
+    log_probabilities.push_back((chosen - logits.logsumexp(1)).to(at::kDouble));
+    likeliest.push_back(logits.argmax(1) == targets);
+  }
+  return {at::cat(log_probabilities).cpu(), at::cat(likeliest).cpu()};
+}
+
 uint64_t Llama::base_bytes() const {
   uint64_t sum = 0;
   for (const Layer& layer : layers_)

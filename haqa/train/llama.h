@@ -54,6 +54,13 @@ class Llama {
   /// [m, n_vocab] of the scored places, without a gradient.
   torch::Tensor logits(const TokenBatch& batch);
 
+  struct Predictions {
+    torch::Tensor log_probability;  ///< [m] float64: of each target
+    torch::Tensor likeliest;        ///< [m] bool: whether it has the largest logit
+  };
+  /// What it says of the targets; the logits exist for a few places at a time.
+  Predictions predictions(const TokenBatch& batch);
+
   /// What is trained, by the GGUF's names; adapters as NAME.lora_a and NAME.lora_b.
   const std::map<std::string, torch::Tensor>& parameters() const { return parameters_; }
   const TensorData& data() const { return data_; }

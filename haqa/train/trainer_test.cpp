@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
+
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
@@ -40,18 +43,33 @@ class TrainerTest : public testing::Test {
   const std::vector<TokenExample> examples_ = examples(24);
 };
 
-TEST_F(TrainerTest, LearnsWithAdaptersAndWithEveryWeight) {
-  for (const bool all : {false, true}) {
-    if (all) llama_.lora.reset();
-    Llama llama(file_, llama_);
-    Trainer trainer(llama, examples_, options_);
+TEST_F(TrainerTest, LearnsInEveryWay) {
+  struct Case {
+    std::string name;
+    std::function<void(LlamaOptions&, TrainerOptions&)> change;
+  };
+  const std::vector<Case> cases = {
+      {"nf4_double", [](LlamaOptions&, TrainerOptions&) {}},
+      {"gguf", [](LlamaOptions& l, TrainerOptions&) { l.base = BaseFormat::gguf; }},
+      {"int8", [](LlamaOptions& l, TrainerOptions&) { l.base = BaseFormat::int8; }},
+      {"bf16", [](LlamaOptions& l, TrainerOptions&) { l.compute = at::kBFloat16; }},
+      {"checkpointing", [](LlamaOptions& l, TrainerOptions&) { l.checkpointing = true; }},
+      {"8-bit states", [](LlamaOptions&, TrainerOptions& t) { t.adamw.states = OptimizerStates::int8; }},
+      {"every weight", [](LlamaOptions& l, TrainerOptions&) { l.lora.reset(); }}};
+  for (const Case& c : cases) {
+    LlamaOptions l = llama_;
+    TrainerOptions t = options_;
+    c.change(l, t);
+    Llama llama(file_, l);
+    Trainer trainer(llama, examples_, t);
     const double before = trainer.loss(examples_);
     while (!trainer.finished()) trainer.step();
-    EXPECT_LT(trainer.loss(examples_), 0.5 * before) << (all ? "all" : "adapters");
+    EXPECT_LT(trainer.loss(examples_), 0.5 * before) << c.name;
   }
 }
 
 TEST_F(TrainerTest, GoesOnFromACheckpointToTheSameNumbers) {
+  options_.adamw.states = OptimizerStates::int8;
   std::vector<double> straight, resumed;
   Llama llama(file_, llama_);
   Trainer trainer(llama, examples_, options_);

@@ -150,6 +150,7 @@ Command CommandObjective::prepared(Command command) const {
   command.environment.insert(command.environment.begin(), options_.environment.begin(), options_.environment.end());
   command.timeout_s = options_.timeout_s;
   command.longest_line = kOutputKept;
+  command.returns_end_lines = true;
   return command;
 }
 
@@ -164,7 +165,8 @@ Outcome CommandObjective::evaluate(const Configuration& configuration, const Rep
   Listener listener(report);
   std::optional<ProcessResult> ended;
   try {
-    ended = options_.serves ? ask_serving(configuration, listener) : run(configuration, folder.path(), listener);
+    ended = options_.serves ? ask_serving(configuration, folder.path(), listener)
+                            : run(configuration, folder.path(), listener);
   } catch (const Stopped&) {
     return failure(FailReason::none, "given up as hopeless");
   }
@@ -194,7 +196,8 @@ std::optional<ProcessResult> CommandObjective::run(const Configuration& configur
 }
 
 /// One of the programs that are idle, else another.
-std::optional<ProcessResult> CommandObjective::ask_serving(const Configuration& configuration, Listener& listener) {
+std::optional<ProcessResult> CommandObjective::ask_serving(const Configuration& configuration,
+                                                           const std::filesystem::path& folder, Listener& listener) {
   std::optional<ServingProcess> program;
   {
     const std::scoped_lock lock(mutex_);
@@ -209,7 +212,8 @@ std::optional<ProcessResult> CommandObjective::ask_serving(const Configuration& 
     idle_.push_back(std::move(*program));
   };
   try {
-    auto ended = program->ask(to_line({{"configuration", configuration}}), [&](std::string_view line) {
+    const Json request = {{"configuration", configuration}, {"folder", folder.string()}};
+    auto ended = program->ask(to_line(request), [&](std::string_view line) {
       listener.take(line);
       return listener.answered();
     });

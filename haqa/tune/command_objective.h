@@ -17,8 +17,9 @@ struct CommandOptions {
   std::vector<Metric> metrics;  ///< one at least; the first is the track's goal, the others are its more_goals
   double timeout_s = 0;         ///< of a trial; 0: none
   std::vector<std::pair<std::string, std::string>> environment;
-  /// The program stays, takes one {"configuration":{...}} a line on its standard input, and ends each trial with
-  /// {"event":"result",...} or {"event":"error","message":"..."}. It is started anew after it ended.
+  /// The program stays, takes one {"configuration":{...},"folder":"..."} a line on its standard input, the folder being
+  /// the trial's own, and ends each trial with {"event":"result",...} or {"event":"error","message":"..."}. It is
+  /// started anew after it ended.
   bool serves = false;
   int workers = 1;  ///< that call evaluate() at once
 };
@@ -38,7 +39,8 @@ class CommandObjective : public Objective {
   Command prepared(Command command) const;
   std::optional<ProcessResult> run(const Configuration& configuration, const std::filesystem::path& folder,
                                    Listener& listener);
-  std::optional<ProcessResult> ask_serving(const Configuration& configuration, Listener& listener);
+  std::optional<ProcessResult> ask_serving(const Configuration& configuration, const std::filesystem::path& folder,
+                                           Listener& listener);
   Outcome measured(const Traces& traces,
                    const std::vector<std::optional<std::filesystem::file_time_type>>& before) const;
 

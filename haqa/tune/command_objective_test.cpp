@@ -101,6 +101,18 @@ TEST(CommandObjective, WhatGoesWrongIsTheTrialsOutcome) {
   }
 }
 
+// 1.4 MB without a line's end, and JSON in the same line.
+TEST(CommandObjective, ABarOfProgressIsReadToItsEnd) {
+  const std::string bar =
+      "awk 'BEGIN {{ for (i = 0; i < 60000; i++) printf \"\\rstep %d value=%d.0 ....\", i, 60000 - i }}'";
+  EXPECT_EQ(evaluate(options(bar)).value, 1);
+  EXPECT_EQ(evaluate(options(bar + "; echo")).value, 1);
+  EXPECT_EQ(evaluate(options(bar + "; echo '{{\"loss\": 0.25}}'", "json:loss")).value, 0.25);
+  EXPECT_EQ(evaluate(options("awk 'BEGIN {{ for (i = 0; i < 300000; i++) printf \"%d \", i }}'; echo value=3")).value,
+            3)
+      << "of one line its last MiB";
+}
+
 TEST(CommandObjective, KeepsTheLastLines) {
   const Outcome o = evaluate(options("seq 100; exit 1"));
   EXPECT_EQ(o.metrics["output"], "91\n92\n93\n94\n95\n96\n97\n98\n99\n100\n");
@@ -236,6 +248,21 @@ TEST_F(Serving, OneProgramAnswersManyTrials) {
   CommandOptions counting = serving("    say(event='result', value=n)\n");
   CommandObjective counter(space(), counting);
   for (int i = 1; i <= 3; ++i) EXPECT_EQ(counter.evaluate(at(0)).value, i) << "the same program";
+}
+
+TEST_F(Serving, HearsOfTheTrialsFolder) {
+  CommandOptions o = serving(
+      "    folder = json.loads(line)['folder']\n"
+      "    assert json.load(open(folder + '/configuration.json')) == json.loads(line)['configuration']\n"
+      "    json.dump({'value': x}, open(folder + '/out.json', 'w'))\n"
+      "    say(event='result')\n");
+  o.metrics = options("", "file:{folder}/out.json:value").metrics;
+  o.workers = 2;
+  CommandObjective objective(space(), o);
+  for (int i = 1; i <= 3; ++i) {
+    const Outcome outcome = objective.evaluate(at(0.1 * i));
+    EXPECT_EQ(outcome.value, 0.1 * i) << outcome.message;
+  }
 }
 
 TEST_F(Serving, StaysWhereTrialsRunInThreadsOfTheirOwn) {

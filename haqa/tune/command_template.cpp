@@ -139,7 +139,9 @@ class CommandParser {
       at_ += 2;
     } else if (ahead("{}") || at_ + 1 == text_.size() || is_space(text_[at_ + 1])) {
       take(1);
-    } else if (end == std::string_view::npos || std::find(known().begin(), known().end(), name) == known().end()) {
+    } else if (end == std::string_view::npos) {
+      fail(fmt::format("{{{} is not closed by a }}; a brace is written {{{{", one_line(name, 40)));
+    } else if (std::find(known().begin(), known().end(), name) == known().end()) {
       fail(fmt::format("{{{}}} is no parameter; there are {}, and {{file}} and {{folder}}; a brace is written {{{{",
                        one_line(name, 40), fmt::join(out_.parameters_, ", ")));
     } else if (backquoted_ || document_) {

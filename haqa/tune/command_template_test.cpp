@@ -141,7 +141,7 @@ TEST(CommandTemplate, RefusesWhatWouldGoWrong) {
   const std::pair<std::string, std::string> cases[] = {
       {"./train --lr {lr}", "{lr} is no parameter; there are rate, text, momentum, and {file} and {folder}"},
       {"awk '{print $1}'", "a brace is written {{"},
-      {"./train {rate", "{rate} is no parameter"},
+      {"./train {rate", "--command: {rate is not closed by a }; a brace is written {{"},
       {"", "is empty"},
       {" \n", "is empty"},
       {"echo `echo {rate}`", "backquotes; write $( )"},

@@ -125,7 +125,8 @@ struct Metric::Pattern {
     if (groups != 1) {
       pcre2_code_free(code);
       throw UsageError(
-          "--metric: '{}' has {} groups; put one pair of parentheses around the number, (?: ) for others; a key of JSON "
+          "--metric: '{}' has {} groups; put one pair of parentheses around the number, (?: ) for others; a key of "
+          "JSON "
           "is json:KEY, with a name NAME:DIRECTION=json:KEY",
           text, groups);
     }
@@ -198,7 +199,7 @@ void Metric::parse_reader(const std::string& text) {
     const size_t colon = text.find(':', 3);
     path_ = text.substr(3, colon == std::string::npos ? colon : colon - 3);
     key_ = colon == std::string::npos ? "" : text.substr(colon + 1);
-    goal_.value_name = key_.empty() ? "time" : key_;
+    goal_.value_name = key_.empty() ? "objective" : key_;  // which one it is, the file says
     if (path_.empty()) throw UsageError("--metric: '{}' is not t4:PATH or t4:PATH:MEASUREMENT", text);
   } else {
     pattern_ = std::make_shared<Pattern>(text);

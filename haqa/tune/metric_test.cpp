@@ -187,7 +187,7 @@ TEST(Metric, NamesAndDirections) {
       {"^loss (.*)", "value", Direction::maximize},
       {"json:test.acc", "test.acc", Direction::maximize},
       {"file:a:b.json:acc", "acc", Direction::maximize},
-      {"t4:out.json", "time", Direction::maximize},
+      {"t4:out.json", "objective", Direction::maximize},
       {"t4:out.json:power", "power", Direction::maximize},
       {"peak memory:minimize=json:bytes", "peak memory", Direction::minimize},
       {"loss:minimize=loss=(.*)", "loss", Direction::minimize},

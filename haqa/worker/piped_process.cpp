@@ -9,13 +9,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <utility>
 
 namespace haqa {
 namespace {
 
 constexpr size_t kErrorsKept = 64 * 1024;
 constexpr size_t kOutputKept = 256u << 20;  // rubbish without end must not fill our memory; no result is as long
-constexpr int kReadsAtOnce = 64;            // of 64 KiB; then the clock is looked at, whatever there is to read still
+constexpr size_t kSlack = 16u << 20;
+constexpr int kReadsAtOnce = 64;  // of 64 KiB; then the clock is looked at, whatever there is to read still
 
 struct Memory {
   uint64_t resident = 0;
@@ -36,8 +38,18 @@ Memory memory_of(pid_t pid) {
   return {anonymous + file + shared, anonymous + shared + std::min(file, locked)};
 }
 
-void keep(std::string& all, std::string_view more, size_t most) {
+void keep_first(std::string& all, std::string_view more, size_t most) {
   all += more.substr(0, most - std::min(most, all.size()));
+}
+
+void cut_to_last(std::string& all, size_t most) {
+  if (all.size() > most) all.erase(0, all.size() - most);
+}
+
+/// Somewhat more than the last `most` bytes, as moving them with each piece would take long.
+void keep_last(std::string& all, std::string_view more, size_t most) {
+  all += more;
+  if (all.size() > most + std::min(most, kSlack)) cut_to_last(all, most);
 }
 
 }  // namespace
@@ -61,16 +73,11 @@ ProcessResult PipedProcess::run(const OnLine& on_line) {
 
 std::optional<ProcessResult> PipedProcess::exchange(std::string_view request, const OnLine& on_line,
                                                     const bool& answered) {
-  const OnLine ignore = [](std::string_view) {};
-  on_line_ = &ignore;
-  drain(out_, true);  // what came after the last answer is no part of this one
-  drain(err_, false);
-  line_.clear();
+  if (std::exchange(asked_, true)) drop_what_came();
   on_line_ = &on_line;
   input_ = request;
   fed_ = 0;
   start_ = Clock::now();
-  result_.errors.clear();
   while (!answered) {
     if (finished()) {
       ProcessResult result = end();  // its last lines may hold the answer
@@ -79,6 +86,15 @@ std::optional<ProcessResult> PipedProcess::exchange(std::string_view request, co
     work();
   }
   return std::nullopt;
+}
+
+void PipedProcess::drop_what_came() {
+  const OnLine ignore = [](std::string_view) {};
+  on_line_ = &ignore;
+  drain(out_, true);
+  drain(err_, false);
+  line_.clear();
+  result_.errors.clear();
 }
 
 void PipedProcess::work() {
@@ -90,7 +106,7 @@ void PipedProcess::work() {
 ProcessResult PipedProcess::end() {
   drain(out_, true);
   drain(err_, false);
-  if (on_line_ && !line_.empty()) (*on_line_)(line_);
+  if (on_line_ && !line_.empty()) end_line();
   result_.seconds = elapsed();
   return std::move(result_);
 }
@@ -124,20 +140,29 @@ void PipedProcess::drain(Descriptor& fd, bool is_output) {
 
 void PipedProcess::take_output(std::string_view text) {
   if (!on_line_) {
-    keep(result_.output, text, kOutputKept);
+    keep_first(result_.output, text, kOutputKept);
     return;
   }
-  for (size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1)) {
-    keep(line_, text.substr(0, end), command_.longest_line);
-    (*on_line_)(line_);
-    line_.clear();
+  const std::string_view ends = command_.returns_end_lines ? "\r\n" : "\n";
+  for (size_t end; (end = text.find_first_of(ends)) != std::string_view::npos; text.remove_prefix(end + 1)) {
+    keep_last(line_, text.substr(0, end), command_.longest_line);
+    const bool second_half = text[end] == '\n' && returned_ && line_.empty();
+    returned_ = text[end] == '\r';
+    if (!second_half) end_line();
   }
-  keep(line_, text, command_.longest_line);
+  if (!text.empty()) returned_ = false;
+  keep_last(line_, text, command_.longest_line);
+}
+
+void PipedProcess::end_line() {
+  cut_to_last(line_, command_.longest_line);
+  (*on_line_)(line_);
+  line_.clear();
 }
 
 void PipedProcess::take_errors(std::string_view text) {
   result_.errors += text;
-  if (result_.errors.size() > kErrorsKept) result_.errors.erase(0, result_.errors.size() - kErrorsKept);
+  cut_to_last(result_.errors, kErrorsKept);
 }
 
 void PipedProcess::enforce_limits() {

@@ -24,6 +24,7 @@ class PipedProcess {
   /// To its end.
   ProcessResult run(const OnLine& on_line);
 
+  /// What came after the answer before is dropped; what it said before the first request is not.
   /// Feeds a request and waits until `answered` is set by on_line, or for the end.
   std::optional<ProcessResult> exchange(std::string_view request, const OnLine& on_line, const bool& answered);
 
@@ -32,12 +33,14 @@ class PipedProcess {
 
  private:
   double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+  void drop_what_came();
   void work();
   ProcessResult end();
   void wait_for_output();
   void feed();
   void drain(Descriptor& fd, bool is_output);
   void take_output(std::string_view text);
+  void end_line();
   void take_errors(std::string_view text);
   void enforce_limits();
   void stop(ProcessEnd end);
@@ -47,10 +50,12 @@ class PipedProcess {
   const bool serves_;
   const OnLine* on_line_ = nullptr;
   Clock::time_point start_;
+  bool asked_ = false;
   Descriptor in_, out_, err_;
   std::string_view input_;
   size_t fed_ = 0;
   std::string line_;
+  bool returned_ = false;  ///< whether a carriage return ended the line before: a line feed after it ends none
   ProcessResult result_;
   std::optional<ProcessGroup> group_;
 };

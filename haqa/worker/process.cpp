@@ -57,7 +57,8 @@ void install_interrupt_handler() {
     if (old.sa_handler != SIG_IGN) sigaction(number, &action, nullptr);
   }
   signal(SIGPIPE, SIG_IGN);
-  signal(SIGCHLD, SIG_DFL);  // where it is ignored, as some services start us, waitpid() learns nothing
+  signal(SIGXFSZ, [](int) {});  // the write fails instead; not ignored, which the programs that we start would inherit
+  signal(SIGCHLD, SIG_DFL);     // where it is ignored, as some services start us, waitpid() learns nothing
 }
 
 bool interrupted() {

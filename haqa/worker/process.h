@@ -15,7 +15,8 @@ struct Command {
   uint64_t memory_bytes =
       0;  ///< memory above which the child is ended: resident, but for file pages that can be dropped; 0: none
   std::string input = {};            ///< written to its standard input
-  size_t longest_line = 256u << 20;  ///< bytes; what a line has beyond them is dropped before on_line sees it
+  size_t longest_line = 256u << 20;  ///< bytes; what a longer line has before its last so many, on_line does not see
+  bool returns_end_lines = false;    ///< a carriage return ends a line too, as in bars of progress
 };
 
 enum class ProcessEnd { exited, signalled, timed_out, out_of_memory };

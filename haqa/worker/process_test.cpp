@@ -294,7 +294,24 @@ TEST(Process, ALineIsCutWhereAskedTo) {
   c.longest_line = 5;
   std::vector<std::string> lines;
   run_process(c, [&](std::string_view line) { lines.emplace_back(line); });
-  EXPECT_THAT(lines, ElementsAre("12345", "abc"));
+  EXPECT_THAT(lines, ElementsAre("56789", "abc"));
+  lines.clear();
+  // 5 KiB of zeros come before what counts.
+  c = shell("head -c 5120 /dev/zero | tr '\\0' 0; printf 12345");
+  c.longest_line = 5;
+  run_process(c, [&](std::string_view line) { lines.emplace_back(line); });
+  EXPECT_THAT(lines, ElementsAre("12345")) << "one without an end";
+}
+
+TEST(Process, ACarriageReturnEndsALineWhereAskedTo) {
+  Command c = shell("printf 'a\\rb\\r\\nc\\n\\n\\rd\\r'; sleep 0.1; printf '\\ne\\n\\r\\n'");
+  std::vector<std::string> lines;
+  run_process(c, [&](std::string_view line) { lines.emplace_back(line); });
+  EXPECT_THAT(lines, ElementsAre("a\rb\r", "c", "", "\rd\r", "e", "\r"));
+  lines.clear();
+  c.returns_end_lines = true;
+  run_process(c, [&](std::string_view line) { lines.emplace_back(line); });
+  EXPECT_THAT(lines, ElementsAre("a", "b", "c", "", "", "d", "e", ""));
 }
 
 }  // namespace

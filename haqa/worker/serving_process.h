@@ -19,10 +19,10 @@ class ServingProcess {
   ServingProcess(ServingProcess&&) noexcept;
   ServingProcess& operator=(ServingProcess&&) noexcept;
 
-  /// Sends a line and hands over those that come back (what came before it is dropped) until on_line says true: the
-  /// answer is whole. Returns how the program ended where it did so before, by a limit say; nothing where it answered.
-  /// One that ended with status 0 and not a word is taken for one that answers a request and ends, and asked anew.
-  /// What on_line throws ends it too. Throws Interrupted, and Error where the program cannot be started.
+  /// Sends a line and hands over those that come back (without what came after the answer before) until on_line says
+  /// true: the answer is whole. Returns how the program ended where it did so before, by a limit say; nothing where it
+  /// answered. One that ended with status 0 and not a word is taken for one that answers a request and ends, and asked
+  /// anew. What on_line throws ends it too. Throws Interrupted, and Error where the program cannot be started.
   std::optional<ProcessResult> ask(const std::string& request, const std::function<bool(std::string_view)>& on_line);
 
  private:

@@ -8,6 +8,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/worker/piped_process.h"
 #include "haqa/worker/process_test_support.h"
 
 namespace haqa {
@@ -62,6 +63,19 @@ TEST(ServingProcess, WhatComesAfterAnAnswerIsNoPartOfTheNext) {
     EXPECT_THAT(ask(program, std::to_string(i)), ElementsAre(std::to_string(i), "end"));
     ASSERT_EQ(numbers_in(said, i).size(), i);
   }
+}
+
+TEST(ServingProcess, WhatItSaidAtItsStartIsPartOfTheFirst) {
+  const Command command = shell("echo starting; echo no such data >&2; exit 3");
+  PipedProcess program(command, true);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // until it has said all
+  std::vector<std::string> lines;
+  const bool answered = false;
+  const auto ended = program.exchange(
+      "a\n", [&](std::string_view line) { lines.emplace_back(line); }, answered);
+  ASSERT_TRUE(ended.has_value());
+  EXPECT_EQ(ended->describe(), "exit status 3: no such data");
+  EXPECT_THAT(lines, ElementsAre("starting"));
 }
 
 // The first request is answered; `rest` is what comes then. Each start is noted.

@@ -76,11 +76,28 @@ def local_tasks(data):
             for name in evaluation_data.TASKS]
 
 
-def lm_eval(folder, data, **options):
+def lm_eval(folder, data, adapter=None, **options):
     import lm_eval as harness
-    return harness.simple_evaluate(model="hf", model_args={"pretrained": str(folder), "dtype": "float32"},
-                                   tasks=local_tasks(data), device="cpu", log_samples=True, bootstrap_iters=100000,
-                                   **options)
+    return harness.simple_evaluate(model="hf", tasks=local_tasks(data), device="cpu", log_samples=True,
+                                   model_args={"pretrained": str(folder), "dtype": "float32", "peft": adapter},
+                                   bootstrap_iters=100000, **options)
+
+
+def make_adapter(folder, base, source, file):
+    """A LoRA adapter with random weights, for peft, and as GGUF by llama.cpp's converter."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+    torch.manual_seed(2)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM",
+        init_lora_weights=False))
+    model.save_pretrained(folder)
+    (pathlib.Path(folder) / "README.md").unlink()  # names the base by its folder, as the configuration does
+    config = pathlib.Path(folder) / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "llama"}))
+    subprocess.run([sys.executable, f"{source}/convert_lora_to_gguf.py", str(folder), "--base", str(base), "--outtype", "f32",
+                    "--outfile", str(file)], check=True, stdout=subprocess.DEVNULL)
 
 
 def main():
@@ -92,17 +109,23 @@ def main():
         make_hugging_face(f"{work}/hf", texts)
         convert(f"{work}/hf", HERE / "llama.gguf", "f32", source)
         result = lm_eval(f"{work}/hf", HERE, batch_size=4)
+        make_adapter(f"{work}/adapter", f"{work}/hf", source, HERE / "adapter.gguf")
+        adapted = lm_eval(f"{work}/hf", HERE, adapter=f"{work}/adapter", batch_size=4)["samples"]["arc_easy"]
     golden = {"lm_eval": "0.4.13", "max_length": MAX_LENGTH, "results": result["results"], "versions": result["versions"],
               "higher_is_better": result["higher_is_better"], "n-samples": result["n-samples"], "n-shot": result["n-shot"],
+              "group_subtasks": result["group_subtasks"], "arc_easy with adapter": [scores(s) for s in adapted],
               "tasks": {}}
     for name, samples in result["samples"].items():
         golden["tasks"][name] = [
-            {"target": s["target"], "requests": [list(a) for a in s["arguments"]],
-             "scores": [[float(r[0]), bool(r[1])] for r in s["filtered_resps"]],
+            {"target": s["target"], "requests": [list(a) for a in s["arguments"]], "scores": scores(s),
              **{metric: s[metric] for metric in s["metrics"]}} for s in samples]
     with open(HERE / "lmeval.json", "w") as f:
         json.dump(golden, f, indent=0, ensure_ascii=True)
         f.write("\n")
+
+
+def scores(sample):
+    return [[float(r[0]), bool(r[1])] for r in sample["filtered_resps"]]
 
 
 if __name__ == "__main__":

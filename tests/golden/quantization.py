@@ -104,6 +104,19 @@ def blockwise(signed):
             "values": hexed(F.dequantize_blockwise(codes, state))}
 
 
+def close_calls():
+    """Rows [absmax, value] whose value lies so close to the middle of two codes that the last bit of the scale decides:
+    torch computes 127.0 / absmax as the reciprocal times 127."""
+    absmax = numbers(62, 4000, -28).abs() + 0.01
+    twice, once = absmax.reciprocal() * 127, torch.full_like(absmax, 127) / absmax
+    values = (torch.arange(4000) % 126 + 0.5) / twice
+    found = torch.round(values * twice) != torch.round(values * once)
+    rows = torch.stack([absmax, values], 1)[found][:40]
+    assert len(rows) == 40
+    codes, _, _ = F.int8_vectorwise_quant(rows.clone())
+    return {"rows": hexed(rows), "codes": hexed(codes)}
+
+
 def int8():
     weights = numbers(60, 12 * 96, -28).view(12, 96)
     weights[3] = 0
@@ -116,7 +129,7 @@ def int8():
     out, _ = torch.ops.bitsandbytes.int8_mixed_scaled_mm(x, x_codes, codes, x_absmax, absmax, outliers)
     plain_codes, plain_absmax, _ = F.int8_vectorwise_quant(x)
     plain = torch.ops.bitsandbytes.int8_scaled_mm(plain_codes, codes, plain_absmax, absmax, dtype=torch.float32)
-    return {"rows": 12, "columns": 96, "tokens": 5, "codes": hexed(codes), "absmax": hexed(absmax), "weights": hexed(weights),
+    return {"close_calls": close_calls(), "rows": 12, "columns": 96, "tokens": 5, "codes": hexed(codes), "absmax": hexed(absmax), "weights": hexed(weights),
             "dequantized": hexed(dequantized), "x_codes": hexed(x_codes), "x_absmax": hexed(x_absmax),
             "outliers": outliers.tolist(), "out": hexed(out), "out_without_outliers": hexed(plain)}
 

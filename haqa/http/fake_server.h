@@ -20,7 +20,8 @@
 namespace haqa {
 
 /// For tests: an HTTP server on a loopback port whose replies are written byte by byte, so that they can also be wrong
-/// in every way a real server or a proxy before it can be. One request a connection, one connection at a time.
+/// in every way a real server or a proxy before it can be. One request a connection, unless keep_connections() is
+/// called; one connection at a time.
 class FakeServer {
  public:
   struct Request {
@@ -83,6 +84,8 @@ class FakeServer {
 
   int port() const { return port_; }
   std::string url() const { return fmt::format("http://127.0.0.1:{}/v1", port_); }
+  void keep_connections() { keeps_ = true; }
+  int connections() const { return connections_; }
   std::vector<Request> requests() const {
     const std::lock_guard lock(mutex_);
     return requests_;
@@ -112,13 +115,16 @@ class FakeServer {
       const timeval patience{10, 0};
       setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
       setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+      ++connections_;
       Request request;
-      if (receive(client, request)) {
+      while (receive(client, request)) {
         {
           const std::lock_guard lock(mutex_);
           requests_.push_back(request);
         }
         handler_(request, Connection(client, stopping_));
+        if (!keeps_) break;
+        request = {};
       }
       close(client);
     }
@@ -144,7 +150,8 @@ class FakeServer {
 
   Handler handler_;
   int fd_, port_ = 0;
-  std::atomic<bool> stopping_{false};
+  std::atomic<bool> stopping_{false}, keeps_{false};
+  std::atomic<int> connections_{0};
   mutable std::mutex mutex_;
   std::vector<Request> requests_;
   std::thread thread_;

@@ -1,4 +1,6 @@
 #pragma once
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +22,9 @@ HttpAddress parse_http_address(const std::string& url);
 /// `url` with `suffix` added to its path and whatever follows the path kept: "http://h/v1?a=b" + "/models" is
 /// "http://h/v1/models?a=b".
 std::string add_to_path(const std::string& url, std::string_view suffix);
+
+/// `url` with NAME=VALUE added to its query, the value percent-encoded. Throws UsageError where it is no address.
+std::string add_query(const std::string& url, const std::string& name, const std::string& value);
 
 struct HttpRequest {
   std::string url;
@@ -53,7 +58,28 @@ struct HttpFailure {
 /// Far above any chat reply, far below what hurts.
 inline constexpr size_t kMaxBodyBytes = 8 << 20;
 
-/// One exchange through libcurl. Follows no redirects. Throws Interrupted on Ctrl-C, within a second.
+/// Exchanges through libcurl; the connection stays for the next one, where the server lets it. For one thread.
+class HttpSession {
+ public:
+  HttpSession();
+  ~HttpSession();
+  HttpSession(const HttpSession&) = delete;
+  HttpSession& operator=(const HttpSession&) = delete;
+  /// Follows no redirects. Throws Interrupted on Ctrl-C, within a second.
+  std::variant<HttpResponse, HttpFailure> exchange(const HttpRequest& request);
+
+ private:
+  struct Curl;
+  std::unique_ptr<Curl> curl_;
+};
+
+/// One exchange in a session of its own.
 std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request);
+
+/// How a client pauses between two tries, in seconds; tests pass one that only takes notes.
+using Wait = std::function<void(double seconds)>;
+
+/// Sleeps; throws Interrupted within 100 ms of Ctrl-C.
+void wait_interruptibly(double seconds);
 
 }  // namespace haqa

@@ -1,10 +1,12 @@
-#include "haqa/agent/http.h"
+#include "haqa/http/http.h"
 
 #include <curl/curl.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <memory>
+#include <thread>
 
 #include "haqa/base/error.h"
 #include "haqa/worker/process.h"
@@ -178,22 +180,61 @@ std::string add_to_path(const std::string& text, std::string_view suffix) {
   return part(url, CURLUPART_URL);
 }
 
-std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request) {
-  check_interrupted();
+std::string add_query(const std::string& text, const std::string& name, const std::string& value) {
+  const Url url = parse_url(text);
+  if (!url) throw UsageError("not an http or https address; write it like http://localhost:8080/v1");
+  curl_url_set(url.get(), CURLUPART_QUERY, (name + "=" + value).c_str(), CURLU_APPENDQUERY | CURLU_URLENCODE);
+  return part(url, CURLUPART_URL);
+}
+
+namespace {
+/// Of all options, which point to what lives no longer; connections stay.
+struct ResetAtEnd {
+  CURL* curl;
+  ~ResetAtEnd() { curl_easy_reset(curl); }
+};
+}  // namespace
+
+struct HttpSession::Curl {
+  Handle handle;
+};
+
+HttpSession::HttpSession() : curl_(std::make_unique<Curl>()) {
   init_curl();
-  const Handle curl(curl_easy_init());
-  if (!curl) throw std::bad_alloc();
+  curl_->handle.reset(curl_easy_init());
+  if (!curl_->handle) throw std::bad_alloc();
+}
+
+HttpSession::~HttpSession() = default;
+
+std::variant<HttpResponse, HttpFailure> HttpSession::exchange(const HttpRequest& request) {
+  check_interrupted();
+  CURL* curl = curl_->handle.get();
   const HeaderList headers = headers_of(request);
   std::array<char, CURL_ERROR_SIZE> detail{};
   Sink sink;
-  prepare(curl.get(), request, headers.get(), sink, detail.data());
-  const CURLcode code = curl_easy_perform(curl.get());
+  const ResetAtEnd reset{curl};
+  prepare(curl, request, headers.get(), sink, detail.data());
+  const CURLcode code = curl_easy_perform(curl);
   check_interrupted();
-  if (code == CURLE_OK) return response_of(curl.get(), std::move(sink.body));
-  double connect_s = 0;
-  curl_easy_getinfo(curl.get(), CURLINFO_CONNECT_TIME, &connect_s);
-  return HttpFailure{kind_of(code, connect_s > 0, sink.too_large),
+  if (code == CURLE_OK) return response_of(curl, std::move(sink.body));
+  double connect_s = 0, begun_s = 0;  // where the connection stood already, only the request has a beginning
+  curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME, &connect_s);
+  curl_easy_getinfo(curl, CURLINFO_PRETRANSFER_TIME, &begun_s);
+  return HttpFailure{kind_of(code, connect_s > 0 || begun_s > 0, sink.too_large),
                      detail[0] != '\0' ? detail.data() : curl_easy_strerror(code)};
+}
+
+std::variant<HttpResponse, HttpFailure> http_exchange(const HttpRequest& request) {
+  return HttpSession().exchange(request);
+}
+
+void wait_interruptibly(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  for (check_interrupted(); Clock::now() < end; check_interrupted())
+    std::this_thread::sleep_for(
+        std::min<std::chrono::duration<double>>(end - Clock::now(), std::chrono::milliseconds(50)));
 }
 
 }  // namespace haqa
