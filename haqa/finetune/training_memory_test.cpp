@@ -51,12 +51,12 @@ TEST(TrainingMemory, CountsWhatIsKept) {
   EXPECT_THROW(training_memory(m, use), UsageError);
 }
 
-/// Measures a training's peak; sequences of exactly `context` tokens.
+/// Of a training of 106 million parameters; sequences of exactly `context` tokens.
 class MeasuredTraining : public testing::TestWithParam<TrainingUse> {};
 
 TEST_P(MeasuredTraining, IsPredictedWithinAQuarter) {
   const TemporaryFolder folder;
-  const ModelShape shape{.name = "m", .n_layer = 4, .n_embd = 768, .n_head = 12, .n_head_kv = 4, .n_ff = 2048};
+  const ModelShape shape{.name = "m", .n_layer = 9, .n_embd = 768, .n_head = 12, .n_head_kv = 4, .n_ff = 2048};
   make_model(shape, default_vocabulary(), 1, folder / "m.gguf");
   const TrainingUse use = GetParam();
   const int64_t context = use.tokens / use.sequences;

@@ -1,6 +1,7 @@
 #include "haqa/train/finetune.h"
 
 #include <chrono>
+#include <fstream>
 #include <numeric>
 
 #include "haqa/adapter/gguf_adapter.h"
@@ -102,6 +103,18 @@ Json told(const std::vector<double>& losses) {
   return means;
 }
 
+/// The largest memory of this process, but for pages of files, which can be dropped: those that are held now are the
+/// model's, and were held at the peak. Source: proc(5).
+uint64_t peak_bytes() {
+  std::ifstream status("/proc/self/status");
+  uint64_t peak = 0, files = 0;
+  for (std::string name; status >> name; status.ignore(1 << 12, '\n')) {
+    if (name == "VmHWM:") status >> peak;
+    if (name == "RssFile:") status >> files;
+  }
+  return peak > files ? (peak - files) * 1024 : 0;
+}
+
 }  // namespace
 
 FinetuneJob finetune_job_from(const Json& request) {
@@ -176,7 +189,8 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
                  {"examples", examples.training.size()},
                  {"validation_examples", examples.validation.size()},
                  {"truncated", examples.truncated},
-                 {"dropped", examples.dropped}});
+                 {"dropped", examples.dropped},
+                 {"peak_bytes", peak_bytes()}});
   std::error_code ignored;
   std::filesystem::remove(checkpoint, ignored);
   std::filesystem::remove(job.folder / "losses.json", ignored);

@@ -3,7 +3,6 @@
 #include <malloc.h>
 
 #include <cstdio>
-#include <fstream>
 
 #include "haqa/base/error.h"
 #include "haqa/train/finetune.h"
@@ -18,18 +17,6 @@ std::string first_line(const char* text) {
   return all.substr(0, all.find('\n'));
 }
 
-/// The largest memory of this process, but for pages of files, which can be dropped: those that are held now are the
-/// model's, and were held at the peak. Source: proc(5).
-uint64_t peak_bytes() {
-  std::ifstream status("/proc/self/status");
-  uint64_t peak = 0, files = 0;
-  for (std::string name; status >> name; status.ignore(1 << 12, '\n')) {
-    if (name == "VmHWM:") status >> peak;
-    if (name == "RssFile:") status >> files;
-  }
-  return peak > files ? (peak - files) * 1024 : 0;
-}
-
 Json handle(const Json& request, const std::function<void(double)>& progress) {
   llama_log_set(
       [](ggml_log_level level, const char* text, void*) {
@@ -38,11 +25,7 @@ Json handle(const Json& request, const std::function<void(double)>& progress) {
       nullptr);
   const std::string command = request.at("command");
   try {
-    if (command == "finetune") {
-      Json result = finetune(finetune_job_from(request), progress);
-      result["peak_bytes"] = peak_bytes();
-      return result;
-    }
+    if (command == "finetune") return finetune(finetune_job_from(request), progress);
   } catch (const c10::OutOfMemoryError&) {
     throw Error("the device's memory is full; choose a smaller batch or activation checkpointing");
   } catch (const c10::Error& error) {

@@ -1,0 +1,87 @@
+#include "haqa/finetune/finetune_report.h"
+
+#include <gmock/gmock.h>
+
+namespace haqa {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+Json accuracies(double boolq, double rte, double error) {
+  return {
+      {"tasks", {{"boolq", {{"accuracy", boolq}, {"error", 0.02}}}, {"rte", {{"accuracy", rte}, {"error", nullptr}}}}},
+      {"mean", (boolq + rte) / 2},
+      {"error", error}};
+}
+
+Json summary(double base, double defaults, double best) {
+  return {{"best", 1},
+          {"trials",
+           {{{"number", 0}, {"configuration", {{"lora_r", 16}}}, {"value", 0.5}, {"proposed_by", "default"}},
+            {{"number", 1},
+             {"configuration", {{"lora_r", 8}}},
+             {"value", 0.6},
+             {"metrics", {{"error", 0.02}, {"training", {{"losses", {3, 2, 1.5, 1.25, 1}}}}}},
+             {"proposed_by", "expert"}},
+            {{"number", 2},
+             {"configuration", {{"lora_r", 64}}},
+             {"value", nullptr},
+             {"reason", "out_of_memory"},
+             {"message", "too large"}}}},
+          {"held_out",
+           {{"base", accuracies(base, base, 0.01)},
+            {"defaults", accuracies(defaults, defaults, 0.01)},
+            {"best", accuracies(best, best, 0.01)}}}};
+}
+
+TEST(FinetuneReport, SaysWhereAGainLiesWithinTheError) {
+  EXPECT_THAT(finetune_answer(summary(0.5, 0.6, 0.62)),
+              ElementsAre("The best, round 2, is better than the untuned model: +12.00 ± 1.41 points.",
+                          "It cannot be told from the defaults of round 1: +2.00 ± 1.41 points are within the error."));
+  EXPECT_THAT(finetune_answer(summary(0.6, 0.4, 0.5))[0], HasSubstr("is worse than the untuned model: -10.00"));
+  Json s = summary(0.5, 0.6, 0.6);
+  s["best"] = 0;
+  EXPECT_THAT(finetune_answer(s), ElementsAre(HasSubstr("The best, the defaults of round 1, is better")));
+  s.erase("best");
+  EXPECT_THAT(finetune_answer(s), ElementsAre("No configuration gave a model."));
+  EXPECT_THAT(finetune_answer(Json::object({{"best", "x"}, {"held_out", 3}})), ElementsAre(HasSubstr("No conf")));
+}
+
+TEST(FinetuneReport, TablesShowEachTask) {
+  const std::string text = finetune_text(summary(0.5, 0.6, 0.62));
+  for (const char* expected : {"untuned %", "62.00 ± 2.00", "62.00 ± 1.00", "lora_r 8", "out_of_memory: too large"})
+    EXPECT_THAT(text, HasSubstr(expected));
+  const Table t = accuracy_table(std::array{std::pair<std::string, Json>("best", accuracies(0.5, 0.75, 0.03))});
+  EXPECT_THAT(t.head, ElementsAre("task", "best %"));
+  EXPECT_THAT(t.rows, ElementsAre(ElementsAre("boolq", "50.00 ± 2.00"), ElementsAre("rte", "75.00"),
+                                  ElementsAre("mean", "62.50 ± 3.00")));
+}
+
+TEST(FinetuneReport, SuggestsWhatTheFiguresSay) {
+  const std::string good = finetune_suggestions(summary(0.5, 0.6, 0.62));
+  EXPECT_THAT(good, HasSubstr("Train longer (max_steps): the best round's loss was still falling, from 2"));
+  EXPECT_THAT(good, HasSubstr("1 of 3 rounds needed too much memory"));
+  EXPECT_THAT(good, Not(HasSubstr("within its error")));
+  EXPECT_THAT(finetune_suggestions(summary(0.6, 0.6, 0.61)), HasSubstr("Measure on more questions"));
+  EXPECT_THAT(finetune_suggestions(summary(0.6, 0.5, 0.5)), HasSubstr("Do not ship this adapter"));
+  EXPECT_THAT(finetune_suggestions(Json::object()), HasSubstr("Nothing stands out"));
+}
+
+// Mean and deviation by hand: 0.5 and 0.7 have 0.6 and 0.1 · √2.
+TEST(FinetuneReport, MethodsHaveMeansAndDeviationsOverSeeds) {
+  const std::vector<Json> outcomes = {{{"method", "random"}, {"seed", 0}, {"held_out", accuracies(0.5, 0.4, 0.01)}},
+                                      {{"method", "expert"}, {"seed", 0}, {"held_out", nullptr}},
+                                      {{"method", "random"}, {"seed", 1}, {"held_out", accuracies(0.7, 0.4, 0.01)}}};
+  const Table t = methods_table(outcomes);
+  EXPECT_THAT(t.head, ElementsAre("method", "seeds", "boolq", "rte", "mean"));
+  EXPECT_THAT(t.rows, ElementsAre(ElementsAre("random", "2", "60.00 ± 14.14", "40.00 ± 0.00", "50.00 ± 7.07"),
+                                  ElementsAre("expert", "0", "", "", "")));
+  EXPECT_THAT(methods_csv(outcomes),
+              HasSubstr("method,seeds,boolq,boolq_sd,rte,rte_sd,mean,mean_sd\nrandom,2,0.6,0.1414213"));
+  EXPECT_THAT(methods_csv(outcomes), HasSubstr("\nexpert,0,,,,,,\n"));
+}
+
+}  // namespace
+}  // namespace haqa
