@@ -112,7 +112,7 @@ void require_sense(const Options& o) {
       throw UsageError("--task names an objective already; leave --space, --command and --metric out");
     if (o.flags.output.empty()) throw UsageError("--task needs --output, a folder for the models");
   } else if (o.command.space.empty() || o.command.command.empty() || o.command.metrics.empty())
-    throw UsageError("name a comparison's file, or --task, or --space, --command and --metric to run one");
+    throw UsageError("name a comparison's file, or --space, --command and --metric, or --task, to run one");
   check_methods(o.methods, o.flags.reference);
   require_no_secret(o.agent.task.endpoint.base_url);
   if (asks_agents(o) && o.flags.output.empty())

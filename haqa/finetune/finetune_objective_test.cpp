@@ -75,6 +75,16 @@ TEST_F(FinetuneObjectiveTest, TrainingRaisesTheAccuracyOfWhatShips) {
   EXPECT_TRUE(fs::exists(o.adapter_folder(other) / "adapter.gguf"));
 }
 
+TEST_F(FinetuneObjectiveTest, Int8TrainsOnInt8AndShipsAsQ8) {
+  setup_.bit_width = BitWidth::int8;
+  const SearchSpace s = space();
+  FinetuneObjective o = objective(s);
+  const Outcome outcome = o.evaluate(s.defaults());
+  ASSERT_TRUE(outcome.value) << outcome.message;
+  EXPECT_GT(*outcome.value, 0.9);
+  EXPECT_EQ(read_model(o.base()).main_type(), "Q8_0");
+}
+
 TEST_F(FinetuneObjectiveTest, FailuresAreOutcomesWithTheirReasons) {
   struct Case {
     const char *parameter, *rate;

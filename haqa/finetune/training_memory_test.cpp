@@ -11,6 +11,13 @@
 #include "haqa/worker/worker.h"
 
 namespace haqa {
+
+/// Of a test's name.
+void PrintTo(const TrainingUse& use, std::ostream* out) {
+  *out << use.base << "_rank_" << use.rank << "_tokens_" << use.tokens << (use.checkpointing ? "_checkpointing" : "")
+       << (use.bf16 ? "_bf16" : "");
+}
+
 namespace {
 
 ModelInfo small_shape() {
