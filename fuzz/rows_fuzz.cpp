@@ -51,7 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       for (const haqa::Item& item : haqa::read_items(task, folder() / "rows.jsonl")) {
         require(!item.requests.empty() && item.lengths.size() == item.requests.size());
         require(item.gold >= -1 && item.gold < static_cast<int>(item.requests.size()));
-        require(haqa::half_of(item) != haqa::Part::all);
+        require(haqa::half_of(item) != haqa::ItemPart::all);
       }
     } catch (const haqa::Error&) {
     }

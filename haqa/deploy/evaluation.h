@@ -14,7 +14,7 @@ struct EvaluationRequest {
   double adapter_scale = 1;
   std::vector<EvaluationTask> tasks;
   std::filesystem::path data;  ///< folder with TASK.jsonl for each task
-  Part part = Part::all;
+  ItemPart part = ItemPart::all;
   int limit = 0;       ///< the first of each task's part; 0: all
   int threads = 0;     ///< 0: all cores
   int max_length = 0;  ///< tokens the model reads at most; 0: its training context

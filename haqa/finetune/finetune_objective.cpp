@@ -46,8 +46,8 @@ std::vector<EvaluationTask> load_all(const std::vector<std::string>& names) {
 void check_tasks(const FinetuneSetup& setup) {
   for (const EvaluationTask& task : load_all(setup.tasks)) {
     const fs::path file = rows_of(task, setup.data);
-    read_items(task, file, Part::validation, setup.limit);
-    read_items(task, file, Part::held_out, setup.held_out_limit);
+    read_items(task, file, ItemPart::validation, setup.limit);
+    read_items(task, file, ItemPart::held_out, setup.held_out_limit);
   }
 }
 
@@ -169,7 +169,7 @@ TaskAccuracies FinetuneObjective::accuracy(const fs::path& model, const fs::path
   request.tasks = load_all(setup_.tasks);
   request.data = setup_.data;
   const bool held_out = half == Half::held_out;
-  request.part = held_out ? Part::held_out : Part::validation;
+  request.part = held_out ? ItemPart::held_out : ItemPart::validation;
   request.limit = held_out ? setup_.held_out_limit : setup_.limit;
   request.threads = setup_.threads;
   return accuracies(evaluate_model(request, [&](double share) { tell("measuring accuracy", share); }));

@@ -33,7 +33,7 @@ TaskAccuracies accuracies(const Evaluation& evaluation);
 /// {"tasks", "mean", "error"}, rounded to six digits.
 Json to_json(const TaskAccuracies& accuracies);
 
-/// Of a task's questions: those that rounds choose by, and those that the report is of (tasks/task.h, Part).
+/// Of a task's questions: those that rounds choose by, and those that the report is of (tasks/task.h, ItemPart).
 enum class Half { validation, held_out };
 
 /// Fine-tunes a model by QLoRA with one configuration and measures what would ship: the model in its bit width

@@ -103,28 +103,28 @@ std::vector<EvaluationTask> load_tasks(std::string_view names) {
   return tasks;
 }
 
-Part part_from(std::string_view name) {
-  for (const Part part : {Part::all, Part::validation, Part::held_out})
+ItemPart part_from(std::string_view name) {
+  for (const ItemPart part : {ItemPart::all, ItemPart::validation, ItemPart::held_out})
     if (name == part_name(part)) return part;
   throw UsageError("'{}' is no part of a task; choose all, validation or held-out", one_line(name, 60));
 }
 
-std::string part_name(Part part) {
-  return part == Part::all ? "all" : part == Part::validation ? "validation" : "held-out";
+std::string part_name(ItemPart part) {
+  return part == ItemPart::all ? "all" : part == ItemPart::validation ? "validation" : "held-out";
 }
 
-Part half_of(const Item& item) {
-  return hash(item) >> 63 ? Part::held_out : Part::validation;
+ItemPart half_of(const Item& item) {
+  return hash(item) >> 63 ? ItemPart::held_out : ItemPart::validation;
 }
 
-std::vector<Item> read_items(const EvaluationTask& task, const std::filesystem::path& file, Part part, int limit) {
+std::vector<Item> read_items(const EvaluationTask& task, const std::filesystem::path& file, ItemPart part, int limit) {
   std::vector<Item> items;
   int doc_id = 0;
   each_row(file, [&](std::string_view line, int number) {
     try {
       Item item = item_of_line(task, line);
       item.doc_id = doc_id++;
-      if (part == Part::all || half_of(item) == part) items.push_back(std::move(item));
+      if (part == ItemPart::all || half_of(item) == part) items.push_back(std::move(item));
     } catch (const Error& e) {
       throw Error("{}, line {}: {}", file.string(), number, e.what());
     }

@@ -45,21 +45,21 @@ EvaluationTask load_task(const std::string& name);
 /// "boolq,rte" or "all". Each task once, in the order given. Throws UsageError.
 std::vector<EvaluationTask> load_tasks(std::string_view names);
 
-/// Which items count. The halves never share a question: tune on one, report on the other.
-enum class Part { all, validation, held_out };
+/// Which items of a task count. The halves never share a question: tune on one, report on the other.
+enum class ItemPart { all, validation, held_out };
 
 /// "all", "validation", "held-out". The first throws UsageError.
-Part part_from(std::string_view name);
-std::string part_name(Part part);
+ItemPart part_from(std::string_view name);
+std::string part_name(ItemPart part);
 
 /// An item's half, by a hash of its texts: it stays where it is when rows are added, moved or written in another way.
-Part half_of(const Item& item);
+ItemPart half_of(const Item& item);
 
 /// Rows of a data set, one JSON object a line, with the data set's own fields; empty lines do not count. Keeps those of
 /// `part`, and of these the first `limit`; 0: all.
 /// Throws Error that names file and line of a row that is broken, and where nothing is left.
-std::vector<Item> read_items(const EvaluationTask& task, const std::filesystem::path& file, Part part = Part::all,
-                             int limit = 0);
+std::vector<Item> read_items(const EvaluationTask& task, const std::filesystem::path& file,
+                             ItemPart part = ItemPart::all, int limit = 0);
 
 /// Lines of such a file that are not empty.
 size_t count_rows(const std::filesystem::path& file);

@@ -58,8 +58,8 @@ TEST_P(EachTask, HasLmEvalsFactsAndRightAnswers) {
 TEST_P(EachTask, HalvesAreWholeAndStayWhenRowsMove) {
   const EvaluationTask task = load_task(GetParam());
   const std::filesystem::path file = kGolden / (task.name + ".jsonl");
-  const auto all = read_items(task, file), first = read_items(task, file, Part::validation),
-             second = read_items(task, file, Part::held_out);
+  const auto all = read_items(task, file), first = read_items(task, file, ItemPart::validation),
+             second = read_items(task, file, ItemPart::held_out);
   EXPECT_EQ(first.size() + second.size(), all.size());
   std::set<int> ids;
   for (const auto* half : {&first, &second})
@@ -81,7 +81,7 @@ TEST_P(EachTask, HalvesAreWholeAndStayWhenRowsMove) {
   write_file(folder / "moved.jsonl", text);
   std::set<std::string> before, after;
   for (const Item& item : first) before.insert(item.requests[0].context);
-  for (const Item& item : read_items(task, folder / "moved.jsonl", Part::validation))
+  for (const Item& item : read_items(task, folder / "moved.jsonl", ItemPart::validation))
     after.insert(item.requests[0].context);
   EXPECT_EQ(before, after);
 }
@@ -92,15 +92,15 @@ TEST(Task, HalvesAreAboutEqual) {
   for (int i = 0; i < 2000; ++i)
     rows += R"({"sentence1":"a","sentence2":")" + std::to_string(i) + R"(","label":0})" + "\n";
   write_file(folder / "rte.jsonl", rows);
-  const auto n = read_items(load_task("rte"), folder / "rte.jsonl", Part::validation).size();
+  const auto n = read_items(load_task("rte"), folder / "rte.jsonl", ItemPart::validation).size();
   EXPECT_GT(n, 900u);  // 1000 +- 4.5 standard deviations
   EXPECT_LT(n, 1100u);
 }
 
 TEST(Task, TheLimitTakesTheFirstOfThePart) {
   const EvaluationTask task = load_task("boolq");
-  const auto part = read_items(task, kGolden / "boolq.jsonl", Part::held_out);
-  const auto some = read_items(task, kGolden / "boolq.jsonl", Part::held_out, 3);
+  const auto part = read_items(task, kGolden / "boolq.jsonl", ItemPart::held_out);
+  const auto some = read_items(task, kGolden / "boolq.jsonl", ItemPart::held_out, 3);
   ASSERT_EQ(some.size(), 3u);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(some[i].doc_id, part[i].doc_id);
 }
@@ -114,7 +114,7 @@ TEST(Task, NamesAreLists) {
   EXPECT_THAT(names("rte, boolq,rte"), ElementsAre("rte", "boolq"));
   EXPECT_EQ(names("all"), task_names());
   for (const char* wrong : {"", "boolq,", "mmlu", "../boolq"}) EXPECT_THROW(load_tasks(wrong), UsageError) << wrong;
-  EXPECT_EQ(part_from("held-out"), Part::held_out);
+  EXPECT_EQ(part_from("held-out"), ItemPart::held_out);
   EXPECT_THROW(part_from("test"), UsageError);
 }
 

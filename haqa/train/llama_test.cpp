@@ -55,6 +55,10 @@ struct Variant {
   bool tied;
 };
 
+void PrintTo(const Variant& variant, std::ostream* out) {  // else the test's name holds its bytes
+  *out << variant.name;
+}
+
 class LlamaTest : public testing::TestWithParam<Variant> {
  protected:
   /// A small model with random weights; f32: its matrices in full precision, as llama.cpp rounds activations to F16
