@@ -45,9 +45,9 @@ def batches(kind, steps, rows, length, seed=1):
     return all_steps
 
 
-def run(command, log):
-    # The peers' own choice of spinning or sleeping threads is left to them; ours is what haqa starts haqa-train with.
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=open(log, "w"), text=True)
+def run(command, log, environment=()):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=open(log, "w"), text=True,
+                          env={**os.environ, **dict(environment)})
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed; see {log}:\n{open(log).read()[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -75,7 +75,8 @@ def measure(name, arguments, folder, model, hugging_face):
     file.write_text(json.dumps(request))
     rounds = []
     for repetition in range(arguments.repetitions):
-        ours = run([str(BIN / "haqa-qlora-steps"), str(file), str(folder / "adapter")], folder / "ours.log")
+        ours = run([str(BIN / "haqa-qlora-steps"), str(file), str(folder / "adapter")], folder / "ours.log",
+                   {"OMP_WAIT_POLICY": "passive"})  # as haqa starts haqa-train
         peer = run([sys.executable, str(HERE / "peer.py"), str(file), str(folder / "adapter")], folder / "peer.log")
         rounds.append({
             "ours_tokens_per_s": speed(ours, request), "peer_tokens_per_s": speed(peer, request),

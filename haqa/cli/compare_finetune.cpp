@@ -84,7 +84,7 @@ class FinetuneComparison {
   std::vector<Json> held_out(const std::vector<MethodRun>& runs) {
     std::vector<Json> outcomes = {{{"method", "untuned"},
                                    {"seed", 0},
-                                   {"held_out", accuracies_.once("untuned:held-out", [&] {
+                                   {"held_out", accuracies_.once("untuned:" + held_out_key(), [&] {
                                       return to_json(objective_.accuracy(objective_.base(), {}, Half::held_out));
                                     })}}};
     for (const MethodRun& run : runs) {
@@ -98,6 +98,10 @@ class FinetuneComparison {
 
  private:
   fs::path file() const { return o_.flags.output / "results.jsonl"; }
+  /// What was measured on other questions is another accuracy.
+  std::string held_out_key() const {
+    return setup_.held_out_limit > 0 ? fmt::format("held-out-{}", setup_.held_out_limit) : "held-out";
+  }
   void use_seed(uint64_t seed) { objective_.use_seed(task_.seed + seed); }
 
   void remember(const std::string& method, uint64_t seed, const Trial& trial) {
@@ -112,7 +116,7 @@ class FinetuneComparison {
   }
 
   Json held_out(uint64_t seed, const Configuration& configuration) {
-    return accuracies_.once(fmt::format("{}:{}:held-out", space_.hash(configuration), seed), [&] {
+    return accuracies_.once(fmt::format("{}:{}:{}", space_.hash(configuration), seed, held_out_key()), [&] {
       use_seed(seed);
       const fs::path adapter = objective_.adapter_folder(configuration) / "adapter.gguf";
       progress_.step(fmt::format("held-out questions, seed {}", seed + 1));

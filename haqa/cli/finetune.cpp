@@ -118,6 +118,7 @@ void FinetuneRun::tune() {
   const Configuration defaults = space_.defaults();
   options.on_trial = [&](const Track&, const Trial& t) {
     progress_.done(describe_finetune(t, defaults));
+    if (const std::string note = t.metrics.value("examples", ""); t.number == 0 && !note.empty()) progress_.note(note);
     std::vector<Configuration> kept = {defaults};
     if (const Trial* so_far = best_trial(log_.finished(), Direction::maximize)) kept.push_back(so_far->configuration);
     objective_.keep_only(kept);

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "haqa/base/bytes.h"
@@ -212,7 +214,7 @@ std::optional<std::string> FinetuneObjective::too_large(const Configuration& con
     return fmt::format("the training needs about {}, more than the limit of {}; a smaller batch{} takes less",
                        format_bytes(needed), format_bytes(*setup_.memory_limit),
                        setup_.activation_checkpointing ? "" : " or activation_checkpointing");
-  if (!setup_.memory_limit && setup_.memory_free > 0 && needed > setup_.memory_free)
+  if (setup_.memory_free > 0 && needed > setup_.memory_free)
     return fmt::format("the training needs about {}, more than the {} that are free; a smaller batch{} takes less",
                        format_bytes(needed), format_bytes(setup_.memory_free),
                        setup_.activation_checkpointing ? "" : " or activation_checkpointing");
@@ -263,6 +265,7 @@ Outcome FinetuneObjective::measure(const Configuration& configuration) {
   for (const char* name : {"validation_loss_before", "validation_loss"})
     if (const Json loss = trained.value(name, Json()); loss.is_number())
       outcome.metrics["training"][name] = std::round(loss.get<double>() * 1e4) / 1e4;
+  if (const std::string note = trained.value("examples_note", ""); !note.empty()) outcome.metrics["examples"] = note;
   for (const char* name : {"tokens_per_second", "seconds", "peak_bytes"})
     if (const Json value = trained.value(name, Json()); value.is_number()) outcome.metrics[name] = value;
   return outcome;
@@ -277,6 +280,9 @@ Outcome FinetuneObjective::evaluate(const Configuration& configuration, const Re
     fs::remove_all(adapter_folder(configuration), ignored);
     return failure(FailReason::wrong_result, e.what());
   } catch (const WorkerError& e) {
+    // A full disk is no fault of the configuration: the run ends, and its checkpoints stay.
+    if (std::string_view(e.what()).find(std::strerror(ENOSPC)) != std::string_view::npos)
+      throw Error("{}; free some space and go on with --resume", e.what());
     fs::remove_all(adapter_folder(configuration), ignored);
     return failure(reason_of(e), e.what());
   }

@@ -10,6 +10,7 @@
 #include "haqa/base/stats.h"
 #include "haqa/base/text.h"
 #include "haqa/report/escape.h"
+#include "haqa/study/comparison.h"
 
 namespace haqa {
 namespace {
@@ -30,18 +31,23 @@ std::vector<std::string> tasks_of(const std::vector<Part>& accuracies) {
 }
 
 struct Gain {
-  double value = 0, error = 0;  ///< of the difference
-  bool is_told() const { return std::abs(value) > 2 * error; }
+  double value = 0;             ///< of the difference
+  std::optional<double> error;  ///< nothing where a single question was asked
+  bool is_told() const { return error && std::abs(value) > 2 * *error; }
 };
 
 std::optional<Gain> gain(const Part& from, const Part& to) {
   const auto a = from["mean"].number(), b = to["mean"].number();
   if (!a || !b) return std::nullopt;
-  return Gain{*b - *a, std::hypot(from["error"].number().value_or(0), to["error"].number().value_or(0))};
+  const auto error_a = from["error"].number(), error_b = to["error"].number();
+  return Gain{*b - *a, error_a && error_b ? std::optional(std::hypot(*error_a, *error_b)) : std::nullopt};
 }
 
 std::string sentence(const std::string& what, const std::string& against, const Gain& g) {
-  const std::string figures = fmt::format("{:+.2f} ± {:.2f} points", 100 * g.value, 100 * g.error);
+  if (!g.error)
+    return fmt::format("{} and {} differ by {:+.2f} points on too few questions to tell.", what, against,
+                       100 * g.value);
+  const std::string figures = fmt::format("{:+.2f} ± {:.2f} points", 100 * g.value, 100 * *g.error);
   if (!g.is_told()) return fmt::format("{} cannot be told from {}: {} are within the error.", what, against, figures);
   return fmt::format("{} is {} than {}: {}.", what, g.value > 0 ? "better" : "worse", against, figures);
 }
@@ -102,6 +108,11 @@ std::vector<std::string> tasks_of(std::span<const Json> outcomes) {
   std::vector<Part> all;
   for (const Json& outcome : outcomes) all.push_back(Part(outcome)["held_out"]);
   return tasks_of(all);
+}
+
+/// Of a single seed there is none.
+std::optional<double> deviation(const std::vector<double>& values) {
+  return values.size() > 1 ? std::optional(standard_deviation(values)) : std::nullopt;
 }
 
 }  // namespace
@@ -166,10 +177,10 @@ std::string finetune_suggestions(const Json& summary) {
   const auto add = [&](const std::string& what) { text += "\n- " + what + "\n"; };
   const auto g = gain(held_out["base"], held_out["best"]);
   if (g && !g->is_told())
-    add(
-        fmt::format("Measure on more questions (finetune.limit, finetune.held_out_limit): the gain of {:.2f} points is "
-                    "within its error of {:.2f}.",
-                    100 * g->value, 100 * g->error));
+    add(fmt::format(
+        "Measure on more questions (finetune.limit, finetune.held_out_limit): a gain of {:.2f} points is {}.",
+        100 * g->value,
+        g->error ? fmt::format("within its error of {:.2f}", 100 * *g->error) : "all that one question tells"));
   if (g && g->is_told() && g->value < 0)
     add("Do not ship this adapter: the untuned model is better. Examples nearer to the tasks, or a smaller learning "
         "rate, may help.");
@@ -213,7 +224,7 @@ Table methods_table(std::span<const Json> outcomes) {
   for (const MethodRow& row : method_rows(outcomes, tasks)) {
     t.rows.push_back({one_line(row.method), std::to_string(row.seeds)});
     for (const std::vector<double>& values : row.values)
-      t.rows.back().push_back(values.empty() ? "" : percent(mean(values), standard_deviation(values)));
+      t.rows.back().push_back(values.empty() ? "" : percent(mean(values), deviation(values)));
   }
   return t;
 }
@@ -226,7 +237,7 @@ std::string methods_csv(std::span<const Json> outcomes) {
   for (const MethodRow& row : method_rows(outcomes, tasks)) {
     text += fmt::format("{},{}", csv_field(row.method), row.seeds);
     for (const std::vector<double>& values : row.values)
-      text += values.empty() ? ",," : fmt::format(",{},{}", mean(values), standard_deviation(values));
+      text += values.empty() ? ",," : fmt::format(",{},{}", mean(values), csv_number(deviation(values)));
     text += '\n';
   }
   return text;

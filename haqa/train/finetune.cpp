@@ -64,6 +64,8 @@ void read_method(const Json& m, FinetuneJob& job) {
   job.llama.base = base_format_from(m.value("base", "nf4_double"));
   job.llama.compute = compute_type(m.value("compute", "fp32"));
   job.llama.device = device_named(m.value("device", "cpu"));
+  if (job.llama.base == BaseFormat::int8 && job.llama.device.is_cuda())
+    throw UsageError("base int8 is for cpu, as products of integers are made there; on cuda take nf4_double");
   job.llama.checkpointing = m.value("activation_checkpointing", false);
   job.trainer.schedule = schedule_from(m.value("schedule", "constant"));
   job.trainer.grouping = grouping_from(m.value("grouping", "by_length"));
@@ -73,6 +75,8 @@ void read_method(const Json& m, FinetuneJob& job) {
 struct Examples {
   std::vector<TokenExample> training, validation;
   size_t truncated = 0, dropped = 0;
+  int n_vocab = 0;
+  std::string note;  ///< what a user should know of them
 };
 
 Examples read(const FinetuneJob& job) {
@@ -85,7 +89,9 @@ Examples read(const FinetuneJob& job) {
   encoding.threads = at::get_num_threads();
   TokenExamples tokens = encode_examples(
       file.examples, [&](std::string_view text) { return tokenizer.encode(text, false); }, encoding);
-  Examples examples{{}, {}, tokens.truncated, tokens.dropped};
+  Examples examples{{}, {}, tokens.truncated, tokens.dropped, tokenizer.n_vocab(), describe(tokens, job.context)};
+  if (file.without_response > 0)
+    examples.note += fmt::format("; {} without a response left out", file.without_response);
   const Split split = split_by_share(tokens.examples.size(), job.validation_share, job.trainer.seed);
   for (const size_t i : split.training) examples.training.push_back(std::move(tokens.examples[i]));
   for (const size_t i : split.validation) examples.validation.push_back(std::move(tokens.examples[i]));
@@ -143,6 +149,9 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   make_folder(job.folder);
   const Examples examples = read(job);
   Llama llama(job.model, job.llama);
+  if (examples.n_vocab > llama.info().n_vocab)
+    throw Error("{}: its vocabulary has {} tokens and its embedding {} rows; convert the model again",
+                job.model.string(), examples.n_vocab, llama.info().n_vocab);
   if (job.context > static_cast<size_t>(llama.info().n_ctx_train))
     throw UsageError("examples of {} tokens are longer than what {} was made for, {}; set a smaller context",
                      job.context, job.model.string(), llama.info().n_ctx_train);
@@ -190,6 +199,7 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
                  {"validation_examples", examples.validation.size()},
                  {"truncated", examples.truncated},
                  {"dropped", examples.dropped},
+                 {"examples_note", examples.note},
                  {"peak_bytes", peak_bytes()}});
   std::error_code ignored;
   std::filesystem::remove(checkpoint, ignored);

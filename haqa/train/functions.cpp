@@ -105,11 +105,11 @@ struct FrozenLinear : Function<FrozenLinear> {
 
 struct SummedCrossEntropy : Function<SummedCrossEntropy> {
   static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& weight, const Tensor& targets,
-                        int64_t chunk) {
-    const bool hidden_learns = hidden.requires_grad(), weight_learns = weight.requires_grad();
+                        int64_t chunk, bool learns) {
+    const bool hidden_learns = learns && hidden.requires_grad(), weight_learns = learns && weight.requires_grad();
     Tensor sum = at::zeros({}, hidden.options().dtype(at::kFloat));
     Tensor dhidden = hidden_learns ? at::empty_like(hidden) : Tensor();
-    Tensor dweight = weight_learns ? at::zeros_like(weight) : Tensor();
+    Tensor dweight = weight_learns ? at::zeros(weight.sizes(), sum.options()) : Tensor();
     for (int64_t first = 0; first < hidden.size(0); first += chunk) {
       const int64_t rows = std::min(chunk, hidden.size(0) - first);
       const Tensor part = hidden.narrow(0, first, rows), wanted = targets.narrow(0, first, rows).unsqueeze(1);
@@ -120,18 +120,16 @@ struct SummedCrossEntropy : Function<SummedCrossEntropy> {
       dlogits.scatter_add_(1, wanted, at::full({rows, 1}, -1, dlogits.options()));
       dlogits = dlogits.to(hidden.scalar_type());
       if (hidden_learns) dhidden.narrow(0, first, rows).copy_(times(dlogits, weight));
-      if (weight_learns) dweight.addmm_(dlogits.t(), part);
+      if (weight_learns) dweight += at::mm(dlogits.t(), part);
     }
-    context->save_for_backward({dhidden, dweight});
+    context->save_for_backward({dhidden, weight_learns ? dweight.to(weight.scalar_type()) : Tensor()});
     return sum;
   }
 
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
     const auto saved = context->get_saved_variables();
-    const auto times_outer = [&](const Tensor& inner) {
-      return inner.defined() ? inner * gradients[0].to(inner.scalar_type()) : Tensor();
-    };
-    return {times_outer(saved[0]), times_outer(saved[1]), Tensor(), Tensor()};
+    const auto times_outer = [&](const Tensor& inner) { return inner.defined() ? inner * gradients[0] : Tensor(); };
+    return {times_outer(saved[0]), times_outer(saved[1]), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -150,6 +148,16 @@ Tensor rope(const Tensor& x, const Tensor& turns) {
   return at::view_as_real(pairs * turns.unsqueeze(1)).flatten(-2).to(x.scalar_type());
 }
 
+uint64_t mixed_seed(uint64_t seed, uint64_t value) {
+  const auto mix = [](uint64_t x) {
+    x += 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    return x ^ (x >> 31);
+  };
+  return mix(mix(seed) ^ value);
+}
+
 Tensor seeded_dropout(const Tensor& x, double p, uint64_t seed) {
   return p > 0 ? Dropout::apply(x, p, static_cast<int64_t>(seed)) : x;
 }
@@ -161,7 +169,7 @@ Tensor frozen_linear(const Tensor& x, const std::optional<Tensor>& dropped, cons
 }
 
 Tensor summed_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets, int64_t chunk) {
-  return SummedCrossEntropy::apply(hidden, weight, targets, chunk);
+  return SummedCrossEntropy::apply(hidden, weight, targets, chunk, at::GradMode::is_enabled());
 }
 
 }  // namespace haqa

@@ -19,10 +19,6 @@ std::optional<double> number(const GgufFile& header, const std::string& key) {
   return gguf_get_val_f32(header.context(), id);
 }
 
-uint64_t mixed(uint64_t seed, uint64_t value) {
-  return (seed ^ (value + 0x9e3779b97f4a7c15 + (seed << 6) + (seed >> 2))) * 0xbf58476d1ce4e5b9;
-}
-
 /// Every tensor of the file has its place in the model; what is left over would be ignored in silence.
 void check_architecture(const ModelInfo& info) {
   if (info.architecture != "llama")
@@ -162,7 +158,7 @@ Tensor Llama::apply(const Linear& linear, const Tensor& x, const std::optional<T
 /// q, k and v share one mask, gate and up another: `place` counts the inputs of adapters through the model.
 std::optional<Tensor> Llama::dropped(const Tensor& input, const Pass& pass, uint64_t place) const {
   if (!pass.seed || !options_.lora || options_.lora->dropout <= 0) return std::nullopt;
-  return seeded_dropout(input, options_.lora->dropout, mixed(*pass.seed, place));
+  return seeded_dropout(input, options_.lora->dropout, mixed_seed(*pass.seed, place));
 }
 
 Tensor Llama::attention(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {

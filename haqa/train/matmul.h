@@ -4,8 +4,8 @@
 namespace haqa {
 
 /// Products with a weight [rows, columns] by the fastest library at hand. libtorch's own choice for fp32 on a CPU is
-/// MKL, which leaves AVX-512 unused on processors that are not Intel's; oneDNN, which libtorch carries too, does not.
-/// Which of them is faster here is measured once, at the first call. Neither changes the precision.
+/// MKL, which leaves AVX-512 unused on processors that are not Intel's; oneDNN, which libtorch carries too, does not,
+/// and is taken there. Neither changes the precision.
 
 /// x [n, columns] · weightᵀ = [n, rows].
 torch::Tensor times_transposed(const torch::Tensor& x, const torch::Tensor& weight);

@@ -1,10 +1,16 @@
 #include "haqa/train/save.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
 #include "haqa/adapter/adapter.h"
 #include "haqa/adapter/gguf_adapter.h"
 #include "haqa/adapter/peft.h"
+#include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/model/gguf_writer.h"
+#include "haqa/model/tensor_list.h"
 
 namespace haqa {
 namespace {
@@ -32,6 +38,10 @@ LoraAdapter adapter_of(const Llama& llama) {
 std::vector<std::byte> encoded(const std::vector<float>& values, ggml_type type) {
   const auto n = static_cast<int64_t>(values.size());
   std::vector<std::byte> bytes(ggml_row_size(type, n));
+  constexpr float kLargestHalf = 65504;
+  const auto fits = [](float value) { return std::abs(value) <= kLargestHalf; };  // so that undefined numbers fail
+  if (type == GGML_TYPE_F16 && !std::all_of(values.begin(), values.end(), fits))
+    throw Error("the trained model holds numbers that F16 cannot; a smaller learning rate helps");
   if (type == GGML_TYPE_F16)
     ggml_fp32_to_fp16_row(values.data(), reinterpret_cast<ggml_fp16_t*>(bytes.data()), n);
   else if (type == GGML_TYPE_BF16)
@@ -43,10 +53,14 @@ std::vector<std::byte> encoded(const std::vector<float>& values, ggml_type type)
 
 void save_model(const Llama& llama, const std::filesystem::path& file) {
   std::vector<TensorInfo> tensors = llama.data().tensors();
-  for (TensorInfo& tensor : tensors)
-    if (tensor.type != "F32" && tensor.type != "F16" && tensor.type != "BF16") tensor.type = "F16";
   GgufPtr header(gguf_init_empty());
   gguf_set_kv(header.get(), llama.data().header().context());
+  for (TensorInfo& tensor : tensors)
+    if (tensor.type != "F32" && tensor.type != "F16" && tensor.type != "BF16") {
+      tensor.type = "F16";
+      tensor.bytes = tensor_bytes(tensor.shape, tensor.type);
+      gguf_set_val_u32(header.get(), "general.file_type", 1);  // mostly F16
+    }
   gguf_remove_key(header.get(), "general.alignment");
   gguf_remove_key(header.get(), "general.description");  // it says that the weights are random
   add_tensors(header.get(), tensors);

@@ -6,6 +6,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 
 namespace haqa {
 namespace {
@@ -34,6 +35,11 @@ void check(const TrainerOptions& o, size_t examples) {
     throw UsageError(
         "learning rate {} and largest gradient {} must be above 0, the warm-up's share {} from 0 to below 1",
         o.learning_rate, o.max_grad_norm, o.warmup_ratio);
+}
+
+template <typename T>
+std::string_view bytes_of(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
 /// All examples of a batch, whatever rows the plan lays them in.
@@ -86,7 +92,7 @@ const std::vector<size_t>& Trainer::batch(uint64_t number) {
   return plan_[number % plan_.size()];
 }
 
-Trainer::Step Trainer::step() {
+Trainer::Step Trainer::take_step() {
   Step step{.number = done_ + 1};
   std::vector<TokenBatch> batches;
   int64_t counted = 0;
@@ -98,7 +104,7 @@ Trainer::Step Trainer::step() {
   }
   Tensor loss = at::zeros({}, at::TensorOptions(at::kFloat).device(llama_.options().device));
   for (size_t i = 0; i < batches.size(); ++i) {
-    const uint64_t seed = (options_.seed << 32) + static_cast<uint64_t>(done_) * options_.accumulation + i;
+    const uint64_t seed = mixed_seed(options_.seed, static_cast<uint64_t>(done_) * options_.accumulation + i);
     const Tensor part = llama_.summed_loss(batches[i], seed) / static_cast<double>(counted);
     part.backward();
     loss += part.detach();
@@ -111,11 +117,17 @@ Trainer::Step Trainer::step() {
   step.loss = loss.item<double>();  // the only wait for the device in a step
   step.grad_norm = norm.item<double>();
   if (!std::isfinite(step.loss) || !std::isfinite(step.grad_norm))
-    throw Error(
-        "the training diverged: the loss of step {} is {} and its gradient's norm {}; a smaller learning rate "
-        "than {:.3g} helps",
-        step.number, step.loss, step.grad_norm, options_.learning_rate);
+    throw Error("its loss is {} and its gradient's norm {}", step.loss, step.grad_norm);
   return step;
+}
+
+Trainer::Step Trainer::step() {
+  try {
+    return take_step();
+  } catch (const Error& error) {  // also of what is quantized on the way, which refuses numbers that are none
+    throw Error("the training diverged in step {}: {}; a smaller learning rate than {:.3g} helps", done_ + 1,
+                error.what(), options_.learning_rate);
+  }
 }
 
 double Trainer::loss(std::span<const TokenExample> examples) {
@@ -135,12 +147,19 @@ double Trainer::loss(std::span<const TokenExample> examples) {
 /// What must agree for the numbers of a checkpoint to mean the same.
 std::string Trainer::identity() const {
   const TrainerOptions& o = options_;
-  std::string text =
-      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name, examples_.size(), o.learning_rate,
-                  o.batch, o.accumulation, o.steps, o.max_grad_norm, o.warmup_ratio, static_cast<int>(o.schedule),
-                  static_cast<int>(o.grouping), o.adamw.weight_decay, o.seed, llama_.base_bytes());
-  if (const auto& lora = llama_.options().lora)
-    text += fmt::format(" {} {} {} {}", lora->rank, lora->alpha, lora->dropout, fmt::join(lora->targets, ","));
+  uint64_t content = 0;
+  for (const TokenExample& example : examples_) {
+    content = mixed_seed(content, fnv1a_64(bytes_of(example.tokens)));
+    content = mixed_seed(content, fnv1a_64(bytes_of(example.counts)));
+  }
+  const LlamaOptions& l = llama_.options();
+  std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name,
+                                 examples_.size(), o.learning_rate, o.batch, o.accumulation, o.steps, o.max_grad_norm,
+                                 o.warmup_ratio, static_cast<int>(o.schedule), static_cast<int>(o.grouping),
+                                 o.adamw.weight_decay, o.seed, llama_.base_bytes(), llama_.data().header().file_bytes(),
+                                 static_cast<int>(l.base), static_cast<int>(l.compute), content);
+  if (l.lora)
+    text += fmt::format(" {} {} {} {}", l.lora->rank, l.lora->alpha, l.lora->dropout, fmt::join(l.lora->targets, ","));
   return text;
 }
 

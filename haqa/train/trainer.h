@@ -57,6 +57,7 @@ class Trainer {
   void load(const std::filesystem::path& file);
 
  private:
+  Step take_step();
   const std::vector<size_t>& batch(uint64_t number);
   std::string identity() const;
 

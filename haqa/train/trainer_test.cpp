@@ -91,6 +91,9 @@ TEST_F(TrainerTest, RefusesCheckpointsThatAreNotItsOwn) {
   TrainerOptions others = options_;
   others.learning_rate *= 2;
   EXPECT_THROW(Trainer(llama, examples_, others).load(folder_ / "c"), Error);
+  std::vector<TokenExample> changed = examples_;
+  changed[3].tokens[2] += 1;
+  EXPECT_THROW(Trainer(llama, changed, options_).load(folder_ / "c"), Error);
   const std::string whole = read_file(folder_ / "c");
   for (const size_t size : {size_t{0}, size_t{10}, whole.size() / 2, whole.size() - 1}) {
     write_file(folder_ / "c", whole.substr(0, size));
@@ -115,14 +118,18 @@ TEST_F(TrainerTest, TheSeedAloneDecides) {
 
 TEST_F(TrainerTest, SaysThatItDiverged) {
   options_.learning_rate = 1e8, options_.warmup_ratio = 0;
-  Llama llama(file_, llama_);
-  Trainer trainer(llama, examples_, options_);
-  try {
-    while (!trainer.finished()) trainer.step();
-    FAIL() << "a learning rate of 1e8 went well";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("diverged"), std::string::npos) << error.what();
-  }
+  for (const BaseFormat base : {BaseFormat::nf4_double, BaseFormat::int8})
+    for (const OptimizerStates states : {OptimizerStates::fp32, OptimizerStates::int8}) {
+      llama_.base = base, options_.adamw.states = states;
+      Llama llama(file_, llama_);
+      Trainer trainer(llama, examples_, options_);
+      try {
+        while (!trainer.finished()) trainer.step();
+        FAIL() << "a learning rate of 1e8 went well";
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("diverged"), std::string::npos) << error.what();
+      }
+    }
 }
 
 TEST_F(TrainerTest, RefusesOptionsOutOfRange) {
