@@ -252,7 +252,13 @@ TEST(Prompt, EveryShippedPromptRenders) {
       {"bit_width", {"model", "device", "hardware", "memory_limit", "memory", "prompt_tokens", "generate_tokens"}},
       {"deployment",
        {"model", "device", "hardware", "memory_limit", "bit_width", "prompt_tokens", "generate_tokens", "context",
-        "quality"}}};
+        "quality"}},
+      {"finetune",
+       {"model", "bit_width", "base", "gguf_type", "schedule", "compute", "examples", "context", "tasks", "questions",
+        "before", "memory", "code"}},
+      {"finetune_code", {"n_layer", "n_embd", "n_head", "n_head_kv", "n_ff", "n_vocab", "quantizer"}},
+      {"finetune_int8", {}},
+      {"finetune_nf4", {}}};
   size_t files = 0;
   for (const auto& entry :
        std::filesystem::directory_iterator(std::filesystem::path(HAQA_SOURCE_DIR) / "data/prompts")) {
