@@ -156,7 +156,7 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
     throw UsageError("examples of {} tokens are longer than what {} was made for, {}; set a smaller context",
                      job.context, job.model.string(), llama.info().n_ctx_train);
   Trainer trainer(llama, examples.training, job.trainer);
-  const auto checkpoint = job.folder / "checkpoint.pt";
+  const auto checkpoint = job.folder / "checkpoint";
   std::vector<double> losses;
   Json result = {{"validation_loss_before", nullptr}, {"validation_loss", nullptr}};
   if (std::filesystem::exists(checkpoint)) {

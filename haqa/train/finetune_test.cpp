@@ -60,7 +60,7 @@ TEST_F(FinetuneTest, LearnsAndWritesBothFormsOfTheAdapter) {
   EXPECT_EQ(result["losses"].size(), 12u);
   EXPECT_EQ(result["examples"], 36);
   EXPECT_EQ(result["validation_examples"], 4);
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "out" / "checkpoint.pt"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out" / "checkpoint"));
   const ModelInfo model = read_model(folder_ / "m.gguf");
   const LoraAdapter gguf = read_adapter(folder_ / "out" / "adapter.gguf", model);
   const LoraAdapter peft = read_adapter(folder_ / "out" / "adapter", model);
@@ -80,7 +80,7 @@ TEST_F(FinetuneTest, AnInterruptedOneGoesOnToTheSameLosses) {
                  if (share > 0.5) throw Killed();
                }),
                Killed);
-  EXPECT_TRUE(std::filesystem::exists(folder_ / "again" / "checkpoint.pt"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "again" / "checkpoint"));
   const Json resumed = run();
   EXPECT_EQ(resumed["losses"], straight["losses"]);
   EXPECT_EQ(resumed["validation_loss"], straight["validation_loss"]);

@@ -42,6 +42,11 @@ std::string_view bytes_of(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
+/// The first line of a checkpoint: libtorch 2.13 reads beyond the end of one that is cut short.
+std::string checksum(std::string_view body) {
+  return fmt::format("haqa checkpoint {:016x}\n", fnv1a_64(body));
+}
+
 /// All examples of a batch, whatever rows the plan lays them in.
 std::vector<size_t> flat(const std::vector<RowPlan>& rows) {
   std::vector<size_t> all;
@@ -170,16 +175,19 @@ void Trainer::save(const std::filesystem::path& file) const {
   all.insert("weights", dict_of(llama_.parameters()));
   all.insert("optimizer", dict_of(adamw_.state()));
   const std::vector<char> bytes = torch::jit::pickle_save(all);
-  write_file(file, {bytes.data(), bytes.size()});
+  const std::string_view body(bytes.data(), bytes.size());
+  write_file(file, checksum(body) + std::string(body));
 }
 
 void Trainer::load(const std::filesystem::path& file) {
   const std::string text = read_file(file);
+  const std::string_view body = std::string_view(text).substr(std::min(text.size(), checksum("").size()));
   const auto wrong = [&](std::string_view what) {
     return Error("{}: {}; delete it to train from the beginning", file.string(), what);
   };
+  if (!text.starts_with(checksum(body))) throw wrong("is no whole checkpoint");
   try {
-    const auto all = torch::jit::pickle_load({text.begin(), text.end()}).toGenericDict();
+    const auto all = torch::jit::pickle_load({body.begin(), body.end()}).toGenericDict();
     if (all.at("training").toStringRef() != identity()) throw wrong("is the checkpoint of another training");
     const auto weights = map_of(all.at("weights"));
     const at::NoGradGuard no_grad;

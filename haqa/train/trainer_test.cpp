@@ -95,7 +95,7 @@ TEST_F(TrainerTest, RefusesCheckpointsThatAreNotItsOwn) {
   changed[3].tokens[2] += 1;
   EXPECT_THROW(Trainer(llama, changed, options_).load(folder_ / "c"), Error);
   const std::string whole = read_file(folder_ / "c");
-  for (const size_t size : {size_t{0}, size_t{10}, whole.size() / 2, whole.size() - 1}) {
+  for (const size_t size : {size_t{0}, size_t{10}, size_t{33}, whole.size() / 2, whole.size() - 1}) {
     write_file(folder_ / "c", whole.substr(0, size));
     EXPECT_THROW(Trainer(llama, examples_, options_).load(folder_ / "c"), Error) << size;
   }
