@@ -84,7 +84,7 @@ TEST_F(QualityTest, AgreesWithLlamaPerplexity) {
   };
   const double perplexity = number_after(llama_until("llama-perplexity", with("f16.gguf", {}), "PPL ="), "PPL =");
   EXPECT_NEAR(reference["perplexity"].get<double>(), perplexity, 1e-3 * perplexity);
-  const std::string divergence = llama_until("llama-perplexity", with("q4.gguf", {"--kl-divergence"}), "Same top p");
+  const std::string divergence = llama_until("llama-perplexity", with("q4.gguf", {"--kl-divergence"}), "Same top p:");
   const double kl = number_after(divergence, "Mean\\s+KLD:"), top = number_after(divergence, "Same top p:");
   EXPECT_NEAR(quality["kl_divergence"].get<double>(), kl, 0.05 * kl);
   EXPECT_NEAR(100 * quality["same_top"].get<double>(), top, 1.5);
