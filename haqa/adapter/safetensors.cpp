@@ -175,6 +175,7 @@ std::vector<float> SafetensorsFile::floats(const std::string& name) const {
   read_at(in, data_ + tensor.begin, stored, file_);
   std::vector<float> values(static_cast<size_t>(tensor.elements()));
   if (tensor.type == "F32") {
+    if (values.empty()) return values;  // memcpy() takes no null pointers, not even for nothing
     std::memcpy(values.data(), stored.data(), stored.size());
   } else if (tensor.type == "F16") {
     ggml_fp16_to_fp32_row(reinterpret_cast<const ggml_fp16_t*>(stored.data()), values.data(), tensor.elements());

@@ -57,6 +57,7 @@ void TensorData::read_rows(const std::string& name, int64_t first, int64_t rows,
                 tensor.elements() / length, length);
   const size_t skipped = static_cast<size_t>(first) * ggml_row_size(at.type, length);
   const std::span<const std::byte> stored = mapped_.subspan(at.offset + skipped);
+  if (out.empty()) return;
   if (at.type == GGML_TYPE_F32) {
     std::memcpy(out.data(), stored.data(), out.size_bytes());
     return;
