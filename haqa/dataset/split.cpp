@@ -31,10 +31,14 @@ constexpr uint64_t kSplitStream = UINT64_MAX;
 
 }  // namespace
 
+uint64_t mixed_seed(uint64_t seed, uint64_t stream) {
+  return mixed(mixed(seed) ^ stream);
+}
+
 std::vector<size_t> shuffled_indices(size_t n, uint64_t seed, uint64_t stream) {
   std::vector<size_t> order(n);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::mt19937_64 random(mixed(mixed(seed) ^ stream));
+  std::mt19937_64 random(mixed_seed(seed, stream));
   for (size_t i = n; i > 1; --i) std::swap(order[i - 1], order[below(i, random)]);
   return order;
 }

@@ -5,6 +5,10 @@
 
 namespace haqa {
 
+/// A seed for each stream of a seed, in all of its 64 bits: some generators take the lower 32 alone.
+/// Source: Steele, Lea and Flood 2014, SplitMix64.
+uint64_t mixed_seed(uint64_t seed, uint64_t stream);
+
 /// The indices 0 to n-1 in a random order that depends on n, seed and stream alone: the same on every platform, which
 /// std::shuffle does not promise. Streams of one seed are unlike each other.
 std::vector<size_t> shuffled_indices(size_t n, uint64_t seed, uint64_t stream);

@@ -65,5 +65,14 @@ TEST(Split, TakesAShare) {
   EXPECT_THROW(split_by_count(0, 0, 1), UsageError);
 }
 
+TEST(MixedSeed, TellsApartInTheBitsThatGeneratorsTake) {
+  std::set<uint32_t> seen;
+  for (uint64_t seed = 0; seed < 20; ++seed)
+    for (uint64_t step = 0; step < 20; ++step)
+      for (uint64_t place = 0; place < 100; ++place)
+        seen.insert(static_cast<uint32_t>(mixed_seed(mixed_seed(seed, step), place)));
+  EXPECT_GT(seen.size(), 40000u - 5);  // by chance 0.2 pairs of 40,000 would be alike
+}
+
 }  // namespace
 }  // namespace haqa

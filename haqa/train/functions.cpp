@@ -148,16 +148,6 @@ Tensor rope(const Tensor& x, const Tensor& turns) {
   return at::view_as_real(pairs * turns.unsqueeze(1)).flatten(-2).to(x.scalar_type());
 }
 
-uint64_t mixed_seed(uint64_t seed, uint64_t value) {
-  const auto mix = [](uint64_t x) {
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-  };
-  return mix(mix(seed) ^ value);
-}
-
 Tensor seeded_dropout(const Tensor& x, double p, uint64_t seed) {
   return p > 0 ? Dropout::apply(x, p, static_cast<int64_t>(seed)) : x;
 }

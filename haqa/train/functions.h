@@ -20,10 +20,6 @@ torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up);
 /// Source: Su et al. 2021, in llama.cpp's order of pairs (LLAMA_ROPE_TYPE_NORM).
 torch::Tensor rope(const torch::Tensor& x, const torch::Tensor& turns);
 
-/// A seed for each value of a sequence, in all of its bits: generators on processors take the lower 32 alone.
-/// Source: splitmix64, Steele, Lea and Flood 2014.
-uint64_t mixed_seed(uint64_t seed, uint64_t value);
-
 /// x with a share p of its numbers zeroed and the others divided by 1 - p. The same mask for the same seed.
 torch::Tensor seeded_dropout(const torch::Tensor& x, double p, uint64_t seed);
 

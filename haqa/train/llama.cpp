@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "haqa/base/error.h"
+#include "haqa/dataset/split.h"
 #include "haqa/model/model_info.h"
 
 namespace haqa {

@@ -7,6 +7,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/file_name.h"
+#include "haqa/dataset/split.h"
 
 namespace haqa {
 namespace {
