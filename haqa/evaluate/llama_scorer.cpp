@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "haqa/base/error.h"
+#include "haqa/evaluate/request_encoder.h"
 #include "haqa/model/compute_graph.h"
 #include "haqa/tasks/prefix_batches.h"
 
@@ -124,17 +125,6 @@ LlamaScorer::LlamaScorer(const LlamaScorerOptions& options)
                 options_.adapter.string(), options_.model.string());
 }
 
-RequestEncoder LlamaScorer::encoder() const {
-  RequestEncoder encoder;
-  encoder.encode = [this](std::string_view text, bool add_special) {
-    return tokenizer_.encode(text, add_special, /*parse_special=*/true);
-  };
-  encoder.prefix = tokenizer_.bos() >= 0 ? tokenizer_.bos() : tokenizer_.eos();
-  encoder.prefix_text = tokenizer_.spelling(encoder.prefix);
-  encoder.max_length = options_.max_length;
-  return encoder;
-}
-
 LlamaContext LlamaScorer::make_context(int n_tokens, int n_sequences) const {
   llama_context_params params = llama_context_default_params();
   params.n_ctx = params.n_batch = static_cast<uint32_t>(n_tokens);
@@ -157,7 +147,8 @@ LlamaContext LlamaScorer::make_context(int n_tokens, int n_sequences) const {
 }
 
 std::vector<Score> LlamaScorer::score(std::span<const Request> requests, const std::function<void(double)>& progress) {
-  const std::vector<RequestTokens> encoded = encode_requests(requests, encoder(), options_.threads);
+  const std::vector<RequestTokens> encoded =
+      encode_requests(requests, request_encoder(tokenizer_, options_.max_length), options_.threads);
   const std::vector<PrefixBatch> batches =
       prefix_batches(encoded, options_.batch_tokens, static_cast<int>(llama_max_parallel_sequences()));
   work_ = {};

@@ -6,7 +6,6 @@
 
 #include "haqa/evaluate/llama_handles.h"
 #include "haqa/tasks/multiple_choice.h"
-#include "haqa/tasks/request_tokens.h"
 #include "haqa/tokenizer/tokenizer.h"
 
 namespace haqa {
@@ -51,7 +50,6 @@ class LlamaScorer : public Scorer {
   struct FreeAdapter {
     void operator()(llama_adapter_lora* adapter) const { llama_adapter_lora_free(adapter); }
   };
-  RequestEncoder encoder() const;
   LlamaContext make_context(int n_tokens, int n_sequences) const;
 
   LlamaScorerOptions options_;

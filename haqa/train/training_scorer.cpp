@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "haqa/tasks/request_tokens.h"
+#include "haqa/evaluate/request_encoder.h"
 
 namespace haqa {
 namespace {
@@ -30,14 +30,8 @@ TokenBatch batch_of(std::span<const RequestTokens> requests, std::span<const siz
 
 std::vector<Score> TrainingScorer::score(std::span<const Request> requests,
                                          const std::function<void(double)>& progress) {
-  RequestEncoder encoder;
-  encoder.encode = [&](std::string_view text, bool add_special) {
-    return tokenizer_.encode(text, add_special, /*parse_special=*/true);
-  };
-  encoder.prefix = tokenizer_.bos() >= 0 ? tokenizer_.bos() : tokenizer_.eos();
-  encoder.prefix_text = tokenizer_.spelling(encoder.prefix);
-  encoder.max_length = llama_.info().n_ctx_train;
-  const std::vector<RequestTokens> encoded = encode_requests(requests, encoder, at::get_num_threads());
+  const std::vector<RequestTokens> encoded =
+      encode_requests(requests, request_encoder(tokenizer_, llama_.info().n_ctx_train), at::get_num_threads());
   std::vector<Score> scores(requests.size());
   size_t done = 0;
   while (done < encoded.size()) {
