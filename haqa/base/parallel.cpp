@@ -15,9 +15,9 @@ class Loop {
  public:
   Loop(size_t count, const std::function<void(size_t)>& work) : count_(count), work_(work) {}
 
-  void run(const std::function<void(double)>& progress) {
+  void run(const std::function<void(double)>& progress, size_t at_once) {
     std::vector<std::jthread> threads;
-    const size_t others = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()), count_) - 1;
+    const size_t others = std::min(at_once, count_) - 1;
     try {
       for (size_t i = 0; i < others; ++i) threads.emplace_back([this] { take({}); });
     } catch (const std::system_error&) {  // no more are to be had: the others do the work
@@ -50,8 +50,11 @@ class Loop {
 
 }  // namespace
 
-void parallel_for(size_t count, const std::function<void(size_t)>& work, const std::function<void(double)>& progress) {
-  if (count > 0) Loop(count, work).run(progress);
+void parallel_for(size_t count, const std::function<void(size_t)>& work, const std::function<void(double)>& progress,
+                  int threads) {
+  const size_t at_once =
+      threads > 0 ? static_cast<size_t>(threads) : std::max<size_t>(1, std::thread::hardware_concurrency());
+  if (count > 0) Loop(count, work).run(progress, at_once);
   if (progress) progress(1.0);
 }
 

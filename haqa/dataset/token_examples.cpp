@@ -1,12 +1,9 @@
 #include "haqa/dataset/token_examples.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <mutex>
-#include <thread>
 
 #include "haqa/base/error.h"
+#include "haqa/base/parallel.h"
 
 namespace haqa {
 namespace {
@@ -63,29 +60,6 @@ void take(bool plain_text, TokenExample whole, size_t length, TokenExamples& int
   into.examples.push_back(std::move(whole));
 }
 
-/// Calls work(i) for each i below n from several threads. Throws the first of what it throws.
-void for_each_index(size_t n, int threads, const std::function<void(size_t)>& work) {
-  constexpr size_t kAtOnce = 64;
-  std::atomic<size_t> next = 0;
-  std::exception_ptr error;
-  std::mutex mutex;
-  const auto run = [&] {
-    try {
-      for (size_t begin = next.fetch_add(kAtOnce); begin < n; begin = next.fetch_add(kAtOnce))
-        for (size_t i = begin; i < std::min(n, begin + kAtOnce); ++i) work(i);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
-      next = n;
-    }
-  };
-  std::vector<std::jthread> others;
-  for (int t = 1; t < threads; ++t) others.emplace_back(run);
-  run();
-  others.clear();  // joins them
-  if (error) std::rethrow_exception(error);
-}
-
 }  // namespace
 
 std::vector<int32_t> encode_continuation(const Encoder& encode, std::string_view text) {
@@ -111,8 +85,9 @@ std::string describe(const TokenExamples& found, size_t length) {
 TokenExamples encode_examples(std::span<const Example> examples, const Encoder& encode, const EncodeOptions& options) {
   if (options.length < 2) throw UsageError("sequences of {} tokens teach nothing; allow at least 2", options.length);
   std::vector<TokenExample> whole(examples.size());
-  for_each_index(examples.size(), options.threads,
-                 [&](size_t i) { whole[i] = whole_example(examples[i], encode, options); });
+  parallel_for(
+      examples.size(), [&](size_t i) { whole[i] = whole_example(examples[i], encode, options); }, {},
+      std::max(1, options.threads));
   TokenExamples found;
   found.examples.reserve(examples.size());
   for (size_t i = 0; i < examples.size(); ++i)

@@ -2,12 +2,11 @@
 
 #include <Eigen/Core>
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <numeric>
-#include <thread>
 
 #include "haqa/base/error.h"
+#include "haqa/base/parallel.h"
 #include "haqa/evaluate/request_encoder.h"
 #include "haqa/model/compute_graph.h"
 #include "haqa/tasks/prefix_batches.h"
@@ -42,18 +41,6 @@ void score_tokens(std::span<const float> logits, std::span<const Wanted> wanted,
     scores[i].greedy = logits[token] == row.top &&
                        std::find(logits.begin(), logits.end(), row.top) == logits.begin() + wanted[i].token;
   }
-}
-
-/// Work on all of [0, n), in threads. `work` must not throw.
-template <typename Work>
-void in_threads(size_t n, int threads, const Work& work) {
-  std::atomic<size_t> next = 0;
-  const auto run = [&] {
-    for (size_t i; (i = next.fetch_add(1)) < n;) work(i);
-  };
-  std::vector<std::jthread> helpers;
-  for (int i = 1; i < threads && i < static_cast<int>(n); ++i) helpers.emplace_back(run);
-  run();
 }
 
 /// llama.cpp's form of a batch, which points into this.
@@ -102,10 +89,13 @@ void add_scores(llama_context* context, size_t n_vocab, const PrefixBatch& batch
   }
   begins.push_back(wanted.size());
   std::vector<Score> tokens(wanted.size());
-  in_threads(rows.size(), threads, [&](size_t row) {
-    const size_t from = begins[row], n = begins[row + 1] - from;
-    score_tokens({rows[row], n_vocab}, wanted.subspan(from, n), std::span(tokens).subspan(from, n));
-  });
+  parallel_for(
+      rows.size(),
+      [&](size_t row) {
+        const size_t from = begins[row], n = begins[row + 1] - from;
+        score_tokens({rows[row], n_vocab}, wanted.subspan(from, n), std::span(tokens).subspan(from, n));
+      },
+      {}, threads);
   for (size_t i = 0; i < wanted.size(); ++i) {
     scores[wanted[i].request].log_likelihood += tokens[i].log_likelihood;
     scores[wanted[i].request].greedy = scores[wanted[i].request].greedy && tokens[i].greedy;

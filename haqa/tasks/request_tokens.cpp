@@ -1,12 +1,9 @@
 #include "haqa/tasks/request_tokens.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <mutex>
-#include <thread>
 
 #include "haqa/base/error.h"
+#include "haqa/base/parallel.h"
 #include "haqa/base/text.h"
 #include "haqa/tasks/python_text.h"
 
@@ -72,26 +69,13 @@ std::vector<RequestTokens> encode_requests(std::span<const Request> requests, co
                                            int threads) {
   constexpr size_t kChunk = 64;  // neighbours share contexts
   std::vector<RequestTokens> out(requests.size());
-  std::atomic<size_t> next = 0;
-  std::exception_ptr fault;
-  std::mutex fault_mutex;
-  const auto work = [&] {
-    try {
-      KnownContext known;
-      for (size_t begin; (begin = next.fetch_add(kChunk)) < requests.size();)
-        for (size_t i = begin; i < std::min(begin + kChunk, requests.size()); ++i)
-          out[i] = encode_request(requests[i], encoder, known);
-    } catch (...) {
-      const std::scoped_lock lock(fault_mutex);
-      fault = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> helpers;
-    for (int i = 1; i < threads; ++i) helpers.emplace_back(work);
-    work();
-  }
-  if (fault) std::rethrow_exception(fault);
+  parallel_for((requests.size() + kChunk - 1) / kChunk,
+               [&](size_t chunk) {
+                 KnownContext known;
+                 for (size_t i = chunk * kChunk; i < std::min((chunk + 1) * kChunk, requests.size()); ++i)
+                   out[i] = encode_request(requests[i], encoder, known);
+               },
+               {}, std::max(1, threads));
   return out;
 }
 
