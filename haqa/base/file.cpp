@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <vector>
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
@@ -17,6 +18,8 @@
 namespace haqa {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr const char* kPending = ".part-";
 
 std::string reason() {
   return std::strerror(errno);
@@ -65,7 +68,7 @@ PendingFile::PendingFile(fs::path target) : target_(std::move(target)) {
     throw Error("{}: cannot write: there is no folder {}; make it or choose another", target_.string(),
                 folder.string());
   pending_ = target_;
-  pending_ += ".part-" + std::to_string(getpid());
+  pending_ += kPending + std::to_string(getpid());
 }
 
 PendingFile::~PendingFile() {
@@ -82,6 +85,15 @@ void PendingFile::commit() {
   if (rename(pending_.c_str(), target_.c_str()) != 0) throw Error("{}: cannot write: {}", target_.string(), reason());
   committed_ = true;
   sync_folder(target_.parent_path());
+}
+
+void remove_unfinished(const fs::path& folder) {
+  if (!fs::exists(folder)) return;
+  std::vector<fs::path> unfinished;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file() && entry.path().filename().string().find(kPending) != std::string::npos)
+      unfinished.push_back(entry.path());
+  for (const fs::path& file : unfinished) fs::remove(file);
 }
 
 void write_at(int fd, std::span<const std::byte> data, uint64_t offset, const fs::path& file) {

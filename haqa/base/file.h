@@ -36,6 +36,10 @@ class PendingFile {
   bool committed_ = false;
 };
 
+/// Removes what killed processes left of their PendingFiles in a folder and those below it, where there is one. Not for
+/// a folder in which others are writing.
+void remove_unfinished(const std::filesystem::path& folder);
+
 /// Writes `data` at `offset` of an open file, all of it; several threads may. Throws Error that names `file`.
 void write_at(int fd, std::span<const std::byte> data, uint64_t offset, const std::filesystem::path& file);
 

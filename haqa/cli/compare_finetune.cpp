@@ -8,8 +8,8 @@
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/compare.h"
-#include "haqa/cli/finetune.h"
-#include "haqa/finetune/finetune_report.h"
+#include "haqa/cli/finetuning.h"
+#include "haqa/report/finetune_report.h"
 #include "haqa/space/space_file.h"
 
 namespace haqa {
@@ -44,6 +44,7 @@ class Results {
 Json settings(const Task& task) {
   Json of = to_json(task);
   for (const char* key : {"rounds", "sampler", "held_out_limit", "space"}) of["finetune"].erase(key);
+  of["finetune"]["bit_width"] = to_string(task.finetune->setup.bit_width);
   return {{"finetune", of["finetune"]}, {"model", of["model"]}, {"seed", of["seed"]}};
 }
 
@@ -65,7 +66,7 @@ class FinetuneComparison {
   StoredComparison run() {
     const Json before = accuracies_.once(
         "untuned:validation", [&] { return to_json(objective_.accuracy(objective_.base(), {}, Half::validation)); });
-    const Track track = finetune_track(setup_, space_, objective_, before);
+    const Track track = finetune_track(objective_, space_, before);
     ComparisonPlan plan{o_.methods, o_.seeds, o_.rounds, 1, file(), settings(task_)};
     const SamplerMaker samplers = comparison_samplers(o_, progress_);
     const auto maker = [&](const std::string& method, uint64_t seed) {

@@ -2,6 +2,7 @@
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/facts.h"
+#include "haqa/deploy/quantize.h"
 
 namespace haqa {
 void add_deploy(CLI::App& app) {

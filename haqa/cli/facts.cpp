@@ -95,14 +95,6 @@ void restrict_plan(MemoryPlan& plan, const ModelInfo& model, std::span<const Bit
   }
 }
 
-std::string model_stem(const std::filesystem::path& file) {
-  std::string stem = file.stem().string();
-  for (const char* suffix : {"-f16", "-F16", ".f16", ".F16", "-bf16", "-BF16", "-f32", "-F32", "-q8_0", "-Q8_0"})
-    if (stem.ends_with(suffix) && stem.size() > std::string_view(suffix).size())
-      return stem.substr(0, stem.size() - std::string_view(suffix).size());
-  return stem;
-}
-
 std::map<std::string, std::string> prompt_facts(const Task& task, const HardwareProfile& hardware,
                                                 const ModelInfo& model, const MemoryPlan& plan) {
   return {{"model", fmt::format("{} ({}, {:.3g} billion parameters, {} layers)", model.name, model.architecture,

@@ -24,9 +24,6 @@ Json memory_json(const MemoryPlan& plan);
 /// takes the file's own type and size. Throws UsageError where nothing is left.
 void restrict_plan(MemoryPlan& plan, const ModelInfo& model, std::span<const BitWidth> allowed);
 
-/// "tinyllama" of "tinyllama-f16.gguf": the base of the names of quantized files.
-std::string model_stem(const std::filesystem::path& file);
-
 /// Slots that data/prompts/deployment.md and bit_width.md share.
 std::map<std::string, std::string> prompt_facts(const Task& task, const HardwareProfile& hardware,
                                                 const ModelInfo& model, const MemoryPlan& plan);

@@ -1,12 +1,9 @@
-#include "haqa/cli/finetune.h"
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 
-#include "haqa/adapter/merge.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -15,12 +12,10 @@
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/facts.h"
+#include "haqa/cli/finetuning.h"
 #include "haqa/cli/logged_sampler.h"
 #include "haqa/cli/trial_source.h"
-#include "haqa/deploy/benchmark.h"
-#include "haqa/deploy/quantize.h"
-#include "haqa/finetune/finetune_report.h"
-#include "haqa/hardware/detect.h"
+#include "haqa/report/finetune_report.h"
 #include "haqa/report/run_log.h"
 #include "haqa/sampler/registry.h"
 #include "haqa/space/space_file.h"
@@ -38,24 +33,18 @@ class FinetuneRun {
   Json run(const std::string& command);
 
  private:
-  Json measured(const std::string& step, const fs::path& model, const fs::path& adapter, Half half);
   void tune();
-  fs::path adapter_of(const Configuration& configuration) const;
-  const Trial& best() const;
-  void measure_held_out();
   void write_files();
-  void merge_best(const fs::path& file);
+  void measure_held_out();
   Json summarize(const std::string& command);
 
   const Task& task_;
   const FinetuneTask& finetune_;
   RunLog& log_;
   Progress& progress_;
-  SearchSpace space_;
-  FinetuneSetup setup_;
-  FinetuneObjective objective_;
-  Track track_;
-  Json before_, held_out_ = Json::object();
+  const SearchSpace space_;
+  Finetuning finetuning_;
+  Json held_out_ = Json::object();
   fs::path merged_;
 };
 
@@ -65,41 +54,19 @@ FinetuneRun::FinetuneRun(const Task& task, RunLog& log, Progress& progress)
       log_(log),
       progress_(progress),
       space_(read_space(finetune_.space)),
-      setup_(finetune_setup(finetune_)),
-      objective_(setup_, space_, log.folder(),
-                 [&progress](std::string_view what, double share) { progress.update(share, what); }) {
-  merged_ = log_.folder() / fmt::format("model-merged-{}.gguf", objective_.gguf_type());
-}
-
-/// What a killed process was writing. The lock on log.jsonl says that no other is.
-void remove_unfinished(const fs::path& folder) {
-  if (!fs::exists(folder)) return;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-    if (entry.path().filename().string().find(".part-") != std::string::npos) fs::remove(entry.path());
+      finetuning_(finetune_setup(finetune_), space_, log, log.finished(), progress) {
+  merged_ = log_.folder() / fmt::format("model-merged-{}.gguf", finetuning_.objective().gguf_type());
 }
 
 Json FinetuneRun::run(const std::string& command) {
   remove_unfinished(log_.folder());
-  remove_unfinished(log_.folder() / "models");
   log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
-  progress_.step(fmt::format("the model as {}", objective_.gguf_type()));
-  objective_.base();
-  progress_.done();
-  before_ = measured("base:validation", objective_.base(), {}, Half::validation);
-  track_ = finetune_track(setup_, space_, objective_, before_);
+  finetuning_.begin();
   tune();
+  finetuning_.require_best();
   write_files();
   measure_held_out();
   return summarize(command);
-}
-
-Json FinetuneRun::measured(const std::string& step, const fs::path& model, const fs::path& adapter, Half half) {
-  return log_.once(step, [&] {
-    progress_.step(fmt::format("accuracy of {}", step));
-    const TaskAccuracies found = objective_.accuracy(model, adapter, half);
-    progress_.done(fmt::format("accuracy of {}: {:.2f} ± {:.2f} %", step, 100 * found.mean, 100 * found.error));
-    return to_json(found);
-  });
 }
 
 void FinetuneRun::tune() {
@@ -109,104 +76,69 @@ void FinetuneRun::tune() {
                      log_.add_event("agent", {{"detail", trouble}});
                    }};
   const std::unique_ptr<Sampler> inner = make_named_sampler(name, task_.seed, agent);
-  LoggedSampler sampler(*inner, log_);
+  LoggedSamplers samplers(log_);
+  Sampler& sampler = samplers.add(finetuning_.track(), *inner, log_);
+  const int rounds = finetune_.rounds.value_or(task_.rounds);
   StudyOptions options;
-  options.budget.rounds = finetune_.rounds;
+  options.budget.rounds = rounds;
   options.on_proposal = [&](const Track&, const Trial& t) {
-    progress_.step(fmt::format("round {} of {}", t.number + 1, finetune_.rounds));
+    progress_.step(fmt::format("round {} of {}", t.number + 1, rounds));
   };
-  const Configuration defaults = space_.defaults();
-  options.on_trial = [&](const Track&, const Trial& t) {
-    progress_.done(describe_finetune(t, defaults));
-    if (const std::string note = t.metrics.value("examples", ""); t.number == 0 && !note.empty()) progress_.note(note);
-    std::vector<Configuration> kept = {defaults};
-    if (const Trial* so_far = best_trial(log_.finished(), Direction::maximize)) kept.push_back(so_far->configuration);
-    objective_.keep_only(kept);
-  };
-  run_study(std::array{StudyTrack{track_, sampler, objective_, log_}}, options);
-}
-
-const Trial& FinetuneRun::best() const {
-  if (const Trial* found = best_trial(log_.finished(), Direction::maximize)) return *found;
-  throw Error("no round gave a model; the last: {}; see {}", log_.finished().back().message,
-              (log_.folder() / "log.jsonl").string());
-}
-
-fs::path FinetuneRun::adapter_of(const Configuration& configuration) const {
-  return objective_.adapter_folder(configuration) / "adapter.gguf";
+  options.on_trial = [&](const Track&, const Trial& t) { finetuning_.finish_round(t); };
+  run_study(std::array{StudyTrack{finetuning_.track(), sampler, finetuning_.objective(), log_}}, options);
 }
 
 void FinetuneRun::write_files() {
-  const fs::path from = objective_.adapter_folder(best().configuration), to = log_.folder();
   log_.once("files", [&] {
-    for (const char* name : {"adapter.gguf", "adapter"}) {
-      fs::remove_all(to / name);
-      fs::copy(from / name, to / name, fs::copy_options::recursive);
-    }
-    merge_best(merged_);
+    finetuning_.write_adapter(log_.folder());
+    const FinetuneObjective& objective = finetuning_.objective();
+    progress_.step(
+        fmt::format("merging round {} and quantizing to {}", finetuning_.best()->number + 1, objective.gguf_type()));
+    fs::rename(objective.merged(finetuning_.best()->configuration, objective.gguf_type()), merged_);
+    progress_.done(fmt::format("{}: {}", merged_.string(), format_bytes(fs::file_size(merged_))));
     return Json();
   });
 }
 
-void FinetuneRun::merge_best(const fs::path& file) {
-  const fs::path whole = log_.folder() / "models" / "merged.gguf";
-  make_folder(whole.parent_path());
-  progress_.step(fmt::format("merging round {} and quantizing to {}", best().number + 1, objective_.gguf_type()));
-  std::error_code ignored;
-  fs::remove(whole, ignored);
-  merge(TensorData(setup_.model), read_adapter(adapter_of(best().configuration), objective_.model()), 1, whole,
-        [&](double share) {
-          check_interrupted();
-          progress_.update(share, "merging");
-        });
-  fs::remove(file, ignored);
-  quantize_model(read_model(whole), objective_.gguf_type(), file, false,
-                 [&](double share) { progress_.update(share, "quantizing"); });
-  fs::remove(whole, ignored);
-  progress_.done(fmt::format("{}: {}", file.string(), format_bytes(fs::file_size(file))));
-}
-
 /// Once each, when the choice is made: what one looks at again and again is chosen by.
 void FinetuneRun::measure_held_out() {
-  const fs::path base = objective_.base();
-  held_out_["base"] = measured("base:held-out", base, {}, Half::held_out);
-  if (has_finite_value(log_.finished().front()))
-    held_out_["defaults"] =
-        measured("defaults:held-out", base, adapter_of(log_.finished().front().configuration), Half::held_out);
-  held_out_["best"] = best().number == 0
-                          ? held_out_["defaults"]
-                          : measured("best:held-out", base, log_.folder() / "adapter.gguf", Half::held_out);
-  held_out_["merged"] = measured("merged:held-out", merged_, {}, Half::held_out);
+  const fs::path base = finetuning_.objective().base();
+  const auto measured = [&](const char* key, const fs::path& model, const fs::path& adapter) {
+    held_out_[key] = finetuning_.measured(fmt::format("{}: held-out", key), model, adapter, Half::held_out);
+  };
+  const Trial& first = log_.finished().front();
+  measured("base", base, {});
+  if (has_finite_value(first)) measured("defaults", base, finetuning_.adapter(first));
+  if (finetuning_.best()->number == 0)
+    held_out_["best"] = held_out_["defaults"];
+  else
+    measured("best", base, log_.folder() / "adapter.gguf");
+  measured("merged", merged_, {});
 }
 
 Json FinetuneRun::summarize(const std::string& command) {
   const fs::path folder = log_.folder();
-  Json trials = Json::array();
-  for (const Trial& t : log_.finished()) trials.push_back(to_json(t));
   Json summary = {{"haqa_version", HAQA_VERSION},
                   {"command", command},
                   {"started", log_.events("start").front()["time"]},
                   {"seconds", log_.seconds()},
                   {"task", to_json(task_)},
-                  {"model", to_json(objective_.model())},
-                  {"track", {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}}},
-                  {"base_validation", before_},
-                  {"trials", std::move(trials)},
-                  {"best", best().number},
+                  {"model", to_json(finetuning_.objective().model())},
                   {"held_out", held_out_},
                   {"agent", usage_of(folder / "transcript.jsonl", task_.agent)},
                   {"files",
-                   {{"base", objective_.base().string()},
+                   {{"base", finetuning_.objective().base().string()},
                     {"adapter", (folder / "adapter.gguf").string()},
                     {"peft", (folder / "adapter").string()},
                     {"merged", merged_.string()}}}};
+  summary.update(finetuning_.summary());
   summary["answer"] = finetune_answer(summary);
-  write_study(folder, {folder.filename().string(), track_, log_.finished()},
+  write_study(folder, {folder.filename().string(), finetuning_.track(), log_.finished()},
               importance(space_, log_.finished(), Direction::maximize));
   write_file(folder / "suggestions.md", finetune_suggestions(summary));
   // Last, as it is what tells that the run is complete.
   write_file(folder / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-  objective_.keep_only({});
+  finetuning_.objective().keep_only({});
   return summary;
 }
 
@@ -262,73 +194,6 @@ void resume(const fs::path& folder, const RunFlags& flags) {
 }
 
 }  // namespace
-
-const FinetuneTask& finetune_section(const Task& task) {
-  if (!task.finetune) throw UsageError("{}: has no section finetune; docs/finetune.md shows one", task.file.string());
-  const bool asks = task.finetune->sampler.empty() || asks_agent(task.finetune->sampler);
-  if (asks && task.agent.provider == "self")
-    throw UsageError("{}: agent.provider self is for haqa run; take expert, openai or manual", task.file.string());
-  return *task.finetune;
-}
-
-FinetuneSetup finetune_setup(const FinetuneTask& finetune) {
-  FinetuneSetup setup = finetune.setup;
-  setup.memory_free = read_memory().free_bytes;
-  return setup;
-}
-
-Track finetune_track(const FinetuneSetup& setup, const SearchSpace& space, const FinetuneObjective& objective,
-                     const Json& before) {
-  const ModelInfo& m = objective.model();
-  const Prompts prompts = agent_prompts();
-  const bool int8 = setup.bit_width == BitWidth::int8;
-  const std::map<std::string, std::string> structure = {
-      {"n_layer", std::to_string(m.n_layer)},
-      {"n_embd", std::to_string(m.n_embd)},
-      {"n_head", std::to_string(m.n_head)},
-      {"n_head_kv", std::to_string(m.n_head_kv)},
-      {"n_ff", std::to_string(m.n_ff)},
-      {"n_vocab", std::to_string(m.n_vocab)},
-      {"quantizer", prompts.render(int8 ? "finetune_int8" : "finetune_nf4", {})}};
-  Track track;
-  track.name = "fine-tuning";
-  track.space = space;
-  track.value_name = "accuracy";
-  track.direction = Direction::maximize;
-  track.brief = prompts.render(
-      "finetune",
-      {{"model", fmt::format("{} ({}, {:.3g} billion parameters)", m.name, m.architecture,
-                             static_cast<double>(m.parameters()) * 1e-9)},
-       {"bit_width", std::string(to_string(setup.bit_width))},
-       {"base", int8 ? "LLM.int8" : "NF4 with double quantization"},
-       {"gguf_type", objective.gguf_type()},
-       {"schedule", setup.schedule},
-       {"compute", setup.compute},
-       {"examples", fmt::format("{} ({} examples)", setup.examples.filename().string(), objective.n_examples())},
-       {"context", std::to_string(setup.context)},
-       {"tasks", fmt::format("{}", fmt::join(setup.tasks, ", "))},
-       {"questions", std::to_string(setup.limit)},
-       {"before", to_line(before)},
-       {"memory", setup.memory_limit ? fmt::format("A training that needs more than {} of memory fails.",
-                                                   format_bytes(*setup.memory_limit))
-                                     : ""},
-       {"code", prompts.render("finetune_code", structure)}});
-  return track;
-}
-
-std::string describe_finetune(const Trial& t, const Configuration& defaults) {
-  const std::string changed = changes(Part(defaults), Part(t.configuration));
-  const std::string what = changed.empty() ? "the defaults" : changed;
-  if (!t.value)
-    return one_line(fmt::format("round {}: failed ({}): {} [{}: {}]", t.number + 1, to_string(t.reason), what,
-                                t.proposed_by, t.message),
-                    1000);
-  const Json error = t.metrics.value("error", Json());
-  return one_line(fmt::format("round {}: accuracy {:.2f}{} %, {:.0f} tokens/s: {} [{}]", t.number + 1, 100 * *t.value,
-                              error.is_number() ? fmt::format(" ± {:.2f}", 100 * error.get<double>()) : "",
-                              t.metrics.value("tokens_per_second", 0.0), what, t.proposed_by),
-                  1000);
-}
 
 void add_finetune(CLI::App& app) {
   struct Options {

@@ -8,30 +8,32 @@
 #include <limits>
 #include <thread>
 
+#include "haqa/agent/joint_agent.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/facts.h"
 #include "haqa/cli/logged_sampler.h"
 #include "haqa/deploy/quantize.h"
-#include "haqa/deploy/runtime_objective.h"
 #include "haqa/hardware/detect.h"
 #include "haqa/report/findings.h"
 #include "haqa/report/report.h"
+#include "haqa/report/trade_offs.h"
+#include "haqa/space/space_file.h"
 
 namespace haqa {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kQualityTimeout = 4 * 3600;
-
 /// Exchanges with the provider that came to something: one whose proposal was not logged before a kill is had again.
 size_t exchanges_used(const RunLog& log) {
   Json last = log.result_of("agent_bit_width");
-  for (size_t round = 1; round <= log.finished().size(); ++round)  // the first is the defaults, which nobody proposed
-    if (Json proposal = log.result_of(fmt::format("proposal:{}", round)); !proposal.is_null()) last = proposal;
-  return last.is_object() ? last.value("exchanges", size_t{0}) : 0;
+  for (size_t round = 1;; ++round) {  // the first is the defaults, which nobody proposed
+    const Json proposal = log.result_of(fmt::format("proposal:{}", round));
+    if (proposal.is_null()) return last.is_object() ? last.value("exchanges", size_t{0}) : 0;
+    last = proposal;
+  }
 }
 
 /// What a transcript's first question was about.
@@ -45,6 +47,11 @@ Json trials_of(const RunLog& log) {
   Json all = Json::array();
   for (const Trial& t : log.finished()) all.push_back(to_json(t));
   return all;
+}
+
+/// Whether the fine-tuning is proposed by another sampler than the one agent of all tracks.
+bool has_own_sampler(const FinetuneTask& task) {
+  return !task.sampler.empty() && task.sampler != "agent";
 }
 
 Json to_json(const std::vector<Measurement>& row) {
@@ -62,13 +69,27 @@ std::vector<Measurement> measurements_from(const Json& list) {
 
 }  // namespace
 
+void check_job(const Task& task) {
+  if (!task.finetune) return;
+  const FinetuneTask& finetune = finetune_section(task);
+  if (finetune.sampler == "hybrid")
+    throw UsageError("{}: finetune.sampler hybrid is for haqa finetune; leave it out, or take expert, bayesian, ...",
+                     task.file.string());
+  if (finetune.rounds && *finetune.rounds != task.rounds)
+    throw UsageError("{}: finetune.rounds {} is not tuning.rounds {}, which is the rounds of both; leave it out",
+                     task.file.string(), *finetune.rounds, task.rounds);
+  const SearchSpace space = read_space(finetune.space);
+  check_sampler(finetune.sampler, space);
+  check_finetune(finetune.setup, space);
+}
+
 Job::Job(const Task& task, RunLog& log, Progress& progress) : task_(task), log_(log), progress_(progress) {}
 Job::~Job() = default;
 
 Json Job::run(const std::string& command) {
   log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
   model_ = read_model(task_.model);
-  remove_unfinished();
+  remove_unfinished(log_.folder());
   const bool has_questions = static_cast<int>(log_.finished().size()) < task_.rounds;
   if (has_questions && (task_.agent.provider == "openai" || !task_.agent.replay.empty())) provider().check();
   profile_hardware();
@@ -77,22 +98,14 @@ Json Job::run(const std::string& command) {
   ask_bit_width();
   weigh_bit_widths();
   decide();
-  if (hardware_.here) {
-    tune();
-    verify();
-  }
+  if (task_.finetune) begin_finetuning();
+  if (hardware_.here || finetuning_) tune();
+  if (hardware_.here) verify();
+  if (finetuning_) measure_accuracy();
   bundle();
   summarize_run(command);
   clean_up(log_.folder());
   return read_summary(log_.folder());
-}
-
-/// What a killed process was writing. The lock on log.jsonl says that no other is.
-void Job::remove_unfinished() {
-  const fs::path folder = log_.folder() / "models";
-  if (!fs::exists(folder)) return;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-    if (entry.path().filename().string().find(".part-") != std::string::npos) fs::remove(entry.path());
 }
 
 void Job::profile_hardware() {
@@ -124,7 +137,8 @@ void Job::plan() {
   std::optional<uint64_t> limit = task_.memory_limit;
   if (!limit && memory > 0) limit = memory;
   plan_ = plan_memory(model_, use, limit);
-  restrict_plan(plan_, model_, task_.bit_widths);
+  const bool named = task_.finetune && task_.finetune->bit_width;
+  restrict_plan(plan_, model_, named ? std::vector{*task_.finetune->bit_width} : task_.bit_widths);
   progress_.note(fmt::format("memory: {}", describe(plan_)));
   if (!plan_.any_fits()) throw Error("{}", explain_no_fit(model_, plan_));
   candidates_ =
@@ -132,7 +146,9 @@ void Job::plan() {
 }
 
 void Job::weigh_bit_widths() {
-  measure_quality_reference();
+  quality_.emplace(task_, model_, log_, progress_, hardware_.here ? hardware_.threads : 0,
+                   [this](const std::string& type) { return model_file(type); });
+  quality_->reference();
   for (BitWidthCandidate& candidate : candidates_)
     if (candidate.refused.empty()) prepare(candidate);
   if (hardware_.here) measure_bit_widths();
@@ -144,7 +160,7 @@ void Job::prepare(BitWidthCandidate& c) {
   const Json failure = log_.once("prepare:" + type, [&]() -> Json {
     try {
       model_file(type);
-      quality(type, "f16", "f16");
+      quality_->loss(type, "f16", "f16");
       return "";
     } catch (const WorkerError& e) {
       progress_.note(fmt::format("{}: {}", type, e.what()));
@@ -153,7 +169,7 @@ void Job::prepare(BitWidthCandidate& c) {
   });
   c.refused = failure;
   if (!c.refused.empty()) return;
-  c.quality = quality(type, "f16", "f16");
+  c.quality = quality_->loss(type, "f16", "f16");
   c.refused = c.quality->value("refused", "");
 }
 
@@ -223,7 +239,8 @@ void Job::ask_bit_width() {
   const auto fits = std::count_if(plan_.rows.begin(), plan_.rows.end(), [](const MemoryRow& r) { return r.fits; });
   if (!has_opinion || (fits < 2 && task_.agent.replay.empty())) return;
   agent_choice_ = log_.once("agent_bit_width", [&] {
-    const Proposal p = make_agent([] { return 0; }).ask(bit_width_track(), {}, 1);
+    AgentSampler agent(provider(), agent_prompts(), agent_options(), agent_events([] { return 0; }));
+    const Proposal p = agent.ask(bit_width_track(), {}, 1);
     return Json{{"bit_width", p.configuration["bit_width"]},
                 {"thought", p.thought},
                 {"proposed_by", p.proposed_by},
@@ -243,28 +260,85 @@ void Job::decide() {
   progress_.note(fmt::format("bit width: {}", decision_.why));
 }
 
+void Job::begin_finetuning() {
+  FinetuneSetup setup = finetune_setup(*task_.finetune);
+  setup.bit_width = *decision_.chosen;
+  setup.gguf_type = gguf_type_;
+  setup.merged = true;
+  const SearchSpace space = read_space(task_.finetune->space);
+  finetuning_.emplace(setup, space, log_, log_.beside(kFinetuneTrack).finished(), progress_);
+  finetuning_->begin();
+  for (const BitWidthCandidate& c : candidates_)
+    if (c.refused.empty()) finetuning_->untuned(c.memory.gguf_type, model_file(c.memory.gguf_type));
+}
+
+/// The rounds. One agent sees all tracks at once; another sampler of the fine-tuning has that track for itself.
 void Job::tune() {
-  track_ = runtime_track(gguf_type_);
+  std::vector<StudyTrack> tracks;
+  std::vector<Track> asked;
+  std::optional<RuntimeObjective> runtime;
+  if (hardware_.here) {
+    track_ = runtime_track(gguf_type_);
+    runtime.emplace(runtime_tools(), track_.space.defaults(), task_.pairs);
+    asked.push_back(track_);
+  }
+  const bool own_sampler = finetuning_ && has_own_sampler(*task_.finetune);
+  if (finetuning_ && !own_sampler) asked.insert(asked.begin(), finetuning_->track());
+  JointAgent agent(provider(), agent_prompts(), agent_options(), asked,
+                   agent_events([this] { return rounds_done() + 1; }));
+  LoggedSamplers logged(log_);
+  std::vector<std::unique_ptr<Sampler>> samplers;
+  const auto add = [&](const Track& track, std::unique_ptr<Sampler> sampler, Objective& objective, Storage& storage) {
+    samplers.push_back(std::move(sampler));
+    tracks.push_back({track, logged.add(track, *samplers.back(), storage), objective, storage});
+  };
+  if (finetuning_)
+    add(finetuning_->track(),
+        own_sampler ? make_named_sampler(task_.finetune->sampler, task_.seed, {}) : agent.sampler(0),
+        finetuning_->objective(), log_.beside(kFinetuneTrack));
+  if (runtime) add(track_, agent.sampler(asked.size() - 1), *runtime, log_);
+  run_study(tracks, study_options());
+}
+
+RuntimeObjective::Tools Job::runtime_tools() {
   RuntimeObjective::Tools tools;
   tools.benchmark = llama_bench(task_.workload, task_.timeout_s, bench_limit());
-  tools.model = [&](const std::string& type) { return model_file(type.empty() ? gguf_type_ : type); };
-  tools.quality = [&](const Setup& s) {
-    return quality(s.options.gguf_type.empty() ? gguf_type_ : s.options.gguf_type, s.options.cache_type_k,
-                   s.options.cache_type_v);
+  tools.model = [this](const std::string& type) { return served_file(type.empty() ? gguf_type_ : type); };
+  tools.quality = [this](const Setup& s) {
+    return quality_->loss(s.options.gguf_type.empty() ? gguf_type_ : s.options.gguf_type, s.options.cache_type_k,
+                          s.options.cache_type_v);
   };
-  tools.too_large = [&](const Setup& s) { return too_large(s); };
-  tools.progress = [&](double share) { progress_.update(share); };
-  RuntimeObjective objective(tools, track_.space.defaults(), task_.pairs);
-  AgentSampler agent = make_agent([&] { return log_.finished().size() + 1; });
-  LoggedSampler sampler(agent, log_);
+  tools.too_large = [this](const Setup& s) { return too_large(s); };
+  tools.progress = [this](double share) { progress_.update(share); };
+  return tools;
+}
+
+StudyOptions Job::study_options() {
   StudyOptions options;
   options.budget.rounds = task_.rounds;
-  options.on_proposal = [&](const Track&, const Trial& t) {
+  options.on_proposal = [this](const Track& track, const Trial& t) {
     provider().suspend();  // a model of its own would take memory from what is measured
-    progress_.step(fmt::format("round {} of {}", t.number + 1, task_.rounds));
+    progress_.step(fmt::format("round {} of {}{}", t.number + 1, task_.rounds,
+                               finetuning_ ? fmt::format(", {}", track.name) : ""));
   };
-  options.on_trial = [&](const Track&, const Trial& t) { progress_.done(describe(t, track_.space.defaults())); };
-  run_study(std::array{StudyTrack{track_, sampler, objective, log_}}, options);
+  options.on_trial = [this](const Track& track, const Trial& t) {
+    if (track.name == kFinetuneTrack)
+      finetuning_->finish_round(t);
+    else
+      progress_.done(describe(t, track_.space.defaults()));
+  };
+  return options;
+}
+
+/// Rounds that are done in the track that is ahead.
+size_t Job::rounds_done() {
+  return std::max(log_.finished().size(), log_.beside(kFinetuneTrack).finished().size());
+}
+
+/// The model in a type with what the rounds so far have taught it, where that is no worse than the untuned one.
+fs::path Job::served_file(const std::string& gguf_type) {
+  const Trial* best = finetuning_ ? finetuning_->improvement() : nullptr;
+  return best ? finetuning_->objective().merged(best->configuration, gguf_type) : model_file(gguf_type);
 }
 
 void Job::verify() {
@@ -294,10 +368,39 @@ void Job::verify() {
   progress_.done("verified: " + verdict_sentence(Part(so_far)));
 }
 
+/// Of held-out questions, once each, when all is chosen: what one looks at again and again is chosen by. And of those
+/// that rounds choose by, what the trade-offs lack.
+void Job::measure_accuracy() {
+  const Setup deployed = setup(winner_);
+  const auto held_out = [&](const char* key, const fs::path& model, const fs::path& adapter = {}) {
+    accuracy_["held_out"][key] =
+        finetuning_->measured(fmt::format("{}: held-out", key), model, adapter, Half::held_out);
+  };
+  const auto of_deployed = [&](const char* step, Half half) {
+    return finetuning_->measured(step, deployed.model, {}, half, deployed.options.cache_type_k,
+                                 deployed.options.cache_type_v);
+  };
+  FinetuneObjective& objective = finetuning_->objective();
+  held_out("given", task_.model);
+  held_out("base", objective.base());
+  const Trial& first = log_.beside(kFinetuneTrack).finished().front();
+  if (has_finite_value(first)) held_out("defaults", objective.merged(first.configuration, gguf_type_));
+  if (const Trial* best = finetuning_->best()) {
+    held_out("best", objective.merged(best->configuration, gguf_type_));
+    held_out("given_tuned", task_.model, finetuning_->adapter(*best));
+  }
+  accuracy_["held_out"]["deployed"] = of_deployed("deployed: held-out", Half::held_out);
+  accuracy_["deployed_validation"] = of_deployed("deployed: validation", Half::validation);
+  accuracy_["deployed"] = finetuning_->improvement() ? "tuned" : "untuned";
+}
+
 void Job::bundle() {
   const fs::path folder = log_.folder() / "bundle";
   fs::remove_all(folder);  // of an interrupted run
   bundle_ = write_bundle(folder, setup(winner_), task_.context, hardware_);
+  if (!finetuning_) return;
+  if (finetuning_->improvement()) finetuning_->write_adapter(folder);
+  write_file(folder / "accuracy.json", accuracy_["held_out"].dump(2) + "\n");
 }
 
 void Job::summarize_run(const std::string& command) {
@@ -333,6 +436,7 @@ void Job::summarize_run(const std::string& command) {
                     {"command", bundle_.command}}}};
   if (!track_.name.empty())
     summary["track"] = {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}};
+  if (finetuning_) add_finetuning(summary);
   const std::string chart_js = fs::exists(HAQA_CHART_JS) ? read_file(HAQA_CHART_JS) : "";  // without it, no plot
   write_file(log_.folder() / "report.html", html_report(summary, chart_js));
   write_file(log_.folder() / "suggestions.md", suggestions(summary));
@@ -340,9 +444,19 @@ void Job::summarize_run(const std::string& command) {
   write_file(log_.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+void Job::add_finetuning(Json& summary) {
+  for (size_t i = 0; i < candidates_.size(); ++i)
+    if (candidates_[i].refused.empty())
+      summary["bit_widths"][i]["accuracy"] =
+          finetuning_->untuned(candidates_[i].memory.gguf_type, model_file(candidates_[i].memory.gguf_type));
+  summary["finetune"] = finetuning_->summary();
+  summary["finetune"].update(accuracy_);
+  summary["trade_offs"] = trade_offs_json(summary);
+}
+
 void Job::clean_up(const fs::path& folder) {
   std::error_code ignored;
-  fs::remove_all(folder / "models", ignored);
+  for (const char* name : {"models", "adapters"}) fs::remove_all(folder / name, ignored);
 }
 
 BitWidth Job::source_width() const {
@@ -366,70 +480,6 @@ fs::path Job::model_file(const std::string& gguf_type) {
   return file;
 }
 
-fs::path Job::reference_file() const {
-  return log_.folder() / "models/reference.logits";
-}
-
-Json Job::quality_request(const char* command) const {
-  const fs::path text = task_.calibration.empty() ? data_folder() / "calibration.txt" : task_.calibration;
-  return {{"command", command},
-          {"model", task_.model.string()},
-          {"text", text.string()},
-          {"threads", hardware_.here ? hardware_.threads : 0},
-          {"reference", reference_file().string()}};
-}
-
-/// The given file as the measure of the others: its perplexity, and its logits in a file. A fault here, of the
-/// calibration text say, is no format's: it ends the run.
-Json Job::measure_quality_reference() {
-  Json request = quality_request("reference");
-  const fs::path reference = reference_file();
-  const auto measure = [&] {
-    make_folder(reference.parent_path());
-    PendingFile pending(reference);  // ours, as a worker that is killed cleans nothing up
-    request["reference"] = pending.path().string();
-    progress_.step(fmt::format("quality: reference {}", model_.main_type()));
-    const Json result =
-        call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
-    progress_.done(fmt::format("quality: reference {}: perplexity {:.4g} over {} tokens", model_.main_type(),
-                               result["perplexity"].get<double>(), result["tokens"].get<int>()));
-    pending.commit();
-    return result;
-  };
-  const Json measured = log_.once("quality_reference", measure);
-  return fs::exists(reference) ? measured : measure();  // someone may have removed it since
-}
-
-Json Job::quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v) {
-  Json measured = log_.once(fmt::format("quality:{}:{}:{}", gguf_type, type_k, type_v), [&]() -> Json {
-    const Json reference = measure_quality_reference();
-    if (gguf_type == model_.main_type() && type_k == "f16" && type_v == "f16")
-      return {{"perplexity", reference["perplexity"]},
-              {"perplexity_ratio", 1.0},
-              {"perplexity_ratio_error", 0.0},
-              {"kl_divergence", 0.0},
-              {"same_top", 1.0},
-              {"tokens", reference["tokens"]}};
-    Json request = quality_request("quality");
-    request["model"] = model_file(gguf_type).string();
-    request["type_k"] = type_k;
-    request["type_v"] = type_v;
-    progress_.step(fmt::format("quality of {}", gguf_type));
-    const Json result =
-        call_worker("haqa-infer", request, {kQualityTimeout, 0}, [&](double share) { progress_.update(share); });
-    progress_.done(fmt::format("quality of {} (cache {}/{}): perplexity x {:.4f}, KL divergence {:.5f}", gguf_type,
-                               type_k, type_v, result["perplexity_ratio"].get<double>(),
-                               result["kl_divergence"].get<double>()));
-    return result;
-  });
-  const double loss = measured["perplexity_ratio"].get<double>() - 1;
-  if (task_.max_quality_loss && !(loss <= *task_.max_quality_loss))
-    measured["refused"] =
-        fmt::format("it raises the perplexity by {:.2f} % (± {:.2f} %), more than the {:.2f} % allowed", 100 * loss,
-                    100 * measured["perplexity_ratio_error"].get<double>(), 100 * *task_.max_quality_loss);
-  return measured;
-}
-
 ChatProvider& Job::provider() {
   if (provider_) return *provider_;
   std::unique_ptr<ChatProvider> inner;
@@ -449,11 +499,11 @@ ChatProvider& Job::provider() {
   return *provider_;
 }
 
-AgentSampler Job::make_agent(std::function<size_t()> round) {
-  return AgentSampler(
-      provider(), agent_prompts(), agent_options(), [this, round = std::move(round)](const AgentEvent& e) {
-        log_.add_event("agent", {{"round", round()}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
-      });
+/// For the log: what went wrong with the agent in a round.
+std::function<void(const AgentEvent&)> Job::agent_events(std::function<size_t()> round) {
+  return [this, round = std::move(round)](const AgentEvent& e) {
+    log_.add_event("agent", {{"round", round()}, {"kind", e.kind}, {"detail", e.detail}, {"fallback", e.fallback}});
+  };
 }
 
 /// Tokens of question and answer that a model can hold that answers for itself. What YaRN makes of a short context is

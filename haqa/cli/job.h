@@ -4,13 +4,20 @@
 
 #include "haqa/agent/agent_sampler.h"
 #include "haqa/base/progress.h"
+#include "haqa/cli/finetuning.h"
+#include "haqa/cli/quality_check.h"
 #include "haqa/cli/task.h"
 #include "haqa/deploy/bit_width.h"
 #include "haqa/deploy/bundle.h"
+#include "haqa/deploy/runtime_objective.h"
 #include "haqa/report/run_log.h"
 #include "haqa/study/study.h"
 
 namespace haqa {
+
+/// What must be right of a task before its run begins, besides what read_task() has seen: its section finetune, where
+/// it has one, with all files that a fine-tuning reads. Throws UsageError or Error.
+void check_job(const Task& task);
 
 /// The main job: task -> profile -> plan -> rounds -> bundle. Every step that takes time is recorded in the run's log
 /// when it is done, and not done again when the run is resumed.
@@ -27,7 +34,6 @@ class Job {
   static void clean_up(const std::filesystem::path& folder);
 
  private:
-  void remove_unfinished();
   void profile_hardware();
   void note_other_work();
   void plan();
@@ -38,24 +44,27 @@ class Job {
   uint64_t bench_limit() const;
   void ask_bit_width();
   void decide();
+  void begin_finetuning();
   void tune();
+  RuntimeObjective::Tools runtime_tools();
+  StudyOptions study_options();
+  size_t rounds_done();
+  std::filesystem::path served_file(const std::string& gguf_type);
   void verify();
+  void measure_accuracy();
   void bundle();
   void summarize_run(const std::string& command);
+  void add_finetuning(Json& summary);
 
   BitWidth source_width() const;
   std::filesystem::path model_file(const std::string& gguf_type);
-  std::filesystem::path reference_file() const;
-  Json quality_request(const char* command) const;
-  Json measure_quality_reference();
-  Json quality(const std::string& gguf_type, const std::string& type_k, const std::string& type_v);
   ChatProvider& provider();
   int self_context() const;
   int answer_tokens() const;
   void require_room_for_prompt();
   AgentOptions agent_options() const;
   /// round: told with each fault of the agent; 0 for the bit width.
-  AgentSampler make_agent(std::function<size_t()> round);
+  std::function<void(const AgentEvent&)> agent_events(std::function<size_t()> round);
   Track runtime_track(const std::string& gguf_type);
   Track bit_width_track() const;
   std::string too_large(const Setup& setup) const;
@@ -71,8 +80,11 @@ class Job {
   std::vector<BitWidthCandidate> candidates_;
   BitWidthDecision decision_;
   std::string gguf_type_;  ///< of the chosen bit width
-  Track track_;
+  std::optional<QualityCheck> quality_;
+  std::optional<Finetuning> finetuning_;
+  Track track_;  ///< of the run-time options
   Json agent_choice_, verification_;
+  Json accuracy_ = Json::object();  ///< of a fine-tuned model, after the rounds
   Configuration winner_;
   Bundle bundle_;
 };

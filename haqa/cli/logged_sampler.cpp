@@ -2,21 +2,48 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "haqa/cli/agent_setup.h"
 
 namespace haqa {
 
-Proposal LoggedSampler::ask(const Track& track, std::span<const Trial> trials, int rounds_left) {
-  const Json p = log_.once(fmt::format("proposal:{}", trials.size()), [&] {
-    const Proposal asked = inner_.ask(track, trials, rounds_left);
-    Json proposal = {{"configuration", asked.configuration},
-                     {"proposed_by", asked.proposed_by},
-                     {"thought", asked.thought},
-                     {"exchanges", lines_of(log_.folder() / "transcript.jsonl")}};
-    if (!asked.metrics.empty()) proposal["metrics"] = asked.metrics;
-    return proposal;
+class LoggedSamplers::One : public Sampler {
+ public:
+  One(LoggedSamplers& all, const Track& track, Sampler& inner, Storage& storage)
+      : track(track), inner(inner), storage(storage), all_(all) {}
+  Proposal ask(const Track&, std::span<const Trial> trials, int rounds_left) override {
+    return all_.ask(track, trials.size(), rounds_left);
+  }
+  void tell(const Track&, const Trial& trial) override { inner.tell(track, trial); }
+
+  const Track& track;
+  Sampler& inner;
+  Storage& storage;
+
+ private:
+  LoggedSamplers& all_;
+};
+
+Sampler& LoggedSamplers::add(const Track& track, Sampler& inner, Storage& storage) {
+  return *all_.emplace_back(std::make_unique<One>(*this, track, inner, storage));
+}
+
+Proposal LoggedSamplers::ask(const Track& track, size_t round, int rounds_left) {
+  const Json asked = log_.once(fmt::format("proposal:{}", round), [&] {
+    Json proposals = Json::object();
+    for (const auto& one : all_) {
+      const std::vector<Trial> trials = one->storage.trials();
+      if (trials.size() != round) continue;  // it has had this round
+      const Proposal p = one->inner.ask(one->track, trials, rounds_left);
+      proposals[one->track.name] = {
+          {"configuration", p.configuration}, {"proposed_by", p.proposed_by}, {"thought", p.thought}};
+      if (!p.metrics.empty()) proposals[one->track.name]["metrics"] = p.metrics;
+    }
+    return Json{{"tracks", proposals}, {"exchanges", lines_of(log_.folder() / "transcript.jsonl")}};
   });
-  Proposal proposal{p["configuration"], p["proposed_by"], p["thought"]};
+  const Json& p = asked.at("tracks").at(track.name);
+  Proposal proposal{p["configuration"], p["proposed_by"], p["thought"], {}};
   proposal.metrics = p.value("metrics", Json::object());
   return proposal;
 }

@@ -1,21 +1,29 @@
 #pragma once
+#include <memory>
+#include <vector>
+
 #include "haqa/report/run_log.h"
 #include "haqa/study/study.h"
 
 namespace haqa {
 
-/// Another sampler, asked once for each round: a run that goes on neither pays nor waits again for a proposal that it
-/// had when it was interrupted.
-class LoggedSampler : public Sampler {
+/// The samplers of a study's tracks, asked once for each round, all of them when the first is: a run that goes on
+/// neither pays nor waits again for proposals that it had when it was interrupted.
+class LoggedSamplers {
  public:
-  /// Both must outlive it.
-  LoggedSampler(Sampler& inner, RunLog& log) : inner_(inner), log_(log) {}
-  Proposal ask(const Track& track, std::span<const Trial> trials, int rounds_left) override;
-  void tell(const Track& track, const Trial& trial) override { inner_.tell(track, trial); }
+  explicit LoggedSamplers(RunLog& log) : log_(log) {}
+  LoggedSamplers(const LoggedSamplers&) = delete;
+  LoggedSamplers& operator=(const LoggedSamplers&) = delete;
+
+  /// What the study is to ask for the track. All must outlive this, which must outlive what it returns.
+  Sampler& add(const Track& track, Sampler& inner, Storage& storage);
 
  private:
-  Sampler& inner_;
+  class One;
+  Proposal ask(const Track& track, size_t round, int rounds_left);
+
   RunLog& log_;
+  std::vector<std::unique_ptr<One>> all_;
 };
 
 }  // namespace haqa

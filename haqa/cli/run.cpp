@@ -54,6 +54,7 @@ void run_new(const Task& task, const std::string& name, const RunFlags& flags) {
   const fs::path folder = flags.output.empty() ? new_folder(name) : flags.output;
   require_plain_path(task.model);
   require_plain_path(folder);
+  check_job(task);
   RunLog log = RunLog::create(folder);
   try {
     write_file(folder / "task.yaml", to_json(task).dump(2) + "\n");
@@ -106,7 +107,6 @@ void add_run(CLI::App& app) {
     if (resume->count()) return run_resumed(o->resume, o->flags);
     if (!task->count()) throw UsageError("name a task file, or a run to go on with by --resume; see haqa run --help");
     Task read = read_task(o->task);
-    if (read.finetune) throw UsageError("{}: has a section finetune, which is for haqa finetune", o->task.string());
     if (!o->replay.empty()) read.agent.replay = o->replay;
     run_new(read, o->task.stem().string(), o->flags);
   });

@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
 #include "haqa/cli/commands.h"
-#include "haqa/finetune/finetune_report.h"
+#include "haqa/report/finetune_report.h"
 #include "haqa/report/report.h"
 #include "haqa/report/run_log.h"
 

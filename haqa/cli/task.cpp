@@ -77,7 +77,7 @@ void read_search(YamlMap& map, FinetuneTask& finetune) {
   if (!sampler.empty() && !human_file(sampler) && std::find(names.begin(), names.end(), sampler) == names.end())
     map.fail("sampler",
              fmt::format("there is no sampler {}; use one of {}, or human:FILE", sampler, fmt::join(names, ", ")));
-  set(finetune.rounds, map.integer("rounds", 1, 100));
+  finetune.rounds = map.integer("rounds", 1, 100);
 }
 
 void read_finetune(YamlMap map, Task& task) {
@@ -90,7 +90,7 @@ void read_finetune(YamlMap map, Task& task) {
     return *path;
   };
   setup.model = task.model;
-  setup.memory_limit = task.memory_limit;
+  setup.memory_limit = map.bytes("memory_limit");
   setup.seed = task.seed;
   setup.examples = required("examples", "a file to learn from");
   setup.form = map.choice("form", {"alpaca", "chat", "text", "document"});
@@ -98,7 +98,8 @@ void read_finetune(YamlMap map, Task& task) {
   setup.tasks = map.choices("tasks", task_names()).value_or(task_names());
   set(setup.limit, map.integer("limit", 1, 1000000000));
   set(setup.held_out_limit, map.integer("held_out_limit", 1, 1000000000));
-  setup.bit_width = bit_width_from(map.choice("bit_width", {"int4", "int8"}).value_or("int4"));
+  if (const auto name = map.choice("bit_width", bit_width_names())) finetune.bit_width = bit_width_from(*name);
+  setup.bit_width = finetune.bit_width.value_or(BitWidth::int4);
   set(setup.context, map.integer("context", 2, 10000000));
   set(setup.compute, map.choice("compute", {"fp32", "bf16"}));
   if (const auto on = map.value("activation_checkpointing")) {
@@ -118,13 +119,14 @@ Json finetune_document(const FinetuneTask& f) {
                    {"data", std::filesystem::absolute(s.data).string()},
                    {"tasks", s.tasks},
                    {"limit", s.limit},
-                   {"bit_width", to_string(s.bit_width)},
                    {"context", s.context},
                    {"compute", s.compute},
                    {"activation_checkpointing", s.activation_checkpointing},
                    {"schedule", s.schedule},
-                   {"space", std::filesystem::absolute(f.space).string()},
-                   {"rounds", f.rounds}};
+                   {"space", std::filesystem::absolute(f.space).string()}};
+  if (f.bit_width) document["bit_width"] = to_string(*f.bit_width);
+  if (f.rounds) document["rounds"] = *f.rounds;
+  if (s.memory_limit) document["memory_limit"] = std::to_string(*s.memory_limit);
   if (s.form) document["form"] = *s.form;
   if (s.held_out_limit > 0) document["held_out_limit"] = s.held_out_limit;
   if (s.timeout_s > 0) document["timeout_s"] = s.timeout_s;

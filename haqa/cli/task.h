@@ -22,12 +22,13 @@ struct AgentTask {
   double price_prompt = 0, price_completion = 0;  ///< US dollars per million tokens, for the cost in the report
 };
 
-/// What `haqa finetune` is asked for: the section finetune.
+/// The section finetune: what `haqa finetune` is asked for, and `haqa run` for the track beside deployment.
 struct FinetuneTask {
   FinetuneSetup setup;
-  std::filesystem::path space;  ///< of search
-  std::string sampler;          ///< empty: the agent
-  int rounds = 10;
+  std::optional<BitWidth> bit_width;  ///< where the task names one; the setup has it, or int4
+  std::filesystem::path space;        ///< of search
+  std::string sampler;                ///< empty: the agent
+  std::optional<int> rounds;          ///< nothing: as tuning.rounds
 };
 
 /// What the user asks for: the content of task.yaml. docs/task.md describes every key.
@@ -35,7 +36,7 @@ struct Task {
   std::filesystem::path file;  ///< where it was read from; empty for `haqa deploy`
   std::filesystem::path model;
   std::string device = "this-machine";
-  std::optional<uint64_t> memory_limit;  ///< bytes
+  std::optional<uint64_t> memory_limit;  ///< bytes, of the deployed model
   int context = 512;
   std::vector<BitWidth> bit_widths;  ///< allowed ones; empty: all that the model file can be brought to
   Workload workload;

@@ -30,11 +30,12 @@ StudySource from_run(const fs::path& folder) {
   return study;
 }
 
-/// The trial of a line; nullopt for another event of a run's log.
+/// The trial of a line; nullopt for another event of a run's log, or a track beside the main one.
 std::optional<Trial> trial_of(const Json& line) {
   if (!line.is_object()) throw Error("it is no JSON object");
   if (!line.contains("event")) return trial_from_json(line);
-  return line["event"] == "trial" ? std::optional(trial_from_json(line.at("trial"))) : std::nullopt;
+  if (line["event"] != "trial" || line.contains("track")) return std::nullopt;
+  return trial_from_json(line.at("trial"));
 }
 
 StudySource from_lines(const fs::path& file) {

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "haqa/adapter/gguf_adapter.h"
+#include "haqa/adapter/merge.h"
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -101,6 +103,18 @@ std::span<const std::string_view> finetune_parameters() {
   return kParameters;
 }
 
+std::string training_base(BitWidth bit_width) {
+  switch (bit_width) {
+    case BitWidth::fp16:
+      return "gguf";
+    case BitWidth::int8:
+      return "int8";
+    case BitWidth::int4:
+      break;
+  }
+  return "nf4_double";
+}
+
 ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space) {
   check_space(space);
   ModelInfo model = read_model(setup.model);
@@ -152,19 +166,35 @@ void FinetuneObjective::tell(std::string_view what, double share) const {
 }
 
 std::string FinetuneObjective::gguf_type() const {
-  return std::string(gguf_types(setup_.bit_width).front());
+  return setup_.gguf_type.empty() ? std::string(gguf_types(setup_.bit_width).front()) : setup_.gguf_type;
 }
 
 fs::path FinetuneObjective::base() {
   if (model_.main_type() == gguf_type()) return setup_.model;
-  const fs::path file = folder_ / "models" / fmt::format("{}-{}.gguf", setup_.model.stem().string(), gguf_type());
+  const fs::path file = folder_ / "models" / fmt::format("{}-{}.gguf", model_stem(setup_.model), gguf_type());
   make_folder(file.parent_path());
   quantize_model(model_, gguf_type(), file, width_of_file(model_) != BitWidth::fp16,
                  [&](double share) { tell("quantizing", share); });
   return file;
 }
 
-TaskAccuracies FinetuneObjective::accuracy(const fs::path& model, const fs::path& adapter, Half half) const {
+fs::path FinetuneObjective::merged(const Configuration& configuration, const std::string& gguf_type) const {
+  const fs::path folder = adapter_folder(configuration), whole = folder / "merged.gguf",
+                 file = folder / fmt::format("{}-finetuned-{}.gguf", model_stem(setup_.model), gguf_type);
+  if (fs::exists(file)) return file;
+  std::error_code ignored;
+  fs::remove(whole, ignored);  // of a process that was killed
+  merge(TensorData(setup_.model), read_adapter(folder / "adapter.gguf", model_), 1, whole, [&](double share) {
+    check_interrupted();
+    tell("merging", share);
+  });
+  quantize_model(read_model(whole), gguf_type, file, false, [&](double share) { tell("quantizing", share); });
+  fs::remove(whole, ignored);
+  return file;
+}
+
+TaskAccuracies FinetuneObjective::accuracy(const fs::path& model, const fs::path& adapter, Half half,
+                                           const std::string& type_k, const std::string& type_v) const {
   EvaluationRequest request;
   request.model = model;
   request.adapter = adapter;
@@ -174,6 +204,8 @@ TaskAccuracies FinetuneObjective::accuracy(const fs::path& model, const fs::path
   request.part = held_out ? ItemPart::held_out : ItemPart::validation;
   request.limit = held_out ? setup_.held_out_limit : setup_.limit;
   request.threads = setup_.threads;
+  request.type_k = type_k;
+  request.type_v = type_v;
   return accuracies(evaluate_model(request, [&](double share) { tell("measuring accuracy", share); }));
 }
 
@@ -196,7 +228,7 @@ void FinetuneObjective::keep_only(std::span<const Configuration> configurations)
 
 TrainingMemory FinetuneObjective::memory(const Configuration& c) const {
   TrainingUse use;
-  use.base = setup_.bit_width == BitWidth::int8 ? "int8" : "nf4_double";
+  use.base = training_base(setup_.bit_width);
   use.rank = c.value("lora_r", use.rank);
   use.dropout = c.value("lora_dropout", 0.05) > 0;
   use.bf16 = setup_.compute == "bf16";
@@ -230,7 +262,7 @@ Json FinetuneObjective::request(const Configuration& configuration) const {
                   {"threads", setup_.threads},
                   {"seed", setup_.seed},
                   {"method",
-                   {{"base", setup_.bit_width == BitWidth::int8 ? "int8" : "nf4_double"},
+                   {{"base", training_base(setup_.bit_width)},
                     {"compute", setup_.compute},
                     {"activation_checkpointing", setup_.activation_checkpointing},
                     {"schedule", setup_.schedule}}},
@@ -255,7 +287,9 @@ Outcome FinetuneObjective::measure(const Configuration& configuration) {
   if (std::optional<std::string> why = too_large(configuration))
     return failure(FailReason::out_of_memory, std::move(*why));
   const Json trained = train(configuration);
-  const TaskAccuracies found = accuracy(base(), adapter_folder(configuration) / "adapter.gguf", Half::validation);
+  const TaskAccuracies found = setup_.merged
+                                   ? accuracy(merged(configuration, gguf_type()), {}, Half::validation)
+                                   : accuracy(base(), adapter_folder(configuration) / "adapter.gguf", Half::validation);
   Outcome outcome;
   outcome.value = found.mean;
   outcome.metrics = {{"error", to_json(found)["error"]}, {"tasks", found.tasks}};

@@ -36,8 +36,13 @@ Json to_json(const TaskAccuracies& accuracies);
 /// Of a task's questions: those that rounds choose by, and those that the report is of (tasks/task.h, ItemPart).
 enum class Half { validation, held_out };
 
+/// Format of the frozen weights while adapters are trained (train/frozen_matrix.h): "nf4_double" for int4, "int8" for
+/// int8, "gguf", as they are, for fp16.
+std::string training_base(BitWidth bit_width);
+
 /// Fine-tunes a model by QLoRA with one configuration and measures what would ship: the model in its bit width
-/// (int4: Q4_0, int8: Q8_0) with the adapter, by llama.cpp, on the validation half of the tasks.
+/// (int4: Q4_0, int8: Q8_0, fp16: F16, unless the setup names another type) with the adapter, beside it or merged, by
+/// llama.cpp, on the validation half of the tasks.
 /// Value: the mean accuracy over the tasks, from 0 to 1. Source: the paper, section 4.1.
 class FinetuneObjective : public Objective {
  public:
@@ -49,15 +54,20 @@ class FinetuneObjective : public Objective {
   /// A training that was killed goes on from its checkpoint; one that is finished is not done again.
   Outcome evaluate(const Configuration& configuration, const Report& report = {}) override;
 
+  const FinetuneSetup& setup() const { return setup_; }
   const ModelInfo& model() const { return model_; }
   size_t n_examples() const { return lengths_.size(); }
   std::string gguf_type() const;
   /// The model in the bit width, quantized where it is not there yet. Throws Error (no space), WorkerError.
   std::filesystem::path base();
-  /// Of a model with an adapter; an empty one: none. Throws Error, WorkerError.
-  TaskAccuracies accuracy(const std::filesystem::path& model, const std::filesystem::path& adapter, Half half) const;
+  /// The model as it was given with a configuration's adapter in its weights, quantized to a type, where that file is
+  /// not there yet: in adapter_folder(). The training must be finished. Throws Error (no space), WorkerError.
+  std::filesystem::path merged(const Configuration& configuration, const std::string& gguf_type) const;
+  /// Of a model with an adapter; an empty one: none. type_k, type_v: of the KV cache. Throws Error, WorkerError.
+  TaskAccuracies accuracy(const std::filesystem::path& model, const std::filesystem::path& adapter, Half half,
+                          const std::string& type_k = "f16", const std::string& type_v = "f16") const;
 
-  /// Where a configuration's adapter.gguf and adapter/ are kept.
+  /// Where a configuration's adapter.gguf and adapter/ are kept, and what it is merged into.
   std::filesystem::path adapter_folder(const Configuration& configuration) const;
   /// Removes all adapters but those of these configurations, trained with this or another seed.
   void keep_only(std::span<const Configuration> configurations) const;

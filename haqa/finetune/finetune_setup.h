@@ -19,6 +19,10 @@ struct FinetuneSetup {
   int limit = 200;         ///< questions of each task in a trial; 0: all
   int held_out_limit = 0;  ///< questions of each task in the report; 0: all
   BitWidth bit_width = BitWidth::int4;
+  std::string gguf_type;  ///< of what ships; empty: the bit width's plainest
+  /// What rounds choose by: the file with the adapter merged into its weights, which are quantized then; else the
+  /// quantized model with the adapter beside it.
+  bool merged = false;
   int context = 512;             ///< tokens of an example, at most
   std::string compute = "fp32";  ///< "fp32" or "bf16"
   bool activation_checkpointing = false;

@@ -1,11 +1,13 @@
 #include <fmt/format.h>
 
 #include "haqa/base/bytes.h"
-#include "haqa/base/file.h"
 #include "haqa/report/escape.h"
 #include "haqa/report/findings.h"
+#include "haqa/report/finetune_report.h"
 #include "haqa/report/page.h"
+#include "haqa/report/plots.h"
 #include "haqa/report/report.h"
+#include "haqa/report/trade_offs.h"
 
 namespace haqa {
 namespace {
@@ -29,46 +31,94 @@ std::string bit_width_section(const Part& summary) {
                                      agent["bit_width"].text(), thought.empty() ? "." : ": " + thought));
 }
 
+Plot rounds_plot(const std::vector<Round>& rounds, bool maximize) {
+  PlotSeries each{.label = "this round"}, best{.label = "best so far", .look = Look::step, .colour = "--soft"},
+      failed{.label = "failed", .look = Look::cross, .colour = "--bad"},
+      interval{.label = "interval", .look = Look::line, .colour = "--soft"};
+  std::optional<double> so_far, lowest;
+  for (const Round& r : rounds)
+    if (r.value) lowest = std::min(lowest.value_or(*r.value), r.interval ? r.interval->low : *r.value);
+  for (const Round& r : rounds) {
+    const std::string label = fmt::format("round {}: {}", r.number, one_line(r.changes, 80));
+    if (r.failed) failed.data.push_back(point(r.number, lowest.value_or(1), label));
+    if (r.value) each.data.push_back(point(r.number, r.interval ? r.interval->median : *r.value, label));
+    if (r.value && (!so_far || (maximize ? *r.value > *so_far : *r.value < *so_far))) so_far = r.value;
+    if (so_far) best.data.push_back(point(r.number, *so_far, fmt::format("best so far: {}", ratio(*so_far))));
+    if (!r.value || !r.interval) continue;
+    for (const double end : {r.interval->low, r.interval->high})
+      interval.data.push_back(point(r.number, end, fmt::format("round {}: {}", r.number, text_of(*r.interval))));
+    interval.data.push_back({{"x", r.number}, {"y", nullptr}});  // the line ends here
+  }
+  Plot plot{.id = "rounds",
+            .label = "Speed-up of each round with its interval; the table below holds the same figures",
+            .x = {.title = "round", .whole = true, .range = std::pair(1.0, static_cast<double>(rounds.back().number))},
+            .y = {.title = "speed-up over the defaults"},
+            .series = {each, best, interval}};
+  if (!failed.data.empty()) plot.series.push_back(failed);
+  return plot;
+}
+
+Plot trade_off_plot(const std::vector<TradeOff>& all) {
+  PlotSeries front{.label = "on the front"}, others{.label = "others", .colour = "--soft"},
+      deployed{.label = "deployed", .look = Look::cross, .colour = "--bad"};
+  for (const TradeOff& t : all) {
+    const Json at = point(t.speed, 100 * t.accuracy,
+                          fmt::format("{}: {:.2f} %, {} times the speed, {}", t.name, 100 * t.accuracy, ratio(t.speed),
+                                      format_bytes(t.bytes)));
+    (t.on_front ? front : others).data.push_back(at);
+    if (t.name == kDeployed) deployed.data.push_back(at);
+  }
+  return {.id = "trade-offs",
+          .label = "Accuracy against speed; the table below holds the same figures",
+          .x = {.title = "speed against the widest bit width"},
+          .y = {.title = "accuracy in %"},
+          .series = {front, others, deployed}};
+}
+
+std::string trade_off_section(Plots& plots, const Part& summary) {
+  const std::vector<TradeOff> all = trade_offs(summary);
+  if (all.empty()) return "";
+  RowLooks looks;
+  for (const TradeOff& t : all) looks.classes.push_back(t.on_front ? "best" : "");
+  return plots.figure(trade_off_plot(all),
+                      "Each round's model with its run-time options, and the untuned model in each bit width. On the "
+                      "front: none of the others is better in accuracy, speed or memory and no worse in the rest.") +
+         html_table(trade_off_table(all), "Accuracy, speed and memory", looks);
+}
+
+/// A row's thought, to fold out.
+std::string why(const std::string& thought) {
+  return thought.empty() ? "" : fmt::format("<details><summary>why</summary>{}</details>", element("p", thought));
+}
+
 std::string html_rounds(const Part& summary, const std::vector<Round>& rounds) {
   const Round* best = best_round(rounds, maximizes(summary));
   RowLooks looks;
   for (const Round& r : rounds) {
     looks.classes.push_back(&r == best ? "best" : r.failed ? "failed" : "");
-    looks.below.push_back(
-        r.thought.empty() ? "" : fmt::format("<details><summary>why</summary>{}</details>", element("p", r.thought)));
+    looks.below.push_back(why(r.thought));
   }
   return html_table(rounds_table(summary, rounds), "Rounds", looks);
 }
 
-/// What the plot's script reads: for each round its value, its interval and the best value so far.
-Json plot_data(const std::vector<Round>& rounds, bool maximize) {
-  Json data = Json::array();
-  std::optional<double> best;
-  for (const Round& r : rounds) {
-    if (r.value && (!best || (maximize ? *r.value > *best : *r.value < *best))) best = r.value;
-    data.push_back({{"round", r.number},
-                    {"value", !r.value ? Json(nullptr) : Json(r.interval ? r.interval->median : *r.value)},
-                    {"low", r.value && r.interval ? Json(r.interval->low) : Json(nullptr)},
-                    {"high", r.value && r.interval ? Json(r.interval->high) : Json(nullptr)},
-                    {"best", best ? Json(*best) : Json(nullptr)},
-                    {"failed", r.failed},
-                    {"label", one_line(r.changes, 80)}});
+std::string finetune_section(const Part& finetune) {
+  RowLooks looks;
+  for (const Part& trial : finetune["trials"].list()) {
+    const bool best = trial["number"].count() && trial["number"].count() == finetune["best"].count();
+    looks.classes.push_back(best ? "best" : trial["state"].text() == "failed" ? "failed" : "");
+    looks.below.push_back(why(trial["thought"].text()));
   }
-  return data;
+  const std::string held_out = html_table(held_out_table(finetune), "Accuracy on held-out questions");
+  return held_out +
+         paragraph(held_out.empty() ? ""
+                                    : "Accuracy on held-out questions, ± one standard error. The rounds chose by other "
+                                      "questions than these.") +
+         html_table(finetune_rounds_table(finetune), "Rounds of fine-tuning", looks);
 }
 
-std::string plot(const std::vector<Round>& rounds, bool maximize, std::string_view chart_js) {
-  if (rounds.size() < 2 || chart_js.empty()) return "";
-  return fmt::format(
-      "<figure><div class=\"plot\"><canvas id=\"plot\" role=\"img\" aria-label=\"Speed-up of each round with its "
-      "interval; the table below holds the same figures\"></canvas></div>\n<figcaption>Each round's speed-up over "
-      "llama.cpp's defaults with its interval, and the best so far. A cross marks a failed "
-      "round.</figcaption></figure>\n"
-      "<script>{}</script>\n<script>const rounds = {};\n{}</script>\n",
-      script_code(chart_js), script_json(plot_data(rounds, maximize)),
-      script_code(read_file(data_folder() / "report/plot.js")));
-}
-
+constexpr const char* kRoundsCaption =
+    "Each round's speed-up over llama.cpp's defaults with its interval, and the best so far. A cross marks a failed "
+    "round.";
 constexpr const char* kMethod =
     "Every configuration was timed in turn with llama.cpp's defaults by llama-bench, so that drift of the machine hits "
     "both alike; the value is the median of the paired ratios, with a distribution-free interval of about 95 % (of the "
@@ -95,9 +145,11 @@ std::string header(const Part& summary, Verdict verdict) {
 
 std::string answer_section(const Part& summary, const Answer& result) {
   const std::string command = summary["bundle"]["command"].text(), lost = quality_text(quality(summary));
+  const bool tuned = !summary["finetune"].is_missing();
   std::string out = "<section class=\"answer\" aria-label=\"The answer\">\n";
   for (const std::string& sentence : result.sentences) out += paragraph(sentence);
-  if (!lost.empty()) out += paragraph("Quality against the file given: " + lost + ".");
+  out += paragraph(joined(finetune_sentences(summary), " "));
+  if (!lost.empty()) out += paragraph("Quality against the file given" + std::string(tuned ? ", untuned: " : ": ") + lost + ".");
   if (!command.empty())
     out += "<h2>Run it, in the bundle's folder</h2>\n<pre tabindex=\"0\">" + html_text(command) + "</pre>\n";
   return out + "</section>\n";
@@ -128,17 +180,21 @@ std::string page_body(const Part& summary, std::string_view chart_js) {
   const std::vector<Round> rounds = read_rounds(summary);
   const bool maximize = maximizes(summary);
   const Answer result = answer(summary);
+  Plots plots(chart_js);
   std::string body = header(summary, result.verdict) + "<main>\n" + answer_section(summary, result);
   body += section("Device", html_facts(device_facts(summary)));
   body += section("Memory", memory_section(summary));
   body += section("Bit widths", bit_width_section(summary));
-  body += section("Rounds", plot(rounds, maximize, chart_js) + html_rounds(summary, rounds));
+  body += section("Fine-tuning", finetune_section(summary["finetune"]));
+  body += section("Rounds", (rounds.size() < 2 ? "" : plots.figure(rounds_plot(rounds, maximize), kRoundsCaption)) +
+                                html_rounds(summary, rounds));
+  body += section("Accuracy, speed and memory", trade_off_section(plots, summary));
   body += section("Failures", html_table(failures_table(rounds), "Failures"));
   body += section("The agent",
                   html_facts(agent_facts(summary)) + html_table(agent_events_table(summary), "The agent's faults"));
   body += section("How it was measured", rounds.empty() ? "" : paragraph(kMethod));
   body += section("What this report cannot say", paragraph(kLimits));
-  return body + "</main>\n" + footer(summary);
+  return body + "</main>\n" + plots.scripts() + footer(summary);
 }
 
 }  // namespace

@@ -179,29 +179,45 @@ TEST(Report, SaysPlainlyHowTheRunEnded) {
   }
 }
 
-/// The array that the plot's script reads; empty where the page has no plot.
-Json plotted(const std::string& html) {
-  const std::string start = "const rounds = ";
+/// What the page's script draws, by the plots' ids; empty where the page has no plot.
+std::map<std::string, Json> plotted(const std::string& html) {
+  const std::string start = "const plots = ";
   const size_t from = html.find(start);
-  if (from == std::string::npos) return Json::array();
+  if (from == std::string::npos) return {};
   const size_t to = html.find(";\n", from);
-  return Json::parse(html.substr(from + start.size(), to - from - start.size()));
+  std::map<std::string, Json> by_id;
+  for (const Json& plot : Json::parse(html.substr(from + start.size(), to - from - start.size())))
+    by_id[plot["id"]] = plot;
+  return by_id;
+}
+
+/// Its points, without what is said of them.
+std::vector<std::pair<Json, Json>> points_of(const Json& plot, const std::string& label) {
+  std::vector<std::pair<Json, Json>> points;
+  for (const Json& series : plot["series"])
+    if (series["label"] == label)
+      for (const Json& point : series["data"]) points.emplace_back(point["x"], point["y"]);
+  return points;
 }
 
 TEST(Report, PlotsWhatTheTableSays) {
   Json s = summary();
   s["trials"].push_back(s["trials"][1]);
   s["trials"][3].update({{"number", 3}, {"value", 1.1}});
-  const Json plot = plotted(page(s));
-  ASSERT_EQ(plot.size(), 4u);
-  EXPECT_EQ(plot[1], Json::parse(R"({"round":2,"value":1.25,"low":1.2,"high":1.3,"best":1.25,"failed":false,)"
-                                 R"("label":"threads 2"})"));
-  EXPECT_EQ(plot[2]["failed"], true);
-  EXPECT_TRUE(plot[2]["value"].is_null());
-  EXPECT_TRUE(plot[2]["low"].is_null());
-  EXPECT_EQ(plot[2]["best"], 1.25) << "the line goes on through a failure";
-  EXPECT_EQ(plot[3]["best"], 1.25);
-  EXPECT_EQ(plotted(html_report(s, "")), Json::array()) << "no plot without Chart.js";
+  const Json plot = plotted(page(s))["rounds"];
+  using testing::ElementsAre;
+  using testing::IsSupersetOf;
+  using testing::Pair;
+  EXPECT_THAT(points_of(plot, "this round"), IsSupersetOf({Pair(Json(2), Json(1.25))}));
+  EXPECT_EQ(points_of(plot, "this round").size(), 3u) << "a failure has no value";
+  EXPECT_THAT(points_of(plot, "interval"),
+              IsSupersetOf({Pair(Json(2), Json(1.2)), Pair(Json(2), Json(1.3)), Pair(Json(2), Json(nullptr))}));
+  EXPECT_THAT(points_of(plot, "best so far"),
+              IsSupersetOf({Pair(Json(2), Json(1.25)), Pair(Json(3), Json(1.25)), Pair(Json(4), Json(1.25))}))
+      << "the line goes on through a failure";
+  EXPECT_THAT(points_of(plot, "failed"), ElementsAre(Pair(Json(3), testing::_)));
+  EXPECT_THAT(page(s), HasSubstr("round 2: threads 2"));
+  EXPECT_TRUE(plotted(html_report(s, "")).empty()) << "no plot without Chart.js";
 }
 
 TEST(Report, OrdersThePage) {
@@ -271,9 +287,11 @@ TEST(Report, SurvivesAnyMissingOrWrongPart) {
           EXPECT_THAT(text, Not(HasSubstr("null")));
           EXPECT_THAT(text, Not(HasSubstr("inf "))) << damaged;
         }
-        for (const Json& round : plotted(page(damaged)))
-          for (const char* key : {"value", "low", "high", "best"})
-            EXPECT_TRUE(round[key].is_null() || std::abs(round[key].get<double>()) < 1e18) << round;
+        for (const auto& [id, plot] : plotted(page(damaged)))
+          for (const Json& series : plot["series"])
+            for (const Json& point : series["data"])
+              for (const char* key : {"x", "y"})
+                EXPECT_TRUE(point[key].is_null() || std::abs(point[key].get<double>()) < 1e18) << point;
       });
   EXPECT_GT(seen, 500);
   EXPECT_NO_THROW(page(Json::object()));

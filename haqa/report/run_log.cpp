@@ -1,5 +1,6 @@
 #include "haqa/report/run_log.h"
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -64,7 +65,8 @@ void RunLog::replay(const Json& line) {
   if (event == "step") {
     steps_[line.at("step").get<std::string>()] = line.at("result");
   } else if (event == "trial") {
-    trials_.push_back(trial_from_json(line.at("trial")));
+    std::vector<Trial>& trials = line.contains("track") ? beside(line["track"]).trials_ : trials_;
+    trials.push_back(trial_from_json(line.at("trial")));
   } else {
     events_.push_back(line);
   }
@@ -78,12 +80,23 @@ Json RunLog::once(const std::string& step, const std::function<Json()>& work) {
   return steps_[step];
 }
 
+bool RunLog::has_results() const {
+  const bool has_beside =
+      std::any_of(beside_.begin(), beside_.end(), [](const auto& track) { return !track.second.trials_.empty(); });
+  return !trials_.empty() || has_beside || steps_.size() > (steps_.contains("hardware") ? 1u : 0u);
+}
+
 double RunLog::seconds() const {
   return earlier_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - opened_).count();
 }
 
 void RunLog::finish(const Trial& trial) {
   append({{"event", "trial"}, {"trial", to_json(trial)}});
+  trials_.push_back(trial);
+}
+
+void TrackLog::finish(const Trial& trial) {
+  log_.append({{"event", "trial"}, {"track", track_}, {"trial", to_json(trial)}});
   trials_.push_back(trial);
 }
 
@@ -120,7 +133,11 @@ Json read_summary(const fs::path& folder) {
     const Part part(line);            // of a damaged or foreign log nothing may throw
     const std::string event = part["event"].text();
     if (event == "start") summary["task"] = part["task"].json();
-    if (event == "trial") summary["trials"].push_back(part["trial"].json());
+    if (event == "trial") {
+      const bool beside = part["track"].text() == kFinetuneTrack;
+      if (beside) summary["finetune"]["unfinished"] = true;
+      (beside ? summary["finetune"] : summary)["trials"].push_back(part["trial"].json());
+    }
     if (event == "agent") summary["agent_events"].push_back(line);
     if (event == "step" && part["step"].text() == "hardware") summary["hardware"] = part["result"].json();
   }

@@ -6,6 +6,7 @@
 #include "haqa/base/bytes.h"
 #include "haqa/report/escape.h"
 #include "haqa/report/findings.h"
+#include "haqa/report/finetune_report.h"
 #include "haqa/report/report.h"
 
 namespace haqa {
@@ -191,9 +192,11 @@ std::string suggestions(const Json& json) {
   add_wider(summary, all);
   add_failures(rounds, all);
   add_agent(summary, rounds, all);
+  const std::vector<std::string> ideas = finetune_ideas(summary["finetune"]);
   std::string out = "# What to try next\n\n";
-  if (all.empty()) out += "Nothing that this run's figures would support.\n";
+  if (all.empty() && ideas.empty()) out += "Nothing that this run's figures would support.\n";
   for (const Suggestion& s : all) out += fmt::format("- {} *Why:* {}\n", s.what, s.why);
+  for (const std::string& idea : ideas) out += fmt::format("- Fine-tuning: {}\n", idea);
   return out;
 }
 

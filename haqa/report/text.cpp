@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "haqa/report/escape.h"
+#include "haqa/report/finetune_report.h"
 #include "haqa/report/findings.h"
 #include "haqa/report/report.h"
+#include "haqa/report/trade_offs.h"
 
 namespace haqa {
 namespace {
@@ -56,11 +58,17 @@ std::string text_report(const Json& json) {
   const std::vector<Round> rounds = read_rounds(summary);
   std::string out;
   for (const std::string& sentence : answer(summary).sentences) out += one_line(sentence, 400) + "\n";
+  for (const std::string& sentence : finetune_sentences(summary)) out += one_line(sentence, 400) + "\n";
   const std::string command = summary["bundle"]["command"].text();
   if (!command.empty()) out += "\nRun it, in the bundle's folder\n  " + one_line(command, 1000) + "\n";
   out += text_memory(json);
   out += text_table("Bit widths", bit_width_table(summary)) + sentence_of(summary["decision"]["why"]);
+  if (const Part finetune = summary["finetune"]; !finetune.is_missing()) {
+    out += text_table("Rounds of fine-tuning: accuracy on the questions to choose by", finetune_rounds_table(finetune));
+    out += text_table("Accuracy on held-out questions", held_out_table(finetune));
+  }
   out += text_table("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(summary, rounds));
+  out += text_table("Accuracy, speed against the widest, and memory", trade_off_table(trade_offs(summary)));
   out += text_table("Failures", failures_table(rounds)) + text_table("The agent's faults", agent_events_table(summary));
   while (!out.empty() && out.back() == '\n') out.pop_back();
   return out;

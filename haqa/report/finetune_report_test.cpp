@@ -1,4 +1,4 @@
-#include "haqa/finetune/finetune_report.h"
+#include "haqa/report/finetune_report.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "haqa/finetune/finetune_report.h"
+#include "haqa/report/finetune_report.h"
 
 #include <fmt/format.h>
 
@@ -52,30 +52,13 @@ std::string sentence(const std::string& what, const std::string& against, const 
   return fmt::format("{} is {} than {}: {}.", what, g.value > 0 ? "better" : "worse", against, figures);
 }
 
-Table rounds_table(const Part& summary) {
-  Table t{{"round", "changed", "accuracy %", "last loss", "proposed by", "note"}, "rlrrll", {}};
-  const auto best = summary["best"].count();
-  const std::vector<Part> trials = summary["trials"].list();
-  for (const Part& trial : trials) {
-    std::string changed = changes(trials.front()["configuration"], trial["configuration"]);
-    const std::vector<Part> losses = trial["metrics"]["training"]["losses"].list();
-    const auto loss = losses.empty() ? std::nullopt : losses.back().number();
-    const auto number = trial["number"].count();
-    std::string note = trial["reason"].text();
-    if (!note.empty()) note += ": " + one_line(trial["message"].text());
-    if (best && number == best) note = "best";
-    t.rows.push_back({number ? std::to_string(*number + 1) : "", changed.empty() ? "the defaults" : one_line(changed),
-                      percent(trial["value"].number(), trial["metrics"]["error"].number()), loss ? figure(*loss) : "",
-                      one_line(trial["proposed_by"].text()), note});
-  }
-  return t;
-}
-
 std::vector<std::pair<std::string, Json>> held_out_columns(const Part& summary) {
   std::vector<std::pair<std::string, Json>> columns;
   const Part held_out = summary["held_out"];
-  for (const auto& [key, name] : {std::pair("base", "untuned"), std::pair("defaults", "defaults"),
-                                  std::pair("best", "best"), std::pair("merged", "best, merged")})
+  for (const auto& [key, name] : {std::pair("given", "as given"), std::pair("given_tuned", "as given, tuned"),
+                                  std::pair("base", "untuned"), std::pair("defaults", "defaults"),
+                                  std::pair("best", "best"), std::pair("merged", "best, merged"),
+                                  std::pair("deployed", "deployed")})
     if (!held_out[key].is_missing()) columns.emplace_back(name, held_out[key].json());
   return columns;
 }
@@ -149,7 +132,42 @@ std::vector<std::string> finetune_answer(const Json& summary) {
     sentences.push_back(sentence(round, "the untuned model", *g));
   if (const auto g = gain(held_out["defaults"], held_out["best"]); g && *best != 0)
     sentences.push_back(sentence("It", "the defaults of round 1", *g));
+  if (part["deployed"].text() == "untuned")
+    sentences.push_back("No round answered as well as the untuned model, which is deployed.");
+  if (const auto g = gain(held_out["given"], held_out["deployed"]))
+    sentences.push_back(sentence("What is deployed", "the model as given", *g));
   return sentences;
+}
+
+std::vector<std::string> finetune_sentences(const Part& run) {
+  if (run["finetune"].is_missing()) return {};
+  std::vector<std::string> sentences = finetune_answer(run["finetune"].json());
+  if (!sentences.empty()) sentences.front() = "Fine-tuning: " + sentences.front();
+  return sentences;
+}
+
+Table held_out_table(const Part& summary) {
+  const auto columns = held_out_columns(summary);
+  return columns.empty() ? Table{} : accuracy_table(columns);
+}
+
+Table finetune_rounds_table(const Part& summary) {
+  Table t{{"round", "changed", "accuracy %", "last loss", "proposed by", "note"}, "rlrrll", {}};
+  const auto best = summary["best"].count();
+  const std::vector<Part> trials = summary["trials"].list();
+  for (const Part& trial : trials) {
+    std::string changed = changes(trials.front()["configuration"], trial["configuration"]);
+    const std::vector<Part> losses = trial["metrics"]["training"]["losses"].list();
+    const auto loss = losses.empty() ? std::nullopt : losses.back().number();
+    const auto number = trial["number"].count();
+    std::string note = trial["reason"].text();
+    if (!note.empty()) note += ": " + one_line(trial["message"].text());
+    if (best && number == best) note = "best";
+    t.rows.push_back({number ? std::to_string(*number + 1) : "", changed.empty() ? "the defaults" : one_line(changed),
+                      percent(trial["value"].number(), trial["metrics"]["error"].number()), loss ? figure(*loss) : "",
+                      one_line(trial["proposed_by"].text()), note});
+  }
+  return t;
 }
 
 std::string finetune_text(const Json& summary) {
@@ -157,12 +175,11 @@ std::string finetune_text(const Json& summary) {
   std::string text;
   for (const std::string& s : finetune_answer(summary)) text += (text.empty() ? "" : " ") + s;
   if (!text.empty()) text += '\n';
-  const auto columns = held_out_columns(part);
-  if (!columns.empty()) {
-    text += text_table("Accuracy on held-out questions", accuracy_table(columns));
+  if (const Table table = held_out_table(part); !table.rows.empty()) {
+    text += text_table("Accuracy on held-out questions", table);
     text += "± is one standard error. The rounds chose by other questions than these.\n";
   }
-  text += text_table("Rounds: accuracy on the questions to choose by", rounds_table(part));
+  text += text_table("Rounds: accuracy on the questions to choose by", finetune_rounds_table(part));
   if (const std::string file = part["files"]["adapter"].text(); !file.empty())
     text += fmt::format("\nUse it\n  llama-cli --model {} --lora {}\n  llama-cli --model {}\n",
                         one_line(part["files"]["base"].text(), 1000), one_line(file, 1000),
@@ -171,10 +188,10 @@ std::string finetune_text(const Json& summary) {
   return text;
 }
 
-std::string finetune_suggestions(const Json& summary) {
-  const Part part(summary), held_out = part["held_out"];
-  std::string text = "# What to try next\n";
-  const auto add = [&](const std::string& what) { text += "\n- " + what + "\n"; };
+std::vector<std::string> finetune_ideas(const Part& part) {
+  const Part held_out = part["held_out"];
+  std::vector<std::string> ideas;
+  const auto add = [&](std::string what) { ideas.push_back(std::move(what)); };
   const auto g = gain(held_out["base"], held_out["best"]);
   if (g && !g->is_told())
     add(fmt::format(
@@ -211,7 +228,14 @@ std::string finetune_suggestions(const Json& summary) {
                       "fifth.",
                       figure(first), figure(last)));
   }
-  if (text.find("\n- ") == std::string::npos) add("Nothing stands out. More rounds or another sampler may find more.");
+  return ideas;
+}
+
+std::string finetune_suggestions(const Json& summary) {
+  std::vector<std::string> ideas = finetune_ideas(Part(summary));
+  if (ideas.empty()) ideas.push_back("Nothing stands out. More rounds or another sampler may find more.");
+  std::string text = "# What to try next\n";
+  for (const std::string& idea : ideas) text += "\n- " + idea + "\n";
   return text;
 }
 

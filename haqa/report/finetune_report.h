@@ -7,7 +7,7 @@
 
 namespace haqa {
 
-/// Readings of what `haqa finetune` writes to summary.json (docs/finetune.md). As in report/report.h, whatever is
+/// Readings of what `haqa finetune` writes to summary.json (docs/finetune.md), and `haqa run` to its member finetune. As in report/report.h, whatever is
 /// missing is left out.
 
 /// A row a task and one of their mean, a column for each of what was measured; accuracies in percent ± their standard
@@ -17,6 +17,17 @@ Table accuracy_table(std::span<const std::pair<std::string, Json>> measured);
 /// What came out, in sentences that say where a gain lies within its error: below twice the standard error of the
 /// difference, taken as if the two had answered different questions, which is on the careful side.
 std::vector<std::string> finetune_answer(const Json& summary);
+
+/// finetune_answer() of a run's fine-tuning; nothing where it has none.
+std::vector<std::string> finetune_sentences(const Part& run);
+
+/// Accuracies on held-out questions: of the model as given, untuned in the bit width, by the defaults, the best, and
+/// what is deployed, as far as they were measured.
+Table held_out_table(const Part& summary);
+/// A row a round of a fine-tuning.
+Table finetune_rounds_table(const Part& summary);
+/// What to try next, of the fine-tuning alone: sentences of plain text.
+std::vector<std::string> finetune_ideas(const Part& summary);
 
 /// For a terminal: the answer, the accuracies on held-out questions, the rounds, where the files are.
 std::string finetune_text(const Json& summary);

@@ -1,0 +1,183 @@
+#include "haqa/cli/finetuning.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "haqa/base/bytes.h"
+#include "haqa/base/error.h"
+#include "haqa/base/text.h"
+#include "haqa/cli/agent_setup.h"
+#include "haqa/hardware/detect.h"
+#include "haqa/report/findings.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What the prompt calls the frozen weights, and the prompt with their code.
+struct BaseWords {
+  std::string name, prompt;
+};
+
+BaseWords words_of_base(BitWidth width) {
+  switch (width) {
+    case BitWidth::fp16:
+      return {"in the model's own type", "finetune_fp16"};
+    case BitWidth::int8:
+      return {"LLM.int8", "finetune_int8"};
+    case BitWidth::int4:
+      break;
+  }
+  return {"NF4 with double quantization", "finetune_nf4"};
+}
+
+std::string describe_round(const Trial& t, const Configuration& defaults) {
+  const std::string changed = changes(Part(defaults), Part(t.configuration));
+  const std::string what = changed.empty() ? "the defaults" : changed;
+  if (!t.value)
+    return one_line(fmt::format("round {}: failed ({}): {} [{}: {}]", t.number + 1, to_string(t.reason), what,
+                                t.proposed_by, t.message),
+                    1000);
+  const Json error = t.metrics.value("error", Json());
+  return one_line(fmt::format("round {}: accuracy {:.2f}{} %, {:.0f} tokens/s: {} [{}]", t.number + 1, 100 * *t.value,
+                              error.is_number() ? fmt::format(" ± {:.2f}", 100 * error.get<double>()) : "",
+                              t.metrics.value("tokens_per_second", 0.0), what, t.proposed_by),
+                  1000);
+}
+
+}  // namespace
+
+const FinetuneTask& finetune_section(const Task& task) {
+  if (!task.finetune) throw UsageError("{}: has no section finetune; docs/finetune.md shows one", task.file.string());
+  const bool asks = task.finetune->sampler.empty() || asks_agent(task.finetune->sampler);
+  if (asks && task.agent.provider == "self")
+    throw UsageError("{}: agent.provider self is for haqa run; take expert, openai or manual", task.file.string());
+  return *task.finetune;
+}
+
+FinetuneSetup finetune_setup(const FinetuneTask& finetune) {
+  FinetuneSetup setup = finetune.setup;
+  setup.memory_free = read_memory().free_bytes;
+  return setup;
+}
+
+Track finetune_track(const FinetuneObjective& objective, const SearchSpace& space, const Json& before) {
+  const FinetuneSetup& setup = objective.setup();
+  const ModelInfo& m = objective.model();
+  const Prompts prompts = agent_prompts();
+  const BaseWords base = words_of_base(setup.bit_width);
+  const std::map<std::string, std::string> structure = {{"n_layer", std::to_string(m.n_layer)},
+                                                        {"n_embd", std::to_string(m.n_embd)},
+                                                        {"n_head", std::to_string(m.n_head)},
+                                                        {"n_head_kv", std::to_string(m.n_head_kv)},
+                                                        {"n_ff", std::to_string(m.n_ff)},
+                                                        {"n_vocab", std::to_string(m.n_vocab)},
+                                                        {"quantizer", prompts.render(base.prompt, {})}};
+  Track track;
+  track.name = kFinetuneTrack;
+  track.space = space;
+  track.value_name = "accuracy";
+  track.direction = Direction::maximize;
+  track.brief = prompts.render(
+      "finetune",
+      {{"model", fmt::format("{} ({}, {:.3g} billion parameters)", m.name, m.architecture,
+                             static_cast<double>(m.parameters()) * 1e-9)},
+       {"bit_width", std::string(to_string(setup.bit_width))},
+       {"base", base.name},
+       {"gguf_type", objective.gguf_type()},
+       {"adapter", setup.merged ? "with the adapter merged into its weights before they are quantized"
+                                : "with the adapter beside its weights"},
+       {"schedule", setup.schedule},
+       {"compute", setup.compute},
+       {"examples", fmt::format("{} ({} examples)", setup.examples.filename().string(), objective.n_examples())},
+       {"context", std::to_string(setup.context)},
+       {"tasks", fmt::format("{}", fmt::join(setup.tasks, ", "))},
+       {"questions", std::to_string(setup.limit)},
+       {"before", to_line(before)},
+       {"memory", setup.memory_limit ? fmt::format("A training that needs more than {} of memory fails.",
+                                                   format_bytes(*setup.memory_limit))
+                                     : ""},
+       {"code", prompts.render("finetune_code", structure)}});
+  return track;
+}
+
+Finetuning::Finetuning(const FinetuneSetup& setup, const SearchSpace& space, RunLog& log,
+                       const std::vector<Trial>& trials, Progress& progress)
+    : log_(log),
+      progress_(progress),
+      trials_(trials),
+      space_(space),
+      objective_(setup, space_, log.folder(),
+                 [&progress](std::string_view what, double share) { progress.update(share, what); }) {}
+
+void Finetuning::begin() {
+  progress_.step(fmt::format("the model as {}", objective_.gguf_type()));
+  const fs::path base = objective_.base();
+  progress_.done();
+  before_ = untuned(objective_.gguf_type(), base);
+  track_ = finetune_track(objective_, space_, before_);
+}
+
+void Finetuning::finish_round(const Trial& trial) {
+  const Configuration defaults = space_.defaults();
+  progress_.done(describe_round(trial, defaults));
+  if (const std::string note = trial.metrics.value("examples", ""); trial.number == 0 && !note.empty())
+    progress_.note(note);
+  std::vector<Configuration> kept = {defaults};
+  if (const Trial* so_far = best()) kept.push_back(so_far->configuration);
+  objective_.keep_only(kept);
+}
+
+const Trial* Finetuning::best() const {
+  return best_trial(trials_, Direction::maximize);
+}
+
+void Finetuning::require_best() const {
+  if (!best())
+    throw Error("no round gave a model; the last: {}; see {}", trials_.back().message,
+                (log_.folder() / "log.jsonl").string());
+}
+
+const Trial* Finetuning::improvement() const {
+  const Trial* found = best();
+  return found && *found->value >= before_.at("mean").get<double>() ? found : nullptr;
+}
+
+fs::path Finetuning::adapter(const Trial& trial) const {
+  return objective_.adapter_folder(trial.configuration) / "adapter.gguf";
+}
+
+void Finetuning::write_adapter(const fs::path& folder) const {
+  const fs::path from = objective_.adapter_folder(best()->configuration);
+  for (const char* name : {"adapter.gguf", "adapter"}) {
+    fs::remove_all(folder / name);
+    fs::copy(from / name, folder / name, fs::copy_options::recursive);
+  }
+}
+
+Json Finetuning::measured(const std::string& step, const fs::path& model, const fs::path& adapter, Half half,
+                          const std::string& type_k, const std::string& type_v) {
+  return log_.once(step, [&] {
+    progress_.step(fmt::format("accuracy of {}", step));
+    const TaskAccuracies found = objective_.accuracy(model, adapter, half, type_k, type_v);
+    progress_.done(fmt::format("accuracy of {}: {:.2f} ± {:.2f} %", step, 100 * found.mean, 100 * found.error));
+    return to_json(found);
+  });
+}
+
+Json Finetuning::untuned(const std::string& gguf_type, const fs::path& model) {
+  return measured(fmt::format("untuned {}: validation", gguf_type), model, {}, Half::validation);
+}
+
+Json Finetuning::summary() const {
+  const Trial* found = best();
+  Json trials = Json::array();
+  for (const Trial& t : trials_) trials.push_back(to_json(t));
+  return {{"track", {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}}},
+          {"base_validation", before_},
+          {"trials", std::move(trials)},
+          {"best", found ? Json(found->number) : Json(nullptr)}};
+}
+
+}  // namespace haqa
