@@ -604,7 +604,7 @@ std::string Job::too_large(const Setup& s) const {
 
 Setup Job::setup(const Configuration& configuration) {
   const RuntimeOptions options = runtime_options(configuration);
-  return {model_file(options.gguf_type.empty() ? gguf_type_ : options.gguf_type), options};
+  return {served_file(options.gguf_type.empty() ? gguf_type_ : options.gguf_type), options};
 }
 
 }  // namespace haqa

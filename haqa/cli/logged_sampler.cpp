@@ -10,8 +10,8 @@ namespace haqa {
 
 class LoggedSamplers::One : public Sampler {
  public:
-  One(LoggedSamplers& all, const Track& track, Sampler& inner, Storage& storage)
-      : track(track), inner(inner), storage(storage), all_(all) {}
+  One(LoggedSamplers& all, const Track& of, Sampler& asked, Storage& stored)
+      : track(of), inner(asked), storage(stored), all_(all) {}
   Proposal ask(const Track&, std::span<const Trial> trials, int rounds_left) override {
     return all_.ask(track, trials.size(), rounds_left);
   }
@@ -24,6 +24,9 @@ class LoggedSamplers::One : public Sampler {
  private:
   LoggedSamplers& all_;
 };
+
+LoggedSamplers::LoggedSamplers(RunLog& log) : log_(log) {}
+LoggedSamplers::~LoggedSamplers() = default;
 
 Sampler& LoggedSamplers::add(const Track& track, Sampler& inner, Storage& storage) {
   return *all_.emplace_back(std::make_unique<One>(*this, track, inner, storage));

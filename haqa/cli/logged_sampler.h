@@ -11,7 +11,8 @@ namespace haqa {
 /// neither pays nor waits again for proposals that it had when it was interrupted.
 class LoggedSamplers {
  public:
-  explicit LoggedSamplers(RunLog& log) : log_(log) {}
+  explicit LoggedSamplers(RunLog& log);
+  ~LoggedSamplers();
   LoggedSamplers(const LoggedSamplers&) = delete;
   LoggedSamplers& operator=(const LoggedSamplers&) = delete;
 

@@ -55,10 +55,10 @@ std::string sentence(const std::string& what, const std::string& against, const 
 std::vector<std::pair<std::string, Json>> held_out_columns(const Part& summary) {
   std::vector<std::pair<std::string, Json>> columns;
   const Part held_out = summary["held_out"];
-  for (const auto& [key, name] : {std::pair("given", "as given"), std::pair("given_tuned", "as given, tuned"),
-                                  std::pair("base", "untuned"), std::pair("defaults", "defaults"),
-                                  std::pair("best", "best"), std::pair("merged", "best, merged"),
-                                  std::pair("deployed", "deployed")})
+  for (const auto& [key, name] :
+       {std::pair("given", "as given"), std::pair("given_tuned", "as given, tuned"), std::pair("base", "untuned"),
+        std::pair("defaults", "defaults"), std::pair("best", "best"), std::pair("merged", "best, merged"),
+        std::pair("deployed", "deployed")})
     if (!held_out[key].is_missing()) columns.emplace_back(name, held_out[key].json());
   return columns;
 }

@@ -7,8 +7,8 @@
 
 namespace haqa {
 
-/// Readings of what `haqa finetune` writes to summary.json (docs/finetune.md), and `haqa run` to its member finetune. As in report/report.h, whatever is
-/// missing is left out.
+/// Readings of what `haqa finetune` writes to summary.json (docs/finetune.md), and `haqa run` to its member finetune.
+/// As in report/report.h, whatever is missing is left out.
 
 /// A row a task and one of their mean, a column for each of what was measured; accuracies in percent ± their standard
 /// errors. measured: {"name of the column", {"tasks", "mean", "error"}}.

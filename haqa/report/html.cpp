@@ -149,7 +149,8 @@ std::string answer_section(const Part& summary, const Answer& result) {
   std::string out = "<section class=\"answer\" aria-label=\"The answer\">\n";
   for (const std::string& sentence : result.sentences) out += paragraph(sentence);
   out += paragraph(joined(finetune_sentences(summary), " "));
-  if (!lost.empty()) out += paragraph("Quality against the file given" + std::string(tuned ? ", untuned: " : ": ") + lost + ".");
+  if (!lost.empty())
+    out += paragraph("Quality against the file given" + std::string(tuned ? ", untuned: " : ": ") + lost + ".");
   if (!command.empty())
     out += "<h2>Run it, in the bundle's folder</h2>\n<pre tabindex=\"0\">" + html_text(command) + "</pre>\n";
   return out + "</section>\n";

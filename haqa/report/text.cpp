@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "haqa/report/escape.h"
-#include "haqa/report/finetune_report.h"
 #include "haqa/report/findings.h"
+#include "haqa/report/finetune_report.h"
 #include "haqa/report/report.h"
 #include "haqa/report/trade_offs.h"
 

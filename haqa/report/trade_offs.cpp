@@ -29,7 +29,8 @@ void mark_front(std::vector<TradeOff>& all) {
   std::vector<ParetoPoint> points;
   for (const TradeOff& t : all) points.push_back({{-t.accuracy, -t.speed, static_cast<double>(t.bytes)}});
   if (points.empty()) return;
-  for (const size_t i : non_dominated_fronts(points).front()) all[i].on_front = true;
+  const std::vector<std::vector<size_t>> fronts = non_dominated_fronts(points);
+  for (const size_t i : fronts.front()) all[i].on_front = true;
 }
 
 }  // namespace
