@@ -1,8 +1,7 @@
 // haqa finetune, and haqa compare --task, as a user runs them.
 #include <algorithm>
 
-#include "haqa/finetune/finetune_test_support.h"
-#include "tests/program.h"
+#include "tests/finetune_program.h"
 
 namespace haqa {
 namespace {
@@ -10,54 +9,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
-
-class FinetuneTest : public testing::Test {
- protected:
-  FinetuneTest() {
-    write_learning_data(folder_.path());
-    write("space.yaml", learning_space());
-    write("task.yaml", task());
-  }
-  Command haqa(std::vector<std::string> arguments) const {
-    Command command{{HAQA_BIN_DIR "/haqa"}};
-    command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
-    command.timeout_s = 240;
-    return command;
-  }
-  ProcessResult run(std::vector<std::string> arguments) const { return run_process(haqa(std::move(arguments))); }
-  std::string path(const std::string& name) const { return folder_ / name; }
-  std::string write(const std::string& name, const std::string& content) const {
-    std::ofstream(folder_ / name) << content;
-    return path(name);
-  }
-  /// `more`: lines of the section, which take the place of the usual ones of the same key.
-  std::string task(const std::vector<std::pair<std::string, std::string>>& more = {},
-                   const std::string& top = "") const {
-    std::vector<std::pair<std::string, std::string>> keys = {{"examples", "examples.jsonl"},
-                                                             {"data", "data"},
-                                                             {"tasks", "[boolq]"},
-                                                             {"space", "space.yaml"},
-                                                             {"rounds", "3"},
-                                                             {"context", "64"},
-                                                             {"threads", "1"}};
-    for (const auto& [key, value] : more) {
-      std::erase_if(keys, [&, k = key](const auto& known) { return known.first == k; });
-      keys.emplace_back(key, value);
-    }
-    std::string text = "model: " + learning_model().string() + "\n" + top + "finetune:\n";
-    for (const auto& [key, value] : keys)
-      if (value != "-") text += "  " + key + ": " + value + "\n";
-    return text;
-  }
-  const TemporaryFolder folder_;
-};
-
-/// Of a log or a summary: what was tried, and what came out.
-std::vector<std::pair<Json, Json>> tried(const Json& summary) {
-  std::vector<std::pair<Json, Json>> all;
-  for (const Json& t : summary["trials"]) all.emplace_back(t["configuration"], t["value"]);
-  return all;
-}
 
 /// Folders of trainings, done or in work.
 int64_t adapters(const fs::path& run) {
@@ -154,7 +105,7 @@ TEST_F(FinetuneTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
 }
 
 TEST_F(FinetuneTest, WhereNothingFitsItSaysWhatWould) {
-  write("task.yaml", task({{"rounds", "2"}}, "memory_limit: 50MB\n"));
+  write("task.yaml", task({{"rounds", "2"}, {"memory_limit", "50MB"}}));
   const ProcessResult r = run({"finetune", path("task.yaml"), "--output", path("out"), "-q"});
   EXPECT_EQ(r.code, 1);
   EXPECT_THAT(r.errors, AllOf(HasSubstr("no round gave a model"), HasSubstr("more than the limit of 50.0 MB")));

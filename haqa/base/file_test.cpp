@@ -353,5 +353,19 @@ TEST_F(FileTest, SaysWhatStandsInTheWay) {
   }
 }
 
+TEST(RemoveUnfinished, LeavesWhatIsWhole) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "below");
+  write_file(folder / "below/whole.gguf", "whole");
+  {
+    PendingFile pending(folder / "below/model.gguf");
+    std::ofstream(pending.path()) << "half";
+    remove_unfinished(folder.path());
+    EXPECT_FALSE(std::filesystem::exists(pending.path()));
+  }
+  EXPECT_EQ(read_file(folder / "below/whole.gguf"), "whole");
+  EXPECT_NO_THROW(remove_unfinished(folder / "none"));
+}
+
 }  // namespace
 }  // namespace haqa

@@ -52,7 +52,7 @@ const FinetuneTask& finetune_section(const Task& task) {
   if (!task.finetune) throw UsageError("{}: has no section finetune; docs/finetune.md shows one", task.file.string());
   const bool asks = task.finetune->sampler.empty() || asks_agent(task.finetune->sampler);
   if (asks && task.agent.provider == "self")
-    throw UsageError("{}: agent.provider self is for haqa run; take expert, openai or manual", task.file.string());
+    throw UsageError("{}: agent.provider self is for runs without a fine-tuning; take expert, openai or manual", task.file.string());
   return *task.finetune;
 }
 

@@ -75,6 +75,36 @@ TEST_F(FinetuneObjectiveTest, TrainingRaisesTheAccuracyOfWhatShips) {
   EXPECT_TRUE(fs::exists(o.adapter_folder(other) / "adapter.gguf"));
 }
 
+TEST_F(FinetuneObjectiveTest, MeasuresTheMergedFileWhereThatIsWhatShips) {
+  setup_.merged = true;
+  setup_.gguf_type = "IQ4_NL";
+  const SearchSpace s = space();
+  FinetuneObjective o = objective(s);
+  const Outcome outcome = o.evaluate(s.defaults());
+  ASSERT_TRUE(outcome.value) << outcome.message;
+  const fs::path merged = o.merged(s.defaults(), "IQ4_NL");
+  EXPECT_EQ(merged.parent_path(), o.adapter_folder(s.defaults()));
+  EXPECT_EQ(read_model(merged).main_type(), "IQ4_NL");
+  EXPECT_EQ(o.accuracy(merged, {}, Half::validation).mean, *outcome.value);
+  EXPECT_GT(*outcome.value, o.accuracy(o.base(), {}, Half::validation).mean + 0.2);
+  // It is not made again, another type is made from the same adapter, and nothing else is left.
+  const auto made = fs::last_write_time(merged);
+  EXPECT_EQ(o.merged(s.defaults(), "IQ4_NL"), merged);
+  EXPECT_EQ(fs::last_write_time(merged), made);
+  EXPECT_EQ(read_model(o.merged(s.defaults(), "Q8_0")).main_type(), "Q8_0");
+  EXPECT_FALSE(fs::exists(merged.parent_path() / "merged.gguf"));
+}
+
+TEST_F(FinetuneObjectiveTest, Fp16TrainsOnTheWeightsAsTheyAre) {
+  setup_.bit_width = BitWidth::fp16;
+  const SearchSpace s = space();
+  FinetuneObjective o = objective(s);
+  EXPECT_EQ(o.gguf_type(), "F16");
+  const Outcome outcome = o.evaluate(s.defaults());
+  ASSERT_TRUE(outcome.value) << outcome.message;
+  EXPECT_GT(*outcome.value, 0.9);
+}
+
 TEST_F(FinetuneObjectiveTest, Int8TrainsOnInt8AndShipsAsQ8) {
   setup_.bit_width = BitWidth::int8;
   const SearchSpace s = space();

@@ -49,6 +49,25 @@ TEST(FinetuneReport, SaysWhereAGainLiesWithinTheError) {
   EXPECT_THAT(finetune_answer(Json::object({{"best", "x"}, {"held_out", 3}})), ElementsAre(HasSubstr("No conf")));
 }
 
+TEST(FinetuneReport, OfARunTheDeployedFileIsWeighedAgainstTheGivenOne) {
+  Json finetune = summary(0.5, 0.6, 0.6);
+  finetune["held_out"]["given"] = accuracies(0.52, 0.52, 0.01);
+  finetune["held_out"]["given_tuned"] = accuracies(0.63, 0.63, 0.01);
+  finetune["held_out"]["deployed"] = accuracies(0.62, 0.62, 0.01);
+  Json run = {{"finetune", finetune}};
+  const std::vector<std::string> sentences = finetune_sentences(Part(run));
+  EXPECT_THAT(sentences.front(), HasSubstr("Fine-tuning: The best, round 2, is better"));
+  EXPECT_EQ(sentences.back(), "What is deployed is better than the model as given: +10.00 ± 1.41 points.");
+  EXPECT_THAT(held_out_table(Part(finetune)).head, ElementsAre("task", "as given %", "as given, tuned %", "untuned %",
+                                                               "defaults %", "best %", "deployed %"));
+  run["finetune"]["deployed"] = "untuned";
+  EXPECT_THAT(finetune_sentences(Part(run)), testing::Contains(HasSubstr("the untuned model, which is deployed")));
+  const Json none = Json::object();
+  EXPECT_TRUE(finetune_sentences(Part(none)).empty());
+  const Json so_far = {{"finetune", {{"unfinished", true}, {"trials", Json::array()}}}};
+  EXPECT_TRUE(finetune_sentences(Part(so_far)).empty());
+}
+
 TEST(FinetuneReport, TablesShowEachTask) {
   const std::string text = finetune_text(summary(0.5, 0.6, 0.62));
   for (const char* expected : {"untuned %", "62.00 ± 2.00", "62.00 ± 1.00", "lora_r 8", "out_of_memory: too large"})

@@ -35,6 +35,34 @@ Json trial(int number, double value, double low, double high, const Json& config
       {"evaluate_s", 1}};
 }
 
+Json accuracies(double mean) {
+  return {{"tasks", {{"boolq", {{"accuracy", mean}, {"error", 0.01}}}}}, {"mean", mean}, {"error", 0.01}};
+}
+
+Json taught(int number, double accuracy) {
+  return {{"number", number},
+          {"state", "complete"},
+          {"value", accuracy},
+          {"configuration", {{"lora_r", 8 + number}}},
+          {"metrics", {{"error", 0.01}, {"training", {{"losses", {3.5, 2.5}}}}}},
+          {"proposed_by", number == 0 ? "default" : "expert"},
+          {"thought", "a rank of " + std::to_string(8 + number)}};
+}
+
+Json finetuned() {
+  return {{"track", {{"name", "fine-tuning"}, {"value_name", "accuracy"}}},
+          {"base_validation", accuracies(0.5)},
+          {"trials", {taught(0, 0.61), taught(1, 0.72), taught(2, 0.66)}},
+          {"best", 1},
+          {"deployed", "tuned"},
+          {"deployed_validation", accuracies(0.72)},
+          {"held_out",
+           {{"given", accuracies(0.52)},
+            {"base", accuracies(0.5)},
+            {"best", accuracies(0.7)},
+            {"deployed", accuracies(0.7)}}}};
+}
+
 /// A run that found something: round 2 is confirmed as 1.234 times as fast.
 Json summary() {
   Json failed = trial(2, 0, 0, 0, {{"threads", 9}, {"repack", true}});
@@ -68,12 +96,15 @@ Json summary() {
          {"why", "reads little"},
          {"measured", measured(20)},
          {"quality", quality},
+         {"accuracy", accuracies(0.5)},
+         {"ratio_to_widest", {{"median", 1}, {"low", 1}, {"high", 1}, {"pairs", 10}}},
          {"refused", ""}}}},
       {"decision",
        {{"bit_width", "int4"}, {"gguf_type", "Q4_0"}, {"basis", "measurement"}, {"why", "It was the fastest."}}},
       {"track", {{"name", "runtime"}, {"value_name", "speedup"}, {"direction", "maximize"}}},
       {"trials", {trial(0, 1, 0.99, 1.01, {{"threads", 1}, {"repack", true}}), best, failed}},
       {"agent_events", {{{"round", 2}, {"kind", "out of range"}, {"detail", "threads is 99"}, {"fallback", false}}}},
+      {"finetune", finetuned()},
       {"verification",
        {{"confirmed", true},
         {"trial", 1},
@@ -224,8 +255,9 @@ TEST(Report, OrdersThePage) {
   const std::string html = page(summary());
   size_t last = 0;
   for (const char* heading :
-       {"class=\"verdict\"", "class=\"answer\"", ">Run it", ">Device<", ">Memory<", ">Bit widths<", "<canvas",
-        "why</summary>", ">Failures<", ">The agent<", ">How it was measured<", ">What this report cannot say<"}) {
+       {"class=\"verdict\"", "class=\"answer\"", ">Run it", ">Device<", ">Memory<", ">Bit widths<", ">Fine-tuning<",
+        "<canvas", "why</summary>", ">Accuracy, speed and memory<", ">Failures<", ">The agent<",
+        ">How it was measured<", ">What this report cannot say<"}) {
     const size_t at = html.find(heading);
     ASSERT_NE(at, std::string::npos) << heading;
     EXPECT_GT(at, last) << heading;

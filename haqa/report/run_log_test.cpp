@@ -50,6 +50,36 @@ TEST_F(RunLogTest, GoesOnWhereItStopped) {
   EXPECT_EQ(log.events("agent").at(0)["kind"], "duplicate");
 }
 
+TEST_F(RunLogTest, KeepsTheTrialsOfTracksApart) {
+  const auto trial = [](int number, double value) {
+    Trial t;
+    t.number = number;
+    t.configuration = {{"x", number}};
+    t.value = value;
+    return t;
+  };
+  {
+    RunLog log = RunLog::create(folder_);
+    TrackLog& beside = log.beside(kFinetuneTrack);
+    EXPECT_FALSE(log.has_results()) << "a track without a trial is nothing to lose";
+    EXPECT_EQ(beside.start({}), 0);
+    beside.finish(trial(0, 0.5));
+    EXPECT_TRUE(log.has_results());
+    log.finish(trial(0, 1));
+    EXPECT_EQ(beside.start({}), 1);
+    beside.finish(trial(1, 0.75));
+    EXPECT_EQ(log.finished().size(), 1u);
+  }
+  const Json unfinished = read_summary(folder_);
+  EXPECT_EQ(unfinished["trials"].size(), 1u);
+  EXPECT_EQ(unfinished["finetune"]["trials"].size(), 2u);
+  RunLog log = RunLog::resume(folder_);
+  ASSERT_EQ(log.beside(kFinetuneTrack).trials().size(), 2u);
+  EXPECT_EQ(log.beside(kFinetuneTrack).trials()[1].value, 0.75);
+  EXPECT_EQ(log.trials().size(), 1u);
+  EXPECT_TRUE(log.beside("other").trials().empty());
+}
+
 TEST_F(RunLogTest, WorkThatThrowsIsNotRecorded) {
   RunLog log = RunLog::create(folder_);
   EXPECT_THROW(log.once("x", []() -> Json { throw Error("no"); }), Error);

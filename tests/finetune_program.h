@@ -1,0 +1,56 @@
+#pragma once
+#include "haqa/finetune/finetune_test_support.h"
+#include "tests/program.h"
+
+namespace haqa {
+
+/// A folder with a model that learns within a second, what it learns from, and the means to run haqa in it.
+class FinetuneTest : public testing::Test {
+ protected:
+  FinetuneTest() {
+    write_learning_data(folder_.path());
+    write("space.yaml", learning_space());
+    write("task.yaml", task());
+  }
+  Command haqa(std::vector<std::string> arguments) const {
+    Command command{{HAQA_BIN_DIR "/haqa"}};
+    command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+    command.timeout_s = 240;
+    return command;
+  }
+  ProcessResult run(std::vector<std::string> arguments) const { return run_process(haqa(std::move(arguments))); }
+  std::string path(const std::string& name) const { return folder_ / name; }
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(folder_ / name) << content;
+    return path(name);
+  }
+  /// `more`: lines of the section, which take the place of the usual ones of the same key; top: lines before it.
+  std::string task(const std::vector<std::pair<std::string, std::string>>& more = {},
+                   const std::string& top = "") const {
+    std::vector<std::pair<std::string, std::string>> keys = {{"examples", "examples.jsonl"},
+                                                             {"data", "data"},
+                                                             {"tasks", "[boolq]"},
+                                                             {"space", "space.yaml"},
+                                                             {"rounds", "3"},
+                                                             {"context", "64"},
+                                                             {"threads", "1"}};
+    for (const auto& [key, value] : more) {
+      std::erase_if(keys, [&, k = key](const auto& known) { return known.first == k; });
+      keys.emplace_back(key, value);
+    }
+    std::string text = "model: " + learning_model().string() + "\n" + top + "finetune:\n";
+    for (const auto& [key, value] : keys)
+      if (value != "-") text += "  " + key + ": " + value + "\n";
+    return text;
+  }
+  const TemporaryFolder folder_;
+};
+
+/// Of a log or a summary: what was tried, and what came out.
+inline std::vector<std::pair<Json, Json>> tried(const Json& summary) {
+  std::vector<std::pair<Json, Json>> all;
+  for (const Json& t : summary["trials"]) all.emplace_back(t["configuration"], t["value"]);
+  return all;
+}
+
+}  // namespace haqa
