@@ -124,11 +124,13 @@ TEST_F(PretrainTest, WhatCannotBeTrainedIsRefusedAndLeavesNothing) {
       {{model, examples, "--steps", "0"}, 2, "--steps"},
       {{model, examples, "--learning-rate", "0"}, 2, "--learning-rate"},
       {{model, examples, "--schedule", "square"}, 2, "cosine"},
-      {{model, examples, "--learning-rate", "1e30", "--steps", "50", "--context", "64"}, 1, "the training diverged"},
+      {{model, examples, "--learning-rate", "1e30", "--steps", "50"}, 1, "the training diverged"},
   };
   for (const Case& c : cases) {
     std::vector<std::string> arguments = {"pretrain", "--output", path("out.gguf")};
     arguments.insert(arguments.end(), c.arguments.begin(), c.arguments.end());
+    if (c.expected.find("context") == std::string::npos)
+      arguments.insert(arguments.end(), {"--context", "64"});  // the small model has no more than 256
     const ProcessResult r = run(arguments);
     EXPECT_EQ(r.code, c.code) << c.expected << r.errors;
     EXPECT_THAT(r.errors, HasSubstr(c.expected));

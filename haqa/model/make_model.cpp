@@ -150,13 +150,13 @@ ModelInfo model_of(const ModelShape& shape, int n_vocab) {
   return m;
 }
 
-/// Layers, widths and heads, and merges of the vocabulary. About 40, 360 and 7 MB of F16; all widths are multiples of
+/// Layers, widths and heads, and merges of the vocabulary. About 40, 360 and 6 MB of F16; all widths are multiples of
 /// 256, which K-quants need. "demo" is made to be trained within seconds: most of LLaMA-2's vocabulary would be dead
 /// weight in it.
 constexpr std::array<std::pair<std::string_view, std::array<int, 6>>, 3> kGenerated = {{
     {"tiny", {4, 256, 4, 2, 768, 0}},
     {"small", {10, 1024, 16, 4, 2816, 0}},
-    {"demo", {3, 256, 4, 2, 512, 1024}},
+    {"demo", {2, 256, 4, 2, 512, 1024}},
 }};
 
 }  // namespace
