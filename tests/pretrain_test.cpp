@@ -143,5 +143,39 @@ TEST_F(PretrainTest, WhatCannotBeTrainedIsRefusedAndLeavesNothing) {
   EXPECT_THAT(run({"pretrain", "--help"}).output, AllOf(HasSubstr("Examples:"), Not(HasSubstr("folder"))));
 }
 
+/// Lines of a file, as JSON.
+std::vector<Json> rows(const fs::path& file) {
+  std::vector<Json> all;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) all.push_back(Json::parse(line));
+  return all;
+}
+
+TEST_F(PretrainTest, TheQuickstartAsksWhatItsExamplesDoNotSay) {
+  const auto write_world = [&](const std::string& folder, const std::string& seed) {
+    return run_process({{"python3", HAQA_SOURCE_DIR "/examples/quickstart/world.py", path(folder), "--seed", seed}});
+  };
+  const ProcessResult written = write_world("world", "1");
+  ASSERT_TRUE(written.ok()) << written.errors;
+  ASSERT_TRUE(write_world("again", "1").ok() && write_world("other", "2").ok());
+  for (const char* name : {"pretrain.jsonl", "train.jsonl", "data/arc_easy.jsonl", "data/openbookqa.jsonl"}) {
+    EXPECT_EQ(read_file(folder_ / "again" / name), read_file(folder_ / "world" / name)) << name;
+    EXPECT_NE(read_file(folder_ / "other" / name), read_file(folder_ / "world" / name)) << name;
+  }
+  const std::string learned = read_file(folder_ / "world/train.jsonl");
+  for (const auto& [task, field] :
+       {std::pair("data/arc_easy.jsonl", "question"), std::pair("data/openbookqa.jsonl", "question_stem")}) {
+    const std::vector<Json> asked = rows(folder_ / "world" / task);
+    EXPECT_EQ(asked.size(), 800u);
+    for (const Json& row : asked) EXPECT_EQ(learned.find(row[field].get<std::string>()), std::string::npos) << row;
+  }
+  // A model that knows nothing is at chance, one of four.
+  ASSERT_TRUE(run({"make-model", "demo", "-o", path("demo.gguf"), "-q"}).ok());
+  const ProcessResult eval = run({"eval", path("demo.gguf"), "--data", path("world/data"), "--tasks",
+                                  "arc_easy,openbookqa", "--limit", "200", "--json", "-q"});
+  ASSERT_TRUE(eval.ok()) << eval.errors;
+  EXPECT_NEAR(Json::parse(eval.output)["mean"]["acc_norm_or_acc"].get<double>(), 0.25, 0.07);
+}
+
 }  // namespace
 }  // namespace haqa
