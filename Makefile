@@ -1,15 +1,15 @@
-# make demo   sets up what is missing, builds, and runs the main job on a small generated model
+# make demo   sets up what is missing, builds, pretrains a small model, and runs the main job on it
 # make test   the same set-up, then all tests
 # make build  leaves the programs in build/bin/
 # Further chores: check (all of CI), asan, tsan, fuzz, bench, format, clean
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 BIN := build/bin
-DEMO_MODEL := build/demo/tiny-f16.gguf
+DEMO := build/demo
 
 .PHONY: demo test build setup setup-tests check asan tsan fuzz bench format clean
 
-demo: build $(DEMO_MODEL)
+demo: build $(DEMO)/demo-f16.gguf
 	$(BIN)/haqa run examples/quickstart.yaml
 
 test: setup-tests build
@@ -28,9 +28,13 @@ setup-tests:
 build/build.ninja: CMakeLists.txt setup.sh $(wildcard cmake/*.cmake) | setup
 	cmake --preset release
 
-$(DEMO_MODEL): | build
-	@mkdir -p $(@D)
-	$(BIN)/haqa make-model tiny --output $@
+$(DEMO)/pretrain.jsonl: examples/quickstart/world.py | build
+	python3 $< $(DEMO)
+
+$(DEMO)/demo-f16.gguf: $(DEMO)/pretrain.jsonl
+	@rm -f $(DEMO)/random-f16.gguf $@
+	$(BIN)/haqa make-model demo --output $(DEMO)/random-f16.gguf
+	$(BIN)/haqa pretrain $(DEMO)/random-f16.gguf $< --steps 400 --batch 8 --learning-rate 3e-3 --context 64 --output $@
 
 check: test asan
 

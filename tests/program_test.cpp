@@ -458,8 +458,8 @@ TEST_F(ProgramTest, LostOutputIsAFailure) {
 TEST_F(ProgramTest, HelpNamesEveryCommandWithExamples) {
   const ProcessResult all = run({"--help"});
   ASSERT_TRUE(all.ok());
-  for (const char* name :
-       {"run", "deploy", "hardware", "memory", "bench", "quantize", "show", "make-model", "data", "completion"}) {
+  for (const char* name : {"run", "deploy", "hardware", "memory", "bench", "quantize", "show", "make-model", "pretrain",
+                           "data", "completion"}) {
     EXPECT_THAT(all.output, HasSubstr(std::string("\n  ") + name + " ")) << name;
     EXPECT_THAT(run({name, "--help"}).output, HasSubstr("Example")) << name;
   }

@@ -16,6 +16,7 @@ void add_memory(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_finetune(CLI::App& app);
+void add_pretrain(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_merge(CLI::App& app);

@@ -20,7 +20,7 @@ void add_make_model(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "make-model", "Generate a LLaMA with random weights: for speed, memory and numerics, not for sensible text");
-  command->add_option("shape", o->shape, "tiny, small, tinyllama-1.1b, llama3.2-3b, ...")
+  command->add_option("shape", o->shape, "tiny, small, demo, tinyllama-1.1b, llama3.2-3b, ...")
       ->type_name("SHAPE")
       ->capture_default_str();
   command->add_option("-o,--output", o->output, "File to write (default: SHAPE-f16.gguf)")->type_name("FILE");

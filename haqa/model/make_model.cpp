@@ -16,6 +16,7 @@
 #include "haqa/model/gguf_writer.h"
 #include "haqa/model/model_info.h"
 #include "haqa/model/tensor_list.h"
+#include "haqa/model/vocabulary_cut.h"
 
 namespace haqa {
 namespace fs = std::filesystem;
@@ -95,12 +96,19 @@ void fill(const GgufWriter& writer, size_t tensor, const Job& job, int64_t begin
 }
 
 /// Only the vocabulary's own keys: those that describe a model would contradict the new one.
-void copy_tokenizer(gguf_context* to, const GgufFile& vocabulary) {
+/// merges: how many stay; 0: all. Returns the number of tokens.
+int copy_tokenizer(gguf_context* to, const GgufFile& vocabulary, int merges) {
+  const auto tokens = [to] { return gguf_find_key(to, "tokenizer.ggml.tokens"); };
   gguf_set_kv(to, vocabulary.context());
   std::vector<std::string> others;
   for (int64_t i = 0; i < gguf_get_n_kv(to); ++i)
     if (const std::string key = gguf_get_key(to, i); !key.starts_with("tokenizer.")) others.push_back(key);
   for (const std::string& key : others) gguf_remove_key(to, key.c_str());
+  if (tokens() < 0 || gguf_get_kv_type(to, tokens()) != GGUF_TYPE_ARRAY)
+    throw Error("{}: has no vocabulary ('tokenizer.ggml.tokens'); name a GGUF file that has, such as {}",
+                vocabulary.file().string(), "llama.cpp's models/ggml-vocab-llama-spm.gguf");
+  if (merges > 0) cut_vocabulary(to, merges, vocabulary.file());
+  return static_cast<int>(gguf_get_arr_n(to, tokens()));
 }
 
 void set_model_keys(gguf_context* to, const ModelInfo& m) {
@@ -122,14 +130,10 @@ void set_model_keys(gguf_context* to, const ModelInfo& m) {
   gguf_set_val_f32(to, "llama.rope.freq_base", 10000.0f);
 }
 
-ModelInfo model_of(const ModelShape& shape, const GgufFile& vocabulary) {
-  const int64_t tokens = gguf_find_key(vocabulary.context(), "tokenizer.ggml.tokens");
-  if (tokens < 0 || gguf_get_kv_type(vocabulary.context(), tokens) != GGUF_TYPE_ARRAY)
-    throw Error("{}: has no vocabulary ('tokenizer.ggml.tokens'); name a GGUF file that has, such as {}",
-                vocabulary.file().string(), "llama.cpp's models/ggml-vocab-llama-spm.gguf");
+ModelInfo model_of(const ModelShape& shape, int n_vocab) {
   const bool good = shape.n_layer > 0 && shape.n_embd > 0 && shape.n_head > 0 && shape.n_head_kv > 0 &&
-                    shape.n_ff > 0 && shape.n_ctx_train > 0 && shape.n_embd % (2 * shape.n_head) == 0 &&
-                    shape.n_head % shape.n_head_kv == 0;
+                    shape.n_ff > 0 && shape.n_ctx_train > 0 && shape.merges >= 0 &&
+                    shape.n_embd % (2 * shape.n_head) == 0 && shape.n_head % shape.n_head_kv == 0;
   if (!good)
     throw UsageError(
         "{} layers, {} wide, {} heads over {} key-value heads make no llama; heads must divide the width "
@@ -140,16 +144,19 @@ ModelInfo model_of(const ModelShape& shape, const GgufFile& vocabulary) {
   m.architecture = "llama";
   m.n_layer = shape.n_layer, m.n_embd = shape.n_embd, m.n_head = shape.n_head, m.n_head_kv = shape.n_head_kv;
   m.n_ff = shape.n_ff, m.n_ctx_train = shape.n_ctx_train, m.tied_output = shape.tied_output;
-  m.n_vocab = static_cast<int>(gguf_get_arr_n(vocabulary.context(), tokens));
+  m.n_vocab = n_vocab;
   m.n_embd_head_k = m.n_embd_head_v = m.n_embd / m.n_head;
   m.tensors = converted_tensors(m);
   return m;
 }
 
-/// Sizes in about 40 and 360 MB of F16; all widths are multiples of 256, which K-quants need.
-constexpr std::array<std::pair<std::string_view, std::array<int, 5>>, 2> kGenerated = {{
-    {"tiny", {4, 256, 4, 2, 768}},
-    {"small", {10, 1024, 16, 4, 2816}},
+/// Layers, widths and heads, and merges of the vocabulary. About 40, 360 and 6 MB of F16; all widths are multiples of
+/// 256, which K-quants need. "demo" is made to be trained within seconds: most of LLaMA-2's vocabulary would be dead
+/// weight in it.
+constexpr std::array<std::pair<std::string_view, std::array<int, 6>>, 3> kGenerated = {{
+    {"tiny", {4, 256, 4, 2, 768, 0}},
+    {"small", {10, 1024, 16, 4, 2816, 0}},
+    {"demo", {2, 256, 4, 2, 512, 1024}},
 }};
 
 }  // namespace
@@ -158,8 +165,13 @@ ModelShape model_shape(std::string_view name) {
   std::vector<std::string> names;
   for (const auto& [known, s] : kGenerated) {
     if (known == name)
-      return {
-          .name = std::string(name), .n_layer = s[0], .n_embd = s[1], .n_head = s[2], .n_head_kv = s[3], .n_ff = s[4]};
+      return {.name = std::string(name),
+              .n_layer = s[0],
+              .n_embd = s[1],
+              .n_head = s[2],
+              .n_head_kv = s[3],
+              .n_ff = s[4],
+              .merges = s[5]};
     names.emplace_back(known);
   }
   for (const std::string& known : architecture_names()) {
@@ -173,10 +185,8 @@ ModelShape model_shape(std::string_view name) {
 
 void make_model(const ModelShape& shape, const fs::path& vocabulary, uint64_t seed, const fs::path& file,
                 const std::function<void(double)>& progress) {
-  const GgufFile tokens(vocabulary);
-  const ModelInfo model = model_of(shape, tokens);
   GgufPtr gguf(gguf_init_empty());
-  copy_tokenizer(gguf.get(), tokens);
+  const ModelInfo model = model_of(shape, copy_tokenizer(gguf.get(), GgufFile(vocabulary), shape.merges));
   set_model_keys(gguf.get(), model);
   add_tensors(gguf.get(), model.tensors);
 

@@ -12,9 +12,10 @@ struct ModelShape {
   std::string name;
   int n_layer = 2, n_embd = 256, n_head = 8, n_head_kv = 4, n_ff = 704, n_ctx_train = 2048;
   bool tied_output = false;
+  int merges = 0;  ///< of the vocabulary, that stay (vocabulary_cut.h); 0: all
 };
 
-/// "tiny", "small" or any llama among architecture_names(). Throws UsageError that lists the names.
+/// "tiny", "small", "demo" or any llama among architecture_names(). Throws UsageError that lists the names.
 ModelShape model_shape(std::string_view name);
 
 /// Writes the model as F16 GGUF; the same bytes for the same shape, vocabulary and seed on every machine.

@@ -25,7 +25,8 @@ size_t files_in(const std::filesystem::path& folder) {
 }
 
 TEST(ModelShape, Names) {
-  for (const char* name : {"tiny", "small", "tinyllama-1.1b", "llama3.2-3b"}) EXPECT_EQ(model_shape(name).name, name);
+  for (const char* name : {"tiny", "small", "demo", "tinyllama-1.1b", "llama3.2-3b"})
+    EXPECT_EQ(model_shape(name).name, name);
   EXPECT_TRUE(model_shape("llama3.2-3b").tied_output);
   EXPECT_EQ(model_shape("tinyllama-1.1b").n_ff, 5632);
   for (const char* name : {"", "gpt2-large", "llama9"}) EXPECT_THROW(model_shape(name), UsageError) << name;
@@ -35,7 +36,7 @@ TEST(ModelShape, SizesAndWidthsForKQuants) {
   TemporaryFolder folder;
   make_model(model_shape("tiny"), default_vocabulary(), 1, folder / "tiny.gguf");
   EXPECT_NEAR(static_cast<double>(std::filesystem::file_size(folder / "tiny.gguf")), 40e6, 2e6);
-  for (const char* name : {"tiny", "small"}) {
+  for (const char* name : {"tiny", "small", "demo"}) {
     const ModelShape s = model_shape(name);
     const ModelInfo m = test_model({.n_layer = s.n_layer,
                                     .n_embd = s.n_embd,
@@ -128,6 +129,9 @@ TEST(MakeModel, LeavesNothingBehind) {
     EXPECT_THAT(attempt(bad, default_vocabulary(), out), HasSubstr("make no llama"));
     *field = kept;
   }
+  bad.merges = -1;
+  EXPECT_THAT(attempt(bad, default_vocabulary(), out), HasSubstr("make no llama"));
+  bad.merges = 0;
   bad.n_head_kv = 3;
   EXPECT_THAT(attempt(bad, default_vocabulary(), out), HasSubstr("make no llama"));
   ModelShape enormous = model_shape("llama2-13b");
