@@ -167,7 +167,8 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   } else if (!examples.validation.empty()) {
     result["validation_loss_before"] = trainer.loss(examples.validation);
   }
-  losses.resize(static_cast<size_t>(trainer.steps_done()));
+  const int64_t resumed_after = trainer.steps_done();
+  losses.resize(static_cast<size_t>(resumed_after));
   const auto start = Clock::now();
   auto saved = start;
   int64_t tokens = 0;
@@ -190,6 +191,7 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   for (const auto& [name, parameter] : llama.parameters()) parameters += parameter.numel();
   result.update({{"losses", told(losses)},
                  {"steps", trainer.steps_done()},
+                 {"resumed_after", resumed_after},
                  {"tokens", tokens},
                  {"seconds", seconds},
                  {"tokens_per_second", seconds > 0 ? static_cast<double>(tokens) / seconds : 0},
