@@ -32,7 +32,8 @@ at::ScalarType compute_type(const std::string& name) {
 Grouping grouping_from(const std::string& name) {
   if (name == "shuffled") return Grouping::shuffled;
   if (name == "by_length") return Grouping::by_length;
-  throw UsageError("'{}' is no way to group examples; shuffled and by_length are", name);
+  if (name == "packed") return Grouping::packed;
+  throw UsageError("'{}' is no way to group examples; shuffled, by_length and packed are", name);
 }
 
 at::Device device_named(const std::string& name) {
@@ -130,7 +131,7 @@ FinetuneJob finetune_job_from(const Json& request) {
     job.examples = request.at("examples").get<std::string>();
     job.folder = request.at("folder").get<std::string>();
     if (request.contains("form")) job.form = example_form_from(request["form"].get<std::string>());
-    job.context = request.value("context", job.context);
+    job.context = job.trainer.length = request.value("context", job.context);
     job.validation_share = request.value("validation_share", job.validation_share);
     job.checkpoint_s = request.value("checkpoint_s", job.checkpoint_s);
     job.threads = request.value("threads", job.threads);

@@ -171,6 +171,16 @@ TEST_F(FinetuneTest, EveryWeightTrainedGivesAModel) {
             0.1);
 }
 
+// A row of 512 tokens has room for several of these examples.
+TEST_F(FinetuneTest, PackedBatchesHoldMoreExamples) {
+  const Json one_a_row = run();
+  request_["method"] = {{"grouping", "packed"}};
+  const Json packed = run();
+  EXPECT_GT(packed["tokens"].get<int64_t>(), 4 * one_a_row["tokens"].get<int64_t>());
+  EXPECT_LE(packed["tokens"].get<int64_t>(), 12 * 4 * 512);
+  EXPECT_LT(packed["validation_loss"], packed["validation_loss_before"]);
+}
+
 TEST_F(FinetuneTest, SaysWhatIsWrong) {
   const auto message = [&](const Json& change) {
     Json request = request_;
@@ -193,6 +203,7 @@ TEST_F(FinetuneTest, SaysWhatIsWrong) {
       {{{"configuration", {{"lora_r", 1000}}}}, "rank"},
       {{{"method", {{"base", "int3"}}}}, "int3"},
       {{{"method", {{"device", "tpu"}}}}, "tpu"},
+      {{{"method", {{"grouping", "sorted"}}}}, "packed"},
       {{{"configuration", {{"learning_rate", "fast"}}}}, "understood"},
   };
   for (const Case& c : cases) EXPECT_NE(message(c.change).find(c.part), std::string::npos) << message(c.change);

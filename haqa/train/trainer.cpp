@@ -48,13 +48,6 @@ std::string checksum(std::string_view body) {
   return fmt::format("haqa checkpoint {:016x}\n", fnv1a_64(body));
 }
 
-/// All examples of a batch, whatever rows the plan lays them in.
-std::vector<size_t> flat(const std::vector<RowPlan>& rows) {
-  std::vector<size_t> all;
-  for (const RowPlan& row : rows) all.insert(all.end(), row.begin(), row.end());
-  return all;
-}
-
 }  // namespace
 
 TokenBatch token_batch(std::span<const TokenExample> examples, std::span<const size_t> chosen, at::Device device) {
@@ -86,11 +79,9 @@ Trainer::Trainer(Llama& llama, std::span<const TokenExample> examples, const Tra
 
 const std::vector<size_t>& Trainer::batch(uint64_t number) {
   const auto plan = [&](uint64_t epoch) {
-    const EpochPlan rows =
-        plan_epoch(examples_, {.grouping = options_.grouping, .rows = options_.batch, .seed = options_.seed}, epoch);
+    const TrainerOptions& o = options_;
+    plan_ = plan_epoch(examples_, {.grouping = o.grouping, .rows = o.batch, .length = o.length, .seed = o.seed}, epoch);
     epoch_ = epoch;
-    plan_.clear();
-    for (const auto& of_batch : rows) plan_.push_back(flat(of_batch));
   };
   if (plan_.empty()) plan(0);
   const uint64_t epoch = number / plan_.size();  // every epoch has as many batches
@@ -159,9 +150,9 @@ std::string Trainer::identity() const {
     content = mixed_seed(content, fnv1a_64(bytes_of(example.counts)));
   }
   const LlamaOptions& l = llama_.options();
-  std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name,
+  std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name,
                                  examples_.size(), o.learning_rate, o.batch, o.accumulation, o.steps, o.max_grad_norm,
-                                 o.warmup_ratio, static_cast<int>(o.schedule), static_cast<int>(o.grouping),
+                                 o.warmup_ratio, static_cast<int>(o.schedule), static_cast<int>(o.grouping), o.length,
                                  o.adamw.weight_decay, o.seed, llama_.base_bytes(), llama_.data().header().file_bytes(),
                                  static_cast<int>(l.base), static_cast<int>(l.compute), content);
   if (l.lora)
