@@ -3,6 +3,7 @@
 #include "haqa/base/error.h"
 #include "haqa/quantization/adamw_8bit.h"
 #include "haqa/quantization/dynamic_map.h"
+#include "haqa/train/loop.h"
 
 namespace haqa {
 
@@ -80,7 +81,7 @@ void AdamW::step_8bit(double learning_rate) {
     adamw_8bit_step(span_of<float>(weights), span_of<float>(gradient),
                     {span_of<uint8_t>(slot.first), span_of<float>(slot.first_absmax), span_of<uint8_t>(slot.second),
                      span_of<float>(slot.second_absmax)},
-                    hyperparameters, steps_, at::get_num_threads());
+                    hyperparameters, steps_, on_libtorchs_threads);
     if (!weights.is_same(slot.parameter)) slot.parameter.copy_(weights);
   }
 }

@@ -65,8 +65,6 @@ void read_method(const Json& m, FinetuneJob& job) {
   job.llama.base = base_format_from(m.value("base", "nf4_double"));
   job.llama.compute = compute_type(m.value("compute", "fp32"));
   job.llama.device = device_named(m.value("device", "cpu"));
-  if (job.llama.base == BaseFormat::int8 && job.llama.device.is_cuda())
-    throw UsageError("base int8 is for cpu, as products of integers are made there; on cuda take nf4_double");
   job.llama.checkpointing = m.value("activation_checkpointing", false);
   job.trainer.schedule = schedule_from(m.value("schedule", "constant"));
   job.trainer.grouping = grouping_from(m.value("grouping", "by_length"));

@@ -95,7 +95,7 @@ TEST_F(FinetuneTest, AnInterruptedOneGoesOnToTheSameLosses) {
 
 // Whole epochs, which have a known share of all tokens: 36 examples in batches of 4.
 TEST_F(FinetuneTest, AfterAKillTheStepsBeforeTheCheckpointAreNotRunAgain) {
-  constexpr int kSteps = 270, kEpoch = 9;
+  constexpr int kSteps = 135, kEpoch = 9;
   request_["configuration"]["max_steps"] = kSteps;
   request_["checkpoint_s"] = 0.02;
   const Json straight = call_worker("haqa-train", request_);

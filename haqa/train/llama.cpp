@@ -62,9 +62,6 @@ Llama::Llama(const std::filesystem::path& file, const LlamaOptions& options)
   }
   output_norm_ = vector("output_norm.weight");
   const std::string output = info_.tied_output ? "token_embd.weight" : "output.weight";
-  const auto whole = [&](const std::string& name, at::ScalarType dtype) {
-    return frozen_matrix(data_, name, BaseFormat::gguf)->whole(dtype, options_.device);
-  };
   if (!options_.lora) {
     embedding_ = trained("token_embd.weight", whole("token_embd.weight", at::kFloat));
     output_ = info_.tied_output ? embedding_ : trained(output, whole(output, at::kFloat));
@@ -81,15 +78,18 @@ Tensor Llama::trained(const std::string& name, Tensor value) {
 
 Tensor Llama::vector(const std::string& name) {
   const std::vector<float> values = data_.floats(name);
+Tensor Llama::whole(const std::string& name, at::ScalarType dtype) const {
+  return frozen_matrix(data_, name, BaseFormat::gguf)->whole(dtype).to(options_.device);
+}
+
   const Tensor tensor = torch::tensor(at::ArrayRef<float>(values)).to(options_.device);
   return options_.lora ? tensor : trained(name, tensor);
 }
 
 Llama::Linear Llama::linear(const std::string& name) {
   Linear linear;
-  auto frozen = frozen_matrix(data_, name, options_.lora ? options_.base : BaseFormat::gguf);
   if (!options_.lora) {
-    linear.trained = trained(name, frozen->whole(at::kFloat, options_.device));
+    linear.trained = trained(name, whole(name, at::kFloat));
     return linear;
   }
   const LoraOptions& lora = *options_.lora;
@@ -100,6 +100,7 @@ Llama::Linear Llama::linear(const std::string& name) {
                        frozen->columns(), std::min(frozen->rows(), frozen->columns()));
     // As PEFT begins: a uniform within ±1/√columns (Kaiming with a = √5), b zero, so that the adapter changes nothing.
     const double bound = 1 / std::sqrt(static_cast<double>(frozen->columns()));
+  auto frozen = frozen_matrix_on(options_.device, options_.compute, data_, name, options_.base);
     Tensor a = at::empty({lora.rank, frozen->columns()}).uniform_(-bound, bound).to(options_.device);
     Tensor b = at::zeros({frozen->rows(), lora.rank}, at::TensorOptions(options_.device));
     linear.lora = {trained(name + ".lora_a", a), trained(name + ".lora_b", b),
@@ -151,22 +152,21 @@ Tensor Llama::embed(const Tensor& tokens) const {
   return rows.to(options_.device, options_.compute);
 }
 
-Tensor Llama::apply(const Linear& linear, const Tensor& x, const std::optional<Tensor>& dropped) const {
-  if (linear.trained.defined()) return at::linear(x, linear.trained.to(x.scalar_type()));
-  return frozen_linear(x, dropped, *linear.frozen, linear.lora);
+Tensor Llama::apply(const Linear& linear, Input& input) const {
+  if (linear.trained.defined()) return at::linear(input.x, linear.trained.to(input.x.scalar_type()));
+  return frozen_linear(input.x, input.dropped, input.shared, *linear.frozen, linear.lora);
 }
 
 /// q, k and v share one mask, gate and up another: `place` counts the inputs of adapters through the model.
-std::optional<Tensor> Llama::dropped(const Tensor& input, const Pass& pass, uint64_t place) const {
-  if (!pass.seed || !options_.lora || options_.lora->dropout <= 0) return std::nullopt;
-  return seeded_dropout(input, options_.lora->dropout, mixed_seed(*pass.seed, place));
+Llama::Input Llama::input(const Tensor& x, const Pass& pass, uint64_t place) const {
+  if (!pass.seed || !options_.lora || options_.lora->dropout <= 0) return {x, {}, {}};
+  return {x, seeded_dropout(x, options_.lora->dropout, mixed_seed(*pass.seed, place)), {}};
 }
 
 Tensor Llama::attention(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
-  const Tensor input = rms_norm(x, layer.attn_norm, epsilon_);
-  const auto input_dropped = dropped(input, pass, 4 * index);
+  Input normed = input(rms_norm(x, layer.attn_norm, epsilon_), pass, 4 * index);
   const auto heads = [&](const Linear& linear, int64_t count) {
-    return apply(linear, input, input_dropped).view({-1, count, info_.n_embd_head_k});
+    return apply(linear, normed).view({-1, count, info_.n_embd_head_k});
   };
   const auto q = rope(heads(layer.q, info_.n_head), pass.turns).split_with_sizes(pass.lengths);
   const auto k = rope(heads(layer.k, info_.n_head_kv), pass.turns).split_with_sizes(pass.lengths);
@@ -188,14 +188,15 @@ Tensor Llama::attention(const Layer& layer, const Tensor& x, const Pass& pass, s
     together = together.index_select(0, pass.scored);
     residual = x.index_select(0, pass.scored);
   }
-  return residual + apply(layer.o, together, dropped(together, pass, 4 * index + 1));
+  Input of_heads = input(together, pass, 4 * index + 1);
+  return residual + apply(layer.o, of_heads);
 }
 
 Tensor Llama::feed_forward(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
-  const Tensor input = rms_norm(x, layer.ffn_norm, epsilon_);
-  const auto input_dropped = dropped(input, pass, 4 * index + 2);
-  const Tensor inner = swiglu(apply(layer.gate, input, input_dropped), apply(layer.up, input, input_dropped));
-  return x + apply(layer.down, inner, dropped(inner, pass, 4 * index + 3));
+  Input normed = input(rms_norm(x, layer.ffn_norm, epsilon_), pass, 4 * index + 2);
+  const Tensor gate = apply(layer.gate, normed), up = apply(layer.up, normed);
+  Input inner = input(swiglu(gate, up), pass, 4 * index + 3);
+  return x + apply(layer.down, inner);
 }
 
 Tensor Llama::forward(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {

@@ -83,12 +83,19 @@ class Llama {
 
   Linear linear(const std::string& name);
   torch::Tensor vector(const std::string& name);
+  /// Of linear layers: what those that read the same share.
+  struct Input {
+    torch::Tensor x;
+    std::optional<torch::Tensor> dropped;
+    SharedInput shared;
+  };
   torch::Tensor trained(const std::string& name, torch::Tensor value);
   void read_rotation();
   torch::Tensor embed(const torch::Tensor& tokens) const;
+  torch::Tensor whole(const std::string& name, at::ScalarType dtype) const;
   torch::Tensor turns(const std::vector<int64_t>& lengths) const;
-  torch::Tensor apply(const Linear& linear, const torch::Tensor& x, const std::optional<torch::Tensor>& dropped) const;
-  std::optional<torch::Tensor> dropped(const torch::Tensor& input, const Pass& pass, uint64_t place) const;
+  Input input(const torch::Tensor& x, const Pass& pass, uint64_t place) const;
+  torch::Tensor apply(const Linear& linear, Input& input) const;
   torch::Tensor attention(const Layer& layer, const torch::Tensor& x, const Pass& pass, size_t index) const;
   torch::Tensor feed_forward(const Layer& layer, const torch::Tensor& x, const Pass& pass, size_t index) const;
   torch::Tensor forward(const Layer& layer, const torch::Tensor& x, const Pass& pass, size_t index) const;
