@@ -32,6 +32,14 @@ void check_architecture(const ModelInfo& info) {
 
 }  // namespace
 
+TokenBatch token_batch(const std::vector<int64_t>& tokens, std::vector<int64_t> lengths,
+                       const std::vector<int64_t>& scored, const std::vector<int64_t>& targets, at::Device device) {
+  const auto tensor = [](const std::vector<int64_t>& values, at::Device where) {
+    return torch::tensor(at::ArrayRef<int64_t>(values), at::kLong).to(where, at::kLong, /*non_blocking=*/true);
+  };
+  return {tensor(tokens, at::kCPU), std::move(lengths), tensor(scored, device), tensor(targets, device)};
+}
+
 std::vector<std::string> lora_targets() {
   return {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
 }
@@ -70,6 +78,10 @@ Llama::Llama(const std::filesystem::path& file, const LlamaOptions& options)
   }
 }
 
+Tensor Llama::whole(const std::string& name, at::ScalarType dtype) const {
+  return frozen_matrix(data_, name, BaseFormat::gguf)->whole(dtype).to(options_.device);
+}
+
 Tensor Llama::trained(const std::string& name, Tensor value) {
   value.requires_grad_(true);
   parameters_[name] = value;
@@ -78,10 +90,6 @@ Tensor Llama::trained(const std::string& name, Tensor value) {
 
 Tensor Llama::vector(const std::string& name) {
   const std::vector<float> values = data_.floats(name);
-Tensor Llama::whole(const std::string& name, at::ScalarType dtype) const {
-  return frozen_matrix(data_, name, BaseFormat::gguf)->whole(dtype).to(options_.device);
-}
-
   const Tensor tensor = torch::tensor(at::ArrayRef<float>(values)).to(options_.device);
   return options_.lora ? tensor : trained(name, tensor);
 }
@@ -92,6 +100,7 @@ Llama::Linear Llama::linear(const std::string& name) {
     linear.trained = trained(name, whole(name, at::kFloat));
     return linear;
   }
+  auto frozen = frozen_matrix_on(options_.device, options_.compute, data_, name, options_.base);
   const LoraOptions& lora = *options_.lora;
   const auto is_target = [&](const std::string& target) { return name.find("." + target + ".") != std::string::npos; };
   if (std::any_of(lora.targets.begin(), lora.targets.end(), is_target)) {
@@ -100,7 +109,6 @@ Llama::Linear Llama::linear(const std::string& name) {
                        frozen->columns(), std::min(frozen->rows(), frozen->columns()));
     // As PEFT begins: a uniform within ±1/√columns (Kaiming with a = √5), b zero, so that the adapter changes nothing.
     const double bound = 1 / std::sqrt(static_cast<double>(frozen->columns()));
-  auto frozen = frozen_matrix_on(options_.device, options_.compute, data_, name, options_.base);
     Tensor a = at::empty({lora.rank, frozen->columns()}).uniform_(-bound, bound).to(options_.device);
     Tensor b = at::zeros({frozen->rows(), lora.rank}, at::TensorOptions(options_.device));
     linear.lora = {trained(name + ".lora_a", a), trained(name + ".lora_b", b),
@@ -131,25 +139,26 @@ void Llama::read_rotation() {
                   info_.file.string(), factors.size(), info_.n_embd_head_k);
     for (size_t i = 0; i < factors.size(); ++i) frequencies[i] /= factors[i];
   }
-  frequencies_ = torch::tensor(at::ArrayRef<double>(frequencies), at::kDouble);
+  frequencies_ = torch::tensor(at::ArrayRef<double>(frequencies), at::kDouble).to(options_.device);
 }
 
 Tensor Llama::turns(const std::vector<int64_t>& lengths) const {
   std::vector<Tensor> positions;
-  for (const int64_t length : lengths) positions.push_back(at::arange(length, at::kDouble));
+  for (const int64_t length : lengths) positions.push_back(at::arange(length, frequencies_.options()));
   const Tensor angles = at::outer(at::cat(positions), frequencies_);
-  return at::complex(angles.cos(), angles.sin()).to(at::kComplexFloat).to(options_.device);
+  return at::complex(angles.cos(), angles.sin()).to(at::kComplexFloat);
 }
 
 Tensor Llama::embed(const Tensor& tokens) const {
-  if (embedding_.defined()) return at::embedding(embedding_, tokens).to(options_.compute);
-  const Tensor ids = tokens.cpu().contiguous();
+  if (embedding_.defined())
+    return at::embedding(embedding_, tokens.to(options_.device, at::kLong, /*non_blocking=*/true)).to(options_.compute);
+  const Tensor ids = tokens.contiguous();
   const auto* id = ids.const_data_ptr<int64_t>();
   Tensor rows = at::empty({ids.size(0), info_.n_embd});
   for (int64_t i = 0; i < ids.size(0); ++i)
     data_.read_rows("token_embd.weight", id[i], 1,
                     {rows.data_ptr<float>() + i * info_.n_embd, static_cast<size_t>(info_.n_embd)});
-  return rows.to(options_.device, options_.compute);
+  return rows.to(options_.device, options_.compute, /*non_blocking=*/true);
 }
 
 Tensor Llama::apply(const Linear& linear, Input& input) const {
