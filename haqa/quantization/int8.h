@@ -17,7 +17,6 @@ struct Int8Rows {
   std::vector<float> absmax;  ///< [rows]
 
   int64_t bytes() const { return static_cast<int64_t>(codes.size() + absmax.size() * sizeof(float)); }
-  double bits_per_parameter() const { return 8.0 * static_cast<double>(bytes()) / static_cast<double>(rows * columns); }
 };
 
 /// values: [rows, columns]. Each is multiplied by 127 / absmax and rounded, ties to even; a row whose absmax is below

@@ -41,7 +41,6 @@ struct Quantized4Bit {
   float block_absmax(int64_t block) const;
   /// Of everything above but the struct itself, in memory.
   int64_t bytes() const;
-  double bits_per_parameter() const { return 8.0 * static_cast<double>(bytes()) / static_cast<double>(elements); }
 };
 
 /// Quantizes in blocks of 64, each value to the nearest of the codebook (in the middle between two: to the lower) after
