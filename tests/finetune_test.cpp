@@ -50,6 +50,7 @@ TEST_F(FinetuneTest, HandsOverAnAdapterThatIsBetterThanTheUntunedModel) {
                                   HasSubstr("llama-cli --model")));
 }
 
+// By whole trainings, as these take no minute; from a checkpoint within one: train/finetune_test.cpp.
 TEST_F(FinetuneTest, GoesOnAfterAKill) {
   const auto arguments = [&](const std::string& out) {
     return std::vector<std::string>{"finetune", path("task.yaml"), "--sampler", "random", "--output", path(out), "-q"};

@@ -15,6 +15,7 @@
 #include "haqa/quantization/dynamic_map.h"
 #include "haqa/quantization/int8.h"
 #include "haqa/quantization/nf4.h"
+#include "haqa/quantization/parallel_test_support.h"
 
 namespace {
 
@@ -35,6 +36,15 @@ void write(const std::string& file, const std::vector<T>& values) {
   out.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(T)));
 }
 
+/// As training does, by parts of blocks.
+template <typename T>
+void dequantize_by_rows(const haqa::Quantized4Bit& from, std::span<T> out, int threads) {
+  haqa::on_threads(threads)(static_cast<int64_t>(out.size()) / kColumns, 64, [&](int64_t begin, int64_t end) {
+    const auto first = static_cast<size_t>(begin * kColumns), count = static_cast<size_t>((end - begin) * kColumns);
+    haqa::dequantize(from, begin * kColumns, out.subspan(first, count));
+  });
+}
+
 }  // namespace
 
 int main(int, char** argv) {
@@ -42,8 +52,8 @@ int main(int, char** argv) {
   const auto weights = read_floats(argv[1]);
   const auto x = read_floats(argv[2]);
   const std::string folder = argv[3];
-  const auto nf4 = quantize_4bit(weights, Format4Bit::nf4, true, 2);
-  const auto int8 = quantize_rows(weights, kRows, 2);
+  const auto nf4 = quantize_4bit(weights, Format4Bit::nf4, true, on_threads(2));
+  const auto int8 = quantize_rows(weights, kRows, on_threads(2));
   std::vector<float> floats(weights.size());
   std::vector<uint16_t> halves(weights.size());
   Int8Activations activations;  // kept from step to step
@@ -57,19 +67,18 @@ int main(int, char** argv) {
   const std::map<std::string, std::function<void(int)>> tasks = {
       {"fill", [&](int) { std::memset(floats.data(), 1, weights.size() * sizeof(float)); }},
       {"copy", [&](int) { std::memcpy(floats.data(), weights.data(), weights.size() * sizeof(float)); }},
-      {"float32", [&](int threads) { dequantize_rows(nf4, kColumns, 0, std::span(floats), threads); }},
-      {"bfloat16", [&](int threads) { dequantize_rows(nf4, kColumns, 0, std::span(halves), threads); }},
+      {"float32", [&](int threads) { dequantize_by_rows(nf4, std::span(floats), threads); }},
+      {"bfloat16", [&](int threads) { dequantize_by_rows(nf4, std::span(halves), threads); }},
       // What training does where it multiplies by parts: 4 MB of a layer at a time, which stay in the cache.
-      {"float32-part",
-       [&](int threads) { dequantize_rows(nf4, kColumns, 0, std::span(floats).first(256 * kColumns), threads); }},
-      {"quantize", [&](int threads) { quantize_4bit(weights, Format4Bit::nf4, true, threads); }},
+      {"float32-part", [&](int threads) { dequantize_by_rows(nf4, std::span(floats).first(256 * kColumns), threads); }},
+      {"quantize", [&](int threads) { quantize_4bit(weights, Format4Bit::nf4, true, on_threads(threads)); }},
       {"int8",
        [&](int threads) {
-         quantize_activations(x, kColumns, 6, activations, threads);
-         int8_matmul(activations, int8, product, threads);
+         quantize_activations(x, kColumns, 6, activations, on_threads(threads));
+         int8_matmul(activations, int8, product, on_threads(threads));
        }},
       {"adamw", [&](int threads) {
-         adamw_8bit_step(parameters, weights, {m, m_absmax, v, v_absmax}, {}, ++step, threads);
+         adamw_8bit_step(parameters, weights, {m, m_absmax, v, v_absmax}, {}, ++step, on_threads(threads));
        }}};
   std::string name;
   for (int threads = 1; std::cin >> name >> threads;) {

@@ -13,29 +13,16 @@ constexpr size_t kBatchesOfAChunk = 50;
 
 using Examples = std::span<const TokenExample>;
 
-size_t length_of(Examples examples, const RowPlan& row) {
-  size_t length = 0;
-  for (const size_t i : row) length += examples[i].tokens.size();
-  return length;
-}
-
-size_t longest_row(Examples examples, std::span<const RowPlan> rows, size_t multiple) {
-  size_t longest = 0;
-  for (const RowPlan& row : rows) longest = std::max(longest, length_of(examples, row));
-  return (longest + multiple - 1) / multiple * multiple;
+size_t tokens_of(Examples examples, const std::vector<size_t>& batch) {
+  size_t tokens = 0;
+  for (const size_t i : batch) tokens += examples[i].tokens.size();
+  return tokens;
 }
 
 /// The longest first; equal ones stay as they are.
 void sort_by_length(Examples examples, std::span<size_t> indices) {
   std::stable_sort(indices.begin(), indices.end(),
                    [&](size_t a, size_t b) { return examples[a].tokens.size() > examples[b].tokens.size(); });
-}
-
-std::vector<RowPlan> one_a_row(std::span<const size_t> indices) {
-  std::vector<RowPlan> rows;
-  rows.reserve(indices.size());
-  for (const size_t i : indices) rows.push_back({i});
-  return rows;
 }
 
 /// The lengths, with at most counts[l] of each l, whose sum is the largest within `room`; long ones are preferred, as
@@ -60,7 +47,7 @@ std::vector<size_t> best_filling(size_t room, const std::vector<size_t>& counts)
 }
 
 /// Row by row: the longest example that is left, and with it those that fill its row best.
-std::vector<RowPlan> pack(Examples examples, const std::vector<size_t>& indices, size_t length) {
+std::vector<std::vector<size_t>> pack(Examples examples, const std::vector<size_t>& indices, size_t length) {
   std::vector<std::vector<size_t>> of_length(length + 1);
   std::vector<size_t> counts(length + 1, 0);
   for (const size_t i : indices) {
@@ -70,7 +57,7 @@ std::vector<RowPlan> pack(Examples examples, const std::vector<size_t>& indices,
     of_length[needed].push_back(i);
     ++counts[needed];
   }
-  std::vector<RowPlan> rows;
+  std::vector<std::vector<size_t>> rows;
   const auto take = [&](size_t l) {
     rows.back().push_back(of_length[l].back());
     of_length[l].pop_back();
@@ -85,14 +72,15 @@ std::vector<RowPlan> pack(Examples examples, const std::vector<size_t>& indices,
   return rows;
 }
 
-EpochPlan in_batches(std::vector<RowPlan> rows, size_t rows_of_a_batch) {
-  EpochPlan plan;
-  for (size_t begin = 0; begin < rows.size(); begin += rows_of_a_batch) {
-    const auto from = rows.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto to = rows.begin() + static_cast<std::ptrdiff_t>(std::min(begin + rows_of_a_batch, rows.size()));
-    plan.emplace_back(std::make_move_iterator(from), std::make_move_iterator(to));
+/// So many values a part, the last one with what is left.
+template <typename T>
+std::vector<std::vector<T>> parts(const std::vector<T>& values, size_t of_a_part) {
+  std::vector<std::vector<T>> all;
+  for (size_t begin = 0; begin < values.size(); begin += of_a_part) {
+    const auto from = values.begin() + static_cast<std::ptrdiff_t>(begin);
+    all.emplace_back(from, from + static_cast<std::ptrdiff_t>(std::min(of_a_part, values.size() - begin)));
   }
-  return plan;
+  return all;
 }
 
 template <typename T>
@@ -104,9 +92,9 @@ void reorder(std::vector<T>& values, std::span<const size_t> order) {
 }
 
 void put_largest_first(Examples examples, EpochPlan& plan) {
-  const auto slots = [&](const std::vector<RowPlan>& batch) { return batch.size() * longest_row(examples, batch, 1); };
-  const auto largest =
-      std::max_element(plan.begin(), plan.end(), [&](const auto& a, const auto& b) { return slots(a) < slots(b); });
+  const auto largest = std::max_element(plan.begin(), plan.end(), [&](const auto& a, const auto& b) {
+    return tokens_of(examples, a) < tokens_of(examples, b);
+  });
   if (largest != plan.end()) std::iter_swap(plan.begin(), largest);
 }
 
@@ -115,15 +103,20 @@ EpochPlan grouped(Examples examples, std::vector<size_t> order, const BatchOptio
   const size_t chunk = kBatchesOfAChunk * options.rows;
   for (size_t begin = 0; begin < order.size(); begin += chunk)
     sort_by_length(examples, std::span(order).subspan(begin, std::min(chunk, order.size() - begin)));
-  EpochPlan plan = in_batches(one_a_row(order), options.rows);
+  EpochPlan plan = parts(order, options.rows);
   reorder(plan, shuffled_indices(plan.size(), options.seed, stream));
   return plan;
 }
 
 EpochPlan packed(Examples examples, const std::vector<size_t>& order, const BatchOptions& options, uint64_t stream) {
-  std::vector<RowPlan> rows = pack(examples, order, options.length);
+  std::vector<std::vector<size_t>> rows = pack(examples, order, options.length);
   reorder(rows, shuffled_indices(rows.size(), options.seed, stream));
-  return in_batches(std::move(rows), options.rows);
+  EpochPlan plan;
+  for (const auto& rows_of_batch : parts(rows, options.rows)) {
+    plan.emplace_back();
+    for (const auto& row : rows_of_batch) plan.back().insert(plan.back().end(), row.begin(), row.end());
+  }
+  return plan;
 }
 
 }  // namespace
@@ -131,49 +124,11 @@ EpochPlan packed(Examples examples, const std::vector<size_t>& order, const Batc
 EpochPlan plan_epoch(Examples examples, const BatchOptions& options, uint64_t epoch) {
   if (options.rows == 0) throw UsageError("a batch needs at least one row");
   std::vector<size_t> order = shuffled_indices(examples.size(), options.seed, 2 * epoch);
-  if (options.grouping == Grouping::shuffled) return in_batches(one_a_row(order), options.rows);
+  if (options.grouping == Grouping::shuffled) return parts(order, options.rows);
   EpochPlan plan = options.grouping == Grouping::packed ? packed(examples, order, options, 2 * epoch + 1)
                                                         : grouped(examples, std::move(order), options, 2 * epoch + 1);
   if (epoch == 0) put_largest_first(examples, plan);
   return plan;
-}
-
-Batch lay_out(Examples examples, std::span<const RowPlan> rows, int32_t pad, size_t multiple) {
-  Batch batch;
-  batch.rows = rows.size();
-  batch.length = longest_row(examples, rows, multiple);
-  const size_t size = batch.rows * batch.length;
-  batch.tokens.assign(size, pad);
-  batch.targets.assign(size, kNoTarget);
-  batch.positions.assign(size, 0);
-  batch.segments.assign(size, -1);
-  for (size_t r = 0; r < rows.size(); ++r) {
-    size_t at = r * batch.length;
-    for (size_t segment = 0; segment < rows[r].size(); ++segment) {
-      const TokenExample& example = examples[rows[r][segment]];
-      for (size_t i = 0; i < example.tokens.size(); ++i, ++at) {
-        batch.tokens[at] = example.tokens[i];
-        batch.positions[at] = static_cast<int32_t>(i);
-        batch.segments[at] = static_cast<int32_t>(segment);
-        if (i + 1 == example.tokens.size() || !example.counts[i + 1]) continue;
-        batch.targets[at] = example.tokens[i + 1];
-        ++batch.counted;
-      }
-      batch.used += example.tokens.size();
-    }
-  }
-  return batch;
-}
-
-BatchStatistics statistics_of(Examples examples, const EpochPlan& plan, size_t multiple) {
-  BatchStatistics found;
-  found.batches = plan.size();
-  for (const std::vector<RowPlan>& batch : plan) {
-    found.rows += batch.size();
-    found.slots += batch.size() * longest_row(examples, batch, multiple);
-    for (const RowPlan& row : batch) found.used += length_of(examples, row);
-  }
-  return found;
 }
 
 }  // namespace haqa

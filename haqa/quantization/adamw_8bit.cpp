@@ -7,14 +7,13 @@
 #include "haqa/base/error.h"
 #include "haqa/quantization/dynamic_map.h"
 #include "haqa/quantization/int8_kernels.h"
-#include "haqa/quantization/parallel.h"
 
 namespace haqa {
 namespace {
 
 /// What one step multiplies with, computed in double precision once.
 struct Factors {
-  float beta1, one_minus_beta1, beta2, one_minus_beta2, correction2, epsilon, decay, step_size, gradient_scale;
+  float beta1, one_minus_beta1, beta2, one_minus_beta2, correction2, epsilon, decay, step_size;
 
   Factors(const AdamW8Bit& h, int64_t step)
       : beta1(static_cast<float>(h.beta1)),
@@ -24,8 +23,7 @@ struct Factors {
         correction2(static_cast<float>(std::sqrt(1 - std::pow(h.beta2, static_cast<double>(step))))),
         epsilon(static_cast<float>(h.epsilon)),
         decay(static_cast<float>(1 - h.learning_rate * h.weight_decay)),
-        step_size(static_cast<float>(-h.learning_rate / (1 - std::pow(h.beta1, static_cast<double>(step))))),
-        gradient_scale(static_cast<float>(h.gradient_scale)) {}
+        step_size(static_cast<float>(-h.learning_rate / (1 - std::pow(h.beta1, static_cast<double>(step))))) {}
 };
 
 /// Of one parameter, at one block.
@@ -48,7 +46,7 @@ __attribute__((always_inline)) inline void step_body(const Block& block, const F
   for (int64_t i = 0; i < count; ++i) m[i] = m_map[block.m_codes[i]] * *block.m_absmax;
   for (int64_t i = 0; i < count; ++i) v[i] = v_map[block.v_codes[i]] * *block.v_absmax;
   for (int64_t i = 0; i < count; ++i) {
-    const float gradient = block.gradient[i] * f.gradient_scale;
+    const float gradient = block.gradient[i];
     m[i] = m[i] * f.beta1 + gradient * f.one_minus_beta1;
     v[i] = v[i] * f.beta2 + f.one_minus_beta2 * gradient * gradient;
     const float size = std::sqrt(v[i]) / f.correction2 + f.epsilon;
@@ -110,19 +108,19 @@ void check_sizes(size_t weights, size_t gradient, const AdamW8BitState& state, i
 }  // namespace
 
 void adamw_8bit_step(std::span<float> weights, std::span<const float> gradient, const AdamW8BitState& state,
-                     const AdamW8Bit& hyperparameters, int64_t step, int threads, Simd simd) {
+                     const AdamW8Bit& hyperparameters, int64_t step, const Loop& loop, Simd simd) {
   check_sizes(weights.size(), gradient.size(), state, step);
   const auto count = static_cast<int64_t>(weights.size());
   const float largest = absmax_of(simd, gradient.data(), count);
-  if (!(largest * static_cast<float>(hyperparameters.gradient_scale) < 1e19f))
+  if (!(largest < 1e19f))
     throw Error("a gradient has size {}, of which no step can be made; the loss has run away: lower the learning rate",
-                largest * static_cast<float>(hyperparameters.gradient_scale));
+                largest);
   const Factors factors(hyperparameters, step);
   const DynamicMap& m_map = signed_dynamic_map();
   const DynamicMap& v_map = unsigned_dynamic_map();
   Step* const step_block = step_of(simd);
   constexpr int64_t kGrain = 256;  // blocks
-  parallel_for((count + kBlock8Bit - 1) / kBlock8Bit, kGrain, threads, [&](int64_t begin, int64_t end) {
+  loop((count + kBlock8Bit - 1) / kBlock8Bit, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t at = block * kBlock8Bit;
       step_block(

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <span>
 
+#include "haqa/quantization/parallel.h"
 #include "haqa/quantization/simd.h"
 
 namespace haqa {
@@ -12,7 +13,6 @@ struct AdamW8Bit {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.01;
-  double gradient_scale = 1;  ///< gradients are multiplied by it first: what clipping by the norm asks for
 };
 
 /// The moments of one parameter, kept by the caller, in memory or in a mapped file: 2 bytes a value and 8 a block. At
@@ -26,11 +26,12 @@ struct AdamW8BitState {
 
 /// One step of AdamW in float with both moments in 8 bits between steps. step: 1 for the first. A second moment above
 /// zero never becomes zero, so that no first moment is divided by epsilon alone where a gradient vanishes: bitsandbytes
-/// lets that happen. Allocates nothing with one thread.
-/// Throws Error, and changes nothing, where a scaled gradient is not below 1e19 in size, as its square would be no
+/// lets that happen.
+/// Throws Error, and changes nothing, where a gradient is not below 1e19 in size, as its square would be no
 /// float, and where sizes do not fit. Source: Dettmers et al., 8-bit Optimizers via Block-wise Quantization,
 /// arXiv:2110.02861; the order of operations is that of bitsandbytes 0.50.2, optimizer_update_8bit_blockwise on CPUs.
 void adamw_8bit_step(std::span<float> weights, std::span<const float> gradient, const AdamW8BitState& state,
-                     const AdamW8Bit& hyperparameters, int64_t step, int threads = 1, Simd simd = best_simd());
+                     const AdamW8Bit& hyperparameters, int64_t step, const Loop& loop = in_turn,
+                     Simd simd = best_simd());
 
 }  // namespace haqa

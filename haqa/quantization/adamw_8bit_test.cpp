@@ -6,6 +6,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/quantization/dynamic_map.h"
+#include "haqa/quantization/parallel_test_support.h"
 #include "haqa/quantization/quantization_test_support.h"
 
 namespace haqa {
@@ -101,16 +102,16 @@ void round_to(const DynamicMap& map, std::vector<double>& values, bool positive_
 }
 
 TEST(AdamW8BitStep, AgreesWithDoublePrecisionOverManySteps) {
-  const AdamW8Bit h{.learning_rate = 1e-2, .weight_decay = 0.05, .gradient_scale = 0.5};
+  const AdamW8Bit h{.learning_rate = 1e-2, .weight_decay = 0.05};
   Parameter p(numbers(90, 1000, -22));
   std::vector<double> weights(p.weights.begin(), p.weights.end()), m(1000), v(1000);
   for (int64_t step = 1; step <= 30; ++step) {
     const auto g = numbers(static_cast<uint64_t>(100 + step), 1000, -25);
     adamw_8bit_step(p.weights, g, p.state(), h, step);
     for (size_t i = 0; i < 1000; ++i) {
-      const double scaled = 0.5 * g[i];
-      m[i] = 0.9 * m[i] + 0.1 * scaled;
-      v[i] = 0.999 * v[i] + 0.001 * scaled * scaled;
+      const double gradient = g[i];
+      m[i] = 0.9 * m[i] + 0.1 * gradient;
+      v[i] = 0.999 * v[i] + 0.001 * gradient * gradient;
       const double m_hat = m[i] / (1 - std::pow(0.9, step));
       const double v_hat = v[i] / (1 - std::pow(0.999, step));
       weights[i] = weights[i] * (1 - 1e-2 * 0.05) - 1e-2 * m_hat / (std::sqrt(v_hat) + 1e-8);
@@ -143,11 +144,13 @@ TEST(AdamW8BitStep, InstructionSetsAndThreadsGiveTheSameBits) {
   Parameter want(numbers(91, 256 * 600 + 3, -22));
   const Parameter start = want;
   const auto g = numbers(92, 256 * 600 + 3, -25);
-  for (int64_t step = 1; step <= 3; ++step) adamw_8bit_step(want.weights, g, want.state(), {}, step, 1, Simd::portable);
+  for (int64_t step = 1; step <= 3; ++step)
+    adamw_8bit_step(want.weights, g, want.state(), {}, step, in_turn, Simd::portable);
   for (const Simd simd : available_simd())
     for (const int threads : {1, 2, 5}) {
       Parameter p = start;
-      for (int64_t step = 1; step <= 3; ++step) adamw_8bit_step(p.weights, g, p.state(), {}, step, threads, simd);
+      for (int64_t step = 1; step <= 3; ++step)
+        adamw_8bit_step(p.weights, g, p.state(), {}, step, on_threads(threads), simd);
       EXPECT_EQ(bits(p.weights), bits(want.weights)) << static_cast<int>(simd);
       EXPECT_EQ(p.m, want.m);
       EXPECT_EQ(p.v, want.v);
@@ -187,7 +190,7 @@ TEST(AdamW8BitStep, WhatCannotBeSteppedIsRefusedAndChangesNothing) {
     std::vector<float> g(300, 1.0f);
     g[299] = bad;
     for (const Simd simd : available_simd())
-      EXPECT_THROW(adamw_8bit_step(p.weights, g, p.state(), {}, 1, 1, simd), Error);
+      EXPECT_THROW(adamw_8bit_step(p.weights, g, p.state(), {}, 1, in_turn, simd), Error);
     EXPECT_EQ(p.weights, std::vector<float>(300, 1.0f));
     EXPECT_EQ(p.m, std::vector<uint8_t>(300));
   }

@@ -76,12 +76,4 @@ void quantize_blockwise(const DynamicMap& map, std::span<const float> values, st
   }
 }
 
-void dequantize_blockwise(const DynamicMap& map, std::span<const uint8_t> codes, std::span<const float> absmax,
-                          std::span<float> out) {
-  constexpr auto kBlock = static_cast<size_t>(kBlock8Bit);
-  if (out.size() != codes.size() || absmax.size() != (codes.size() + kBlock - 1) / kBlock)
-    throw Error("{} codes with {} absmax were to become {} values", codes.size(), absmax.size(), out.size());
-  for (size_t i = 0; i < codes.size(); ++i) out[i] = map[codes[i]] * absmax[i / kBlock];
-}
-
 }  // namespace haqa

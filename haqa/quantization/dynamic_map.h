@@ -40,14 +40,11 @@ const DynamicMap& unsigned_dynamic_map();
 inline constexpr int64_t kBlock8Bit = 256;
 
 /// codes: as many as values; absmax: one a block of 256, the last block may be shorter. The nearest value of the map
-/// after multiplication by 1 / absmax; a block of zeros has absmax 0 and the code of 0. Throws Error where a value is
-/// infinite or not a number, or where the sizes do not fit.
-/// Source: bitsandbytes 0.50.2, quantize_blockwise; its own lookup on CPUs sees steps of 1/65536 alone, which loses
-/// values below 1e-5 of a block's largest; ours does not.
+/// after multiplication by 1 / absmax, so that a value is about map[code] * absmax; a block of zeros has absmax 0 and
+/// the code of 0. Throws Error where a value is infinite or not a number, or where the sizes do not fit. Source:
+/// bitsandbytes 0.50.2, quantize_blockwise; its own lookup on CPUs sees steps of 1/65536 alone, which loses values
+/// below 1e-5 of a block's largest; ours does not.
 void quantize_blockwise(const DynamicMap& map, std::span<const float> values, std::span<uint8_t> codes,
                         std::span<float> absmax);
-/// map[code] * the block's absmax.
-void dequantize_blockwise(const DynamicMap& map, std::span<const uint8_t> codes, std::span<const float> absmax,
-                          std::span<float> out);
 
 }  // namespace haqa

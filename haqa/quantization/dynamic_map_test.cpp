@@ -78,27 +78,26 @@ TEST(DynamicMap, BlockwiseAgreesWithBitsandbytes) {
     }
     EXPECT_LE(different, 10);
     std::vector<float> out(1000);
-    dequantize_blockwise(map, want, absmax, out);
+    for (size_t i = 0; i < 1000; ++i) out[i] = map[want[i]] * absmax[i / 256];
     EXPECT_EQ(bits(out), bits(unhex<float>(c["values"])));
   }
 }
 
 TEST(DynamicMap, ZerosStayZeroAndWhatIsNotFiniteIsRefused) {
-  std::vector<float> values(300), absmax(2), out(300, 5.0f);
+  std::vector<float> values(300), absmax(2);
   std::vector<uint8_t> codes(300);
   for (const DynamicMap* map : {&signed_dynamic_map(), &unsigned_dynamic_map()}) {
     quantize_blockwise(*map, values, codes, absmax);
     EXPECT_EQ((*map)[codes[299]], 0);
     EXPECT_EQ(absmax[1], 0);
-    dequantize_blockwise(*map, codes, absmax, out);
-    EXPECT_EQ(out, values);
   }
   for (const float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
     values[280] = bad;
     EXPECT_THROW(quantize_blockwise(signed_dynamic_map(), values, codes, absmax), Error);
   }
+  values[280] = 0;
   EXPECT_THROW(quantize_blockwise(signed_dynamic_map(), values, std::span(codes).first(299), absmax), Error);
-  EXPECT_THROW(dequantize_blockwise(signed_dynamic_map(), codes, std::span(absmax).first(1), out), Error);
+  EXPECT_THROW(quantize_blockwise(signed_dynamic_map(), values, codes, std::span(absmax).first(1)), Error);
 }
 
 }  // namespace

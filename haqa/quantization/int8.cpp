@@ -5,7 +5,6 @@
 
 #include "haqa/base/error.h"
 #include "haqa/quantization/int8_kernels.h"
-#include "haqa/quantization/parallel.h"
 
 namespace haqa {
 namespace {
@@ -36,16 +35,14 @@ float scale_of(float absmax) {
 }
 
 template <typename T>
-void dequantize_range(const Int8Rows& from, int64_t first_row, std::span<T> out, int threads, Simd simd) {
+void dequantize_range(const Int8Rows& from, int64_t first_row, std::span<T> out, Simd simd) {
   const int64_t columns = from.columns;
   const auto size = static_cast<int64_t>(out.size());
   if (columns <= 0 || first_row < 0 || size % columns != 0 || first_row + size / columns > from.rows)
     throw Error("{} values from row {} on were asked for, of {} rows of {}", size, first_row, from.rows, columns);
-  parallel_for(size / columns, rows_of_a_megabyte(columns), threads, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      dequantize_int8(simd, from.codes.data() + (first_row + row) * columns, columns,
-                      from.absmax[static_cast<size_t>(first_row + row)], out.data() + row * columns);
-  });
+  for (int64_t row = 0; row < size / columns; ++row)
+    dequantize_int8(simd, from.codes.data() + (first_row + row) * columns, columns,
+                    from.absmax[static_cast<size_t>(first_row + row)], out.data() + row * columns);
 }
 
 /// Copies the outliers' columns.
@@ -104,13 +101,13 @@ void multiply_tile(const Int8Activations& x, const Int8Rows& weights, int64_t fi
 
 }  // namespace
 
-Int8Rows quantize_rows(std::span<const float> values, int64_t rows, int threads, Simd simd) {
+Int8Rows quantize_rows(std::span<const float> values, int64_t rows, const Loop& loop, Simd simd) {
   if (values.empty() || rows <= 0 || static_cast<int64_t>(values.size()) % rows != 0)
     throw Error("{} values cannot be quantized as {} rows", values.size(), rows);
   Int8Rows q{.rows = rows, .columns = static_cast<int64_t>(values.size()) / rows};
   q.codes.resize(values.size());
   q.absmax.resize(static_cast<size_t>(rows));
-  parallel_for(rows, rows_of_a_megabyte(q.columns), threads, [&](int64_t begin, int64_t end) {
+  loop(rows, rows_of_a_megabyte(q.columns), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float* from = values.data() + row * q.columns;
       const float absmax = absmax_of(simd, from, q.columns);
@@ -123,12 +120,12 @@ Int8Rows quantize_rows(std::span<const float> values, int64_t rows, int threads,
   return q;
 }
 
-void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<float> out, int threads, Simd simd) {
-  dequantize_range(from, first_row, out, threads, simd);
+void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<float> out, Simd simd) {
+  dequantize_range(from, first_row, out, simd);
 }
 
-void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<uint16_t> out, int threads, Simd simd) {
-  dequantize_range(from, first_row, out, threads, simd);
+void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<uint16_t> out, Simd simd) {
+  dequantize_range(from, first_row, out, simd);
 }
 
 std::vector<int64_t> outlier_columns(std::span<const float> x, int64_t columns, float threshold) {
@@ -143,15 +140,15 @@ std::vector<int64_t> outlier_columns(std::span<const float> x, int64_t columns, 
   return found;
 }
 
-void quantize_activations(std::span<const float> x, int64_t columns, float threshold, Int8Activations& to, int threads,
-                          Simd simd) {
+void quantize_activations(std::span<const float> x, int64_t columns, float threshold, Int8Activations& to,
+                          const Loop& loop, Simd simd) {
   if (columns <= 0 || static_cast<int64_t>(x.size()) % columns != 0)
     throw Error("{} activations are no whole tokens of {} values", x.size(), columns);
   to.columns = columns;
   to.tokens = static_cast<int64_t>(x.size()) / columns;
   to.codes.resize(x.size());
   to.absmax.resize(static_cast<size_t>(to.tokens));
-  parallel_for(to.tokens, rows_of_a_megabyte(columns), threads, [&](int64_t begin, int64_t end) {
+  loop(to.tokens, rows_of_a_megabyte(columns), [&](int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token)
       to.absmax[static_cast<size_t>(token)] = absmax_of(simd, x.data() + token * columns, columns);
   });
@@ -160,7 +157,7 @@ void quantize_activations(std::span<const float> x, int64_t columns, float thres
                    std::any_of(to.absmax.begin(), to.absmax.end(), [&](float absmax) { return absmax >= threshold; });
   to.outliers = any ? outlier_columns(x, columns, threshold) : std::vector<int64_t>();
   copy_outliers(x, to);
-  parallel_for(to.tokens, rows_of_a_megabyte(columns), threads, [&](int64_t begin, int64_t end) {
+  loop(to.tokens, rows_of_a_megabyte(columns), [&](int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token) {
       const float* from = x.data() + token * columns;
       int8_t* codes = to.codes.data() + token * columns;
@@ -173,7 +170,7 @@ void quantize_activations(std::span<const float> x, int64_t columns, float thres
   });
 }
 
-void int8_matmul(const Int8Activations& x, const Int8Rows& weights, std::span<float> out, int threads, Simd simd) {
+void int8_matmul(const Int8Activations& x, const Int8Rows& weights, std::span<float> out, const Loop& loop, Simd simd) {
   constexpr int64_t kMostColumns = 131'072;
   if (x.columns != weights.columns || static_cast<int64_t>(out.size()) != x.tokens * weights.rows ||
       x.columns > kMostColumns)
@@ -184,18 +181,11 @@ void int8_matmul(const Int8Activations& x, const Int8Rows& weights, std::span<fl
   const int64_t strips = (weights.rows + kDotRows - 1) / kDotRows;
   // A thread pays from about a million products on.
   const int64_t grain = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, x.tokens * x.columns * kDotRows));
-  parallel_for(strips, grain, threads, [&](int64_t begin, int64_t end) {
+  loop(strips, grain, [&](int64_t begin, int64_t end) {
     for (int64_t first = 0; first < x.tokens; first += at_once)
       for (int64_t strip = begin; strip < end; ++strip)
         multiply_tile(x, weights, first, std::min(at_once, x.tokens - first), strip * kDotRows, out, simd);
   });
-}
-
-void int8_matmul(std::span<const float> x, const Int8Rows& weights, float threshold, std::span<float> out,
-                 int threads) {
-  Int8Activations activations;
-  quantize_activations(x, weights.columns, threshold, activations, threads);
-  int8_matmul(activations, weights, out, threads);
 }
 
 }  // namespace haqa

@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "haqa/quantization/parallel.h"
 #include "haqa/quantization/simd.h"
 
 namespace haqa {
@@ -16,21 +17,19 @@ struct Int8Rows {
   std::vector<float> absmax;  ///< [rows]
 
   int64_t bytes() const { return static_cast<int64_t>(codes.size() + absmax.size() * sizeof(float)); }
-  double bits_per_parameter() const { return 8.0 * static_cast<double>(bytes()) / static_cast<double>(rows * columns); }
 };
 
 /// values: [rows, columns]. Each is multiplied by 127 / absmax and rounded, ties to even; a row whose absmax is below
 /// 1e-36, where 127 / absmax is no float, becomes zeros. Throws Error that names the first value that is infinite or
 /// not a number, for no values, and where rows does not divide them. Source: bitsandbytes 0.50.2, int8_vectorwise_quant
 /// without a threshold.
-Int8Rows quantize_rows(std::span<const float> values, int64_t rows, int threads = 1, Simd simd = best_simd());
+Int8Rows quantize_rows(std::span<const float> values, int64_t rows, const Loop& loop = in_turn,
+                       Simd simd = best_simd());
 
-/// Rows from `first_row` on, as floats or bf16; out: a multiple of columns. Allocates nothing with one thread. Throws
-/// Error for rows beyond the end.
-void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<float> out, int threads = 1,
-                     Simd simd = best_simd());
-void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<uint16_t> out, int threads = 1,
-                     Simd simd = best_simd());
+/// Rows from `first_row` on, as floats or bf16; out: a multiple of columns. Allocates nothing; several threads may call
+/// it at once. Throws Error for rows beyond the end.
+void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<float> out, Simd simd = best_simd());
+void dequantize_rows(const Int8Rows& from, int64_t first_row, std::span<uint16_t> out, Simd simd = best_simd());
 
 /// The columns of x [tokens, columns] that hold a value of at least `threshold` in size, in rising order; none for 0.
 std::vector<int64_t> outlier_columns(std::span<const float> x, int64_t columns, float threshold);
@@ -51,15 +50,12 @@ struct Int8Activations {
 /// not a number, and where columns does not divide x. Source: LLM.int8(), section 3; bitsandbytes,
 /// int8_vectorwise_quant.
 void quantize_activations(std::span<const float> x, int64_t columns, float threshold, Int8Activations& to,
-                          int threads = 1, Simd simd = best_simd());
+                          const Loop& loop = in_turn, Simd simd = best_simd());
 
 /// out [tokens, rows] = x times the weights transposed: products of codes summed exactly in 32 bits, times both scales;
 /// outlier columns in float with the weights dequantized. Throws Error where sizes do not fit or columns exceed
 /// 131,072, beyond which 32 bits would not hold the sum.
-void int8_matmul(const Int8Activations& x, const Int8Rows& weights, std::span<float> out, int threads = 1,
+void int8_matmul(const Int8Activations& x, const Int8Rows& weights, std::span<float> out, const Loop& loop = in_turn,
                  Simd simd = best_simd());
-/// Both steps. x: [tokens, weights.columns].
-void int8_matmul(std::span<const float> x, const Int8Rows& weights, float threshold, std::span<float> out,
-                 int threads = 1);
 
 }  // namespace haqa

@@ -7,6 +7,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/quantization/bf16.h"
+#include "haqa/quantization/parallel_test_support.h"
 #include "haqa/quantization/quantization_test_support.h"
 
 namespace haqa {
@@ -26,16 +27,16 @@ std::vector<float> random_values(int64_t count, float deviation, uint64_t seed) 
 
 TEST(Int8, RowsAgreeWithBitsandbytesBitForBit) {
   for (const Simd simd : available_simd()) {
-    const auto q = quantize_rows(unhex<float>(golden_int8()["weights"]), 12, 1, simd);
+    const auto q = quantize_rows(unhex<float>(golden_int8()["weights"]), 12, in_turn, simd);
     EXPECT_EQ(q.columns, 96);
     EXPECT_EQ(q.codes, unhex<int8_t>(golden_int8()["codes"]));
     EXPECT_EQ(bits(q.absmax), bits(unhex<float>(golden_int8()["absmax"])));
     const auto want = unhex<float>(golden_int8()["dequantized"]);
     std::vector<float> out(12 * 96);
-    dequantize_rows(q, 0, std::span(out), 1, simd);
+    dequantize_rows(q, 0, std::span(out), simd);
     EXPECT_EQ(bits(out), bits(want));
     std::vector<uint16_t> halves(3 * 96);
-    dequantize_rows(q, 4, std::span(halves), 1, simd);
+    dequantize_rows(q, 4, std::span(halves), simd);
     for (size_t i = 0; i < halves.size(); ++i) EXPECT_EQ(halves[i], to_bf16(want[4 * 96 + i]));
   }
 }
@@ -44,7 +45,7 @@ TEST(Int8, CloseCallsAgreeWithBitsandbytes) {
   const auto rows = unhex<float>(golden_int8()["close_calls"]["rows"]);
   const auto want = unhex<int8_t>(golden_int8()["close_calls"]["codes"]);
   ASSERT_EQ(want.size(), 80u);
-  for (const Simd simd : available_simd()) EXPECT_EQ(quantize_rows(rows, 40, 1, simd).codes, want);
+  for (const Simd simd : available_simd()) EXPECT_EQ(quantize_rows(rows, 40, in_turn, simd).codes, want);
 }
 
 TEST(Int8, ActivationsAndOutliersAgreeWithBitsandbytes) {
@@ -52,7 +53,7 @@ TEST(Int8, ActivationsAndOutliersAgreeWithBitsandbytes) {
   EXPECT_EQ(outlier_columns(x, 96, 6), golden_int8()["outliers"].get<std::vector<int64_t>>());
   for (const Simd simd : available_simd()) {
     Int8Activations activations;
-    quantize_activations(x, 96, 6, activations, 1, simd);
+    quantize_activations(x, 96, 6, activations, in_turn, simd);
     EXPECT_EQ(activations.outliers, golden_int8()["outliers"].get<std::vector<int64_t>>());
     EXPECT_EQ(activations.codes, unhex<int8_t>(golden_int8()["x_codes"]));
     EXPECT_EQ(bits(activations.absmax), bits(unhex<float>(golden_int8()["x_absmax"])));
@@ -65,7 +66,7 @@ TEST(Int8, TheThresholdItselfIsAnOutlier) {
   EXPECT_TRUE(outlier_columns(x, 4, 0).empty());
   for (const Simd simd : available_simd()) {
     Int8Activations activations;
-    quantize_activations(x, 4, 6, activations, 1, simd);
+    quantize_activations(x, 4, 6, activations, in_turn, simd);
     EXPECT_EQ(activations.outliers, std::vector<int64_t>{0});
     EXPECT_EQ(activations.outlier_values, (std::vector<float>{-6, 2}));
     EXPECT_EQ(activations.absmax, (std::vector<float>{1, x[6]}));
@@ -78,7 +79,9 @@ TEST(Int8, ProductsAgreeWithBitsandbytes) {
   const auto weights = quantize_rows(unhex<float>(golden_int8()["weights"]), 12);
   for (const auto& [threshold, name] : {std::pair{6.0f, "out"}, {0.0f, "out_without_outliers"}}) {
     std::vector<float> out(5 * 12);
-    int8_matmul(numbers(61, 5 * 96, -19), weights, threshold, out);
+    Int8Activations x;
+    quantize_activations(numbers(61, 5 * 96, -19), 96, threshold, x);
+    int8_matmul(x, weights, out);
     const auto want = unhex<float>(golden_int8()[name]);
     for (size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], want[i], 2e-5 * std::abs(want[i]) + 2e-5) << name << i;
   }
@@ -134,9 +137,9 @@ TEST(Int8, ProductsOfAllShapesAndInstructionSetsAgreeWithDoublePrecision) {
     for (const Simd simd : available_simd())
       for (const int threads : {1, 3}) {
         Int8Activations activations;
-        quantize_activations(x, c.columns, c.threshold, activations, threads, simd);
+        quantize_activations(x, c.columns, c.threshold, activations, on_threads(threads), simd);
         std::vector<float> out(want.size() + 8, 77.0f);
-        int8_matmul(activations, w, std::span(out).first(want.size()), threads, simd);
+        int8_matmul(activations, w, std::span(out).first(want.size()), on_threads(threads), simd);
         for (size_t i = want.size(); i < out.size(); ++i) EXPECT_EQ(out[i], 77) << "wrote beyond the end";
         for (size_t i = 0; i < want.size(); ++i)
           ASSERT_LE(std::abs(out[i] - want[i]), 1e-5) << c.tokens << ' ' << c.rows << ' ' << c.columns << " at " << i;
@@ -155,9 +158,9 @@ TEST(Int8, ExtremesDoNotOverflow) {
       const auto w = quantize_rows(std::vector<float>(static_cast<size_t>(4 * columns), sign), 4);
       for (const Simd simd : available_simd()) {
         Int8Activations activations;
-        quantize_activations(x, columns, 0, activations, 1, simd);
+        quantize_activations(x, columns, 0, activations, in_turn, simd);
         std::vector<float> out(8);
-        int8_matmul(activations, w, out, 1, simd);
+        int8_matmul(activations, w, out, in_turn, simd);
         const auto size = 3.0 * static_cast<double>(columns);
         for (const float v : out) EXPECT_NEAR(v, sign * size, 1e-6 * size) << static_cast<int>(simd);
       }
@@ -166,14 +169,14 @@ TEST(Int8, ExtremesDoNotOverflow) {
 
 TEST(Int8, ValuesAreWithinHalfAStep) {
   const auto values = random_values(50 * 333, 0.02f, 3);
-  const auto q = quantize_rows(values, 50, 2);
+  const auto q = quantize_rows(values, 50, on_threads(2));
   std::vector<float> out(values.size());
-  dequantize_rows(q, 0, std::span(out), 2);
+  dequantize_rows(q, 0, std::span(out));
   for (size_t i = 0; i < values.size(); ++i) {
     const double absmax = q.absmax[i / 333];
     EXPECT_LE(std::abs(out[i] - static_cast<double>(values[i])), absmax / 127 * (0.5 + 1e-4)) << i;
   }
-  EXPECT_NEAR(q.bits_per_parameter(), 8 + 32.0 / 333, 1e-9);
+  EXPECT_EQ(q.bytes(), 50 * 333 + 50 * 4);
 }
 
 TEST(Int8, RowsOfZerosAndTinyValuesBecomeZeros) {
@@ -182,7 +185,7 @@ TEST(Int8, RowsOfZerosAndTinyValuesBecomeZeros) {
   values[80] = -9e-37f;
   values[120] = 2e-36f;
   for (const Simd simd : available_simd()) {
-    const auto q = quantize_rows(values, 4, 1, simd);
+    const auto q = quantize_rows(values, 4, in_turn, simd);
     for (size_t i = 0; i < 120; ++i) EXPECT_EQ(q.codes[i], 0) << i;
     EXPECT_EQ(q.codes[120], 127);
   }
@@ -195,8 +198,8 @@ TEST(Int8, WhatIsNotFiniteAndWhatDoesNotFitIsRefused) {
     values[95] = bad;
     Int8Activations activations;
     for (const Simd simd : available_simd()) {
-      EXPECT_THROW(quantize_rows(values, 4, 1, simd), Error);
-      EXPECT_THROW(quantize_activations(values, 40, 6, activations, 1, simd), Error);
+      EXPECT_THROW(quantize_rows(values, 4, in_turn, simd), Error);
+      EXPECT_THROW(quantize_activations(values, 40, 6, activations, in_turn, simd), Error);
     }
   }
   EXPECT_THROW(quantize_rows({}, 1), Error);
@@ -204,8 +207,12 @@ TEST(Int8, WhatIsNotFiniteAndWhatDoesNotFitIsRefused) {
   EXPECT_THROW(quantize_rows(std::vector<float>(10), 3), Error);
   const auto w = quantize_rows(std::vector<float>(20, 1.0f), 2);
   std::vector<float> out(4);
-  EXPECT_THROW(int8_matmul(std::vector<float>(9), w, 6, out), Error);
-  EXPECT_THROW(int8_matmul(std::vector<float>(10), w, 6, out), Error) << "one token has two results";
+  Int8Activations x;
+  EXPECT_THROW(quantize_activations(std::vector<float>(9), 10, 6, x), Error);
+  quantize_activations(std::vector<float>(9), 9, 6, x);
+  EXPECT_THROW(int8_matmul(x, w, std::span(out).first(2)), Error) << "rows of 10 weights";
+  quantize_activations(std::vector<float>(10), 10, 6, x);
+  EXPECT_THROW(int8_matmul(x, w, out), Error) << "one token has two results";
   EXPECT_THROW(dequantize_rows(w, 2, std::span(out)), Error);
   std::vector<float> row(10);
   EXPECT_THROW(dequantize_rows(w, 2, std::span(row)), Error);

@@ -7,7 +7,6 @@
 #include "haqa/quantization/bf16.h"
 #include "haqa/quantization/dynamic_map.h"
 #include "haqa/quantization/nf4_kernels.h"
-#include "haqa/quantization/parallel.h"
 
 namespace haqa {
 namespace {
@@ -122,21 +121,6 @@ void dequantize_range(const Quantized4Bit& from, int64_t first, std::span<T> out
   for (; at < end; ++at) *to++ = value_at<T>(from, at);
 }
 
-template <typename T>
-void dequantize_matrix(const Quantized4Bit& from, int64_t columns, int64_t first_row, std::span<T> out, int threads) {
-  const auto size = static_cast<int64_t>(out.size());
-  if (columns <= 0 || first_row < 0 || size % columns != 0 || first_row * columns + size > from.elements)
-    throw Error("{} values from row {} on were asked for, of {} quantized ones in rows of {}", size, first_row,
-                from.elements, columns);
-  const int64_t first = first_row * columns;
-  // Below a megabyte a part, threads take longer to start than they save.
-  constexpr int64_t kGrain = (1 << 20) / sizeof(T);
-  parallel_for(size, kGrain, threads, [&](int64_t begin, int64_t end) {
-    dequantize_range(from, first + begin, out.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
-                     best_simd());
-  });
-}
-
 }  // namespace
 
 const std::array<float, 16>& codebook(Format4Bit format) {
@@ -154,8 +138,8 @@ int64_t Quantized4Bit::bytes() const {
                               sizeof(float) * (absmax.size() + absmax_absmax.size() + doubly_quantized()));
 }
 
-Quantized4Bit quantize_4bit(std::span<const float> values, Format4Bit format, bool double_quantization, int threads,
-                            Simd simd) {
+Quantized4Bit quantize_4bit(std::span<const float> values, Format4Bit format, bool double_quantization,
+                            const Loop& loop, Simd simd) {
   if (values.empty()) throw Error("there are no values to quantize");
   Quantized4Bit q{.format = format, .elements = static_cast<int64_t>(values.size())};
   q.codes.resize((values.size() + 1) / 2);
@@ -163,7 +147,7 @@ Quantized4Bit quantize_4bit(std::span<const float> values, Format4Bit format, bo
   const Bounds4Bit& bounds = format == Format4Bit::nf4 ? kNf4Bounds : kFp4Bounds;
   const int64_t whole = q.elements / kBlock4Bit;
   constexpr int64_t kGrain = 4096;  // blocks
-  parallel_for(whole, kGrain, threads, [&](int64_t begin, int64_t end) {
+  loop(whole, kGrain, [&](int64_t begin, int64_t end) {
     quantize_blocks(simd, bounds, values.data() + begin * kBlock4Bit, end - begin,
                     q.codes.data() + begin * kBlock4Bit / 2, q.absmax.data() + begin);
   });
@@ -181,15 +165,6 @@ void dequantize(const Quantized4Bit& from, int64_t first, std::span<float> out, 
 
 void dequantize(const Quantized4Bit& from, int64_t first, std::span<uint16_t> out, Simd simd) {
   dequantize_range(from, first, out, simd);
-}
-
-void dequantize_rows(const Quantized4Bit& from, int64_t columns, int64_t first_row, std::span<float> out, int threads) {
-  dequantize_matrix(from, columns, first_row, out, threads);
-}
-
-void dequantize_rows(const Quantized4Bit& from, int64_t columns, int64_t first_row, std::span<uint16_t> out,
-                     int threads) {
-  dequantize_matrix(from, columns, first_row, out, threads);
 }
 
 }  // namespace haqa

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "haqa/quantization/parallel.h"
 #include "haqa/quantization/simd.h"
 
 namespace haqa {
@@ -40,7 +41,6 @@ struct Quantized4Bit {
   float block_absmax(int64_t block) const;
   /// Of everything above but the struct itself, in memory.
   int64_t bytes() const;
-  double bits_per_parameter() const { return 8.0 * static_cast<double>(bytes()) / static_cast<double>(elements); }
 };
 
 /// Quantizes in blocks of 64, each value to the nearest of the codebook (in the middle between two: to the lower) after
@@ -48,20 +48,13 @@ struct Quantized4Bit {
 /// 1e-38, and a last block shorter than 64 is divided instead of multiplied and has an absmax of at least 1e-38.
 /// Throws Error that names the first value that is infinite or not a number, and for no values at all.
 /// Source: QLoRA, section 3; bitsandbytes 0.50.2, quantize_4bit.
-Quantized4Bit quantize_4bit(std::span<const float> values, Format4Bit format, bool double_quantization, int threads = 1,
-                            Simd simd = best_simd());
+Quantized4Bit quantize_4bit(std::span<const float> values, Format4Bit format, bool double_quantization,
+                            const Loop& loop = in_turn, Simd simd = best_simd());
 
 /// The values from `first` on, as floats or as bf16 (rounded to nearest, ties to even). Any range may be asked for;
 /// those that start at a multiple of 64 take the fast path from the first value on. Allocates nothing; several threads
 /// may call it at once. Throws Error for a range beyond the end.
 void dequantize(const Quantized4Bit& from, int64_t first, std::span<float> out, Simd simd = best_simd());
 void dequantize(const Quantized4Bit& from, int64_t first, std::span<uint16_t> out, Simd simd = best_simd());
-
-/// Rows from `first_row` on of a matrix [elements / columns, columns], on up to `threads` threads (one a million bytes
-/// of output at most). out: a multiple of columns.
-void dequantize_rows(const Quantized4Bit& from, int64_t columns, int64_t first_row, std::span<float> out,
-                     int threads = 1);
-void dequantize_rows(const Quantized4Bit& from, int64_t columns, int64_t first_row, std::span<uint16_t> out,
-                     int threads = 1);
 
 }  // namespace haqa

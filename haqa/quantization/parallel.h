@@ -1,25 +1,20 @@
 #pragma once
-#include <algorithm>
 #include <cstdint>
-#include <thread>
-#include <vector>
+#include <functional>
 
 namespace haqa {
 
-/// Calls body(begin, end) for parts of 0 to n, each on a thread of its own and the last on the caller's; with one part
-/// there is no thread and no allocation. Parts begin at multiples of `grain`, and none is smaller but the last, so that
-/// little work is not spread. body must not throw.
-template <typename Body>
-void parallel_for(int64_t n, int64_t grain, int threads, const Body& body) {
-  const int64_t grains = (n + grain - 1) / grain;
-  const int64_t parts = std::clamp<int64_t>(threads, 1, std::max<int64_t>(grains, 1));
-  if (parts == 1) return body(int64_t{0}, n);
-  const auto edge = [&](int64_t part) { return std::min(n, grains * part / parts * grain); };
-  std::vector<std::jthread> others;
-  others.reserve(static_cast<size_t>(parts - 1));
-  for (int64_t part = 0; part + 1 < parts; ++part)
-    others.emplace_back([&body, begin = edge(part), end = edge(part + 1)] { body(begin, end); });
-  body(edge(parts - 1), n);
+/// The work of a loop on the places from `begin` to before `end`.
+using Part = std::function<void(int64_t begin, int64_t end)>;
+
+/// Runs a loop over 0 to n: calls `part` for parts that cover it once, at the same time where it has threads; what is
+/// shorter than `grain` is not worth one. The caller brings the threads: training has some that wait, and to start
+/// others for every product took longer.
+using Loop = std::function<void(int64_t n, int64_t grain, const Part& part)>;
+
+/// All of it here and now.
+inline void in_turn(int64_t n, int64_t /*grain*/, const Part& part) {
+  if (n > 0) part(0, n);
 }
 
 }  // namespace haqa

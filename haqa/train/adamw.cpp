@@ -3,6 +3,7 @@
 #include "haqa/base/error.h"
 #include "haqa/quantization/adamw_8bit.h"
 #include "haqa/quantization/dynamic_map.h"
+#include "haqa/train/loop.h"
 
 namespace haqa {
 
@@ -13,6 +14,22 @@ namespace {
 template <typename T>
 std::span<T> span_of(const Tensor& tensor) {
   return {tensor.data_ptr<T>(), static_cast<size_t>(tensor.numel())};
+}
+
+/// The tensors of floats on a device: themselves where they are there, else by one copy of all, as each copy would wait
+/// for the device where they come from.
+std::vector<Tensor> brought_to(at::Device device, const std::vector<Tensor>& tensors) {
+  if (tensors.empty() || tensors.front().device() == device) return tensors;
+  std::vector<Tensor> flat;
+  for (const Tensor& tensor : tensors) flat.push_back(tensor.flatten());
+  const Tensor all = at::cat(flat).to(device);
+  std::vector<Tensor> brought;
+  int64_t first = 0;
+  for (const Tensor& tensor : tensors) {
+    brought.push_back(all.narrow(0, first, tensor.numel()).view(tensor.sizes()));
+    first += tensor.numel();
+  }
+  return brought;
 }
 
 }  // namespace
@@ -43,45 +60,52 @@ AdamW::AdamW(const Parameters& parameters, const AdamWOptions& options) : option
 void AdamW::step(double learning_rate) {
   const at::NoGradGuard no_grad;
   ++steps_;
-  options_.states == OptimizerStates::int8 ? step_8bit(learning_rate) : step_fused(learning_rate);
-  for (Slot& slot : slots_) slot.parameter.mutable_grad() = Tensor();
-}
-
-void AdamW::step_fused(double learning_rate) {
-  std::vector<Tensor> parameters, gradients, first, second, steps;
-  for (Slot& slot : slots_) {
-    if (!slot.parameter.grad().defined()) continue;
-    // Where the states are elsewhere, the step is made there; on the same device these are no copies.
-    parameters.push_back(slot.parameter.to(slot.first.device()));
-    gradients.push_back(slot.parameter.grad().to(slot.first.device()));
-    first.push_back(slot.first);
-    second.push_back(slot.second);
-    steps.push_back(at::full({}, static_cast<double>(steps_), slot.first.options()));
-  }
-  if (parameters.empty()) return;
-  at::_fused_adamw_(parameters, gradients, first, second, {}, steps, learning_rate, options_.beta1, options_.beta2,
-                    options_.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
-  size_t i = 0;
+  std::vector<Slot*> learning;
   for (Slot& slot : slots_)
-    if (slot.parameter.grad().defined())
-      if (const Tensor& stepped = parameters[i++]; !stepped.is_same(slot.parameter)) slot.parameter.copy_(stepped);
+    if (slot.parameter.grad().defined()) learning.push_back(&slot);
+  if (learning.empty()) return;
+  // Where the states are elsewhere, the step is made there.
+  std::vector<Tensor> tensors;
+  for (const Slot* slot : learning) tensors.push_back(slot->parameter);
+  for (const Slot* slot : learning) tensors.push_back(slot->parameter.grad());
+  tensors = brought_to(learning.front()->first.device(), tensors);
+  const auto half = tensors.begin() + static_cast<std::ptrdiff_t>(learning.size());
+  const std::vector<Tensor> weights(tensors.begin(), half), gradients(half, tensors.end());
+  options_.states == OptimizerStates::int8 ? step_8bit(learning, weights, gradients, learning_rate)
+                                           : step_fused(learning, weights, gradients, learning_rate);
+  for (size_t i = 0; i < learning.size(); ++i) {
+    Tensor& parameter = learning[i]->parameter;
+    if (!weights[i].is_same(parameter)) parameter.copy_(weights[i], /*non_blocking=*/true);
+    parameter.mutable_grad() = Tensor();
+  }
 }
 
-void AdamW::step_8bit(double learning_rate) {
+void AdamW::step_fused(const std::vector<Slot*>& slots, const std::vector<Tensor>& weights,
+                       const std::vector<Tensor>& gradients, double learning_rate) {
+  std::vector<Tensor> first, second, steps;
+  for (const Slot* slot : slots) {
+    first.push_back(slot->first);
+    second.push_back(slot->second);
+    steps.push_back(at::full({}, static_cast<double>(steps_), slot->first.options()));
+  }
+  at::_fused_adamw_(weights, gradients, first, second, {}, steps, learning_rate, options_.beta1, options_.beta2,
+                    options_.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+}
+
+void AdamW::step_8bit(const std::vector<Slot*>& slots, const std::vector<Tensor>& weights,
+                      const std::vector<Tensor>& gradients, double learning_rate) {
   const AdamW8Bit hyperparameters{.learning_rate = learning_rate,
                                   .beta1 = options_.beta1,
                                   .beta2 = options_.beta2,
                                   .epsilon = options_.epsilon,
                                   .weight_decay = options_.weight_decay};
-  for (Slot& slot : slots_) {
-    if (!slot.parameter.grad().defined()) continue;
-    const Tensor gradient = slot.parameter.grad().to(at::kCPU, at::kFloat).contiguous();
-    const Tensor weights = slot.parameter.to(at::kCPU);  // itself, where it is there
-    adamw_8bit_step(span_of<float>(weights), span_of<float>(gradient),
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const Slot& slot = *slots[i];
+    const Tensor gradient = gradients[i].contiguous();
+    adamw_8bit_step(span_of<float>(weights[i]), span_of<float>(gradient),
                     {span_of<uint8_t>(slot.first), span_of<float>(slot.first_absmax), span_of<uint8_t>(slot.second),
                      span_of<float>(slot.second_absmax)},
-                    hyperparameters, steps_, at::get_num_threads());
-    if (!weights.is_same(slot.parameter)) slot.parameter.copy_(weights);
+                    hyperparameters, steps_, on_libtorchs_threads);
   }
 }
 

@@ -43,8 +43,10 @@ class AdamW {
     torch::Tensor first_absmax, second_absmax;  ///< of each block of codes
   };
 
-  void step_fused(double learning_rate);
-  void step_8bit(double learning_rate);
+  void step_fused(const std::vector<Slot*>& slots, const std::vector<torch::Tensor>& weights,
+                  const std::vector<torch::Tensor>& gradients, double learning_rate);
+  void step_8bit(const std::vector<Slot*>& slots, const std::vector<torch::Tensor>& weights,
+                 const std::vector<torch::Tensor>& gradients, double learning_rate);
 
   AdamWOptions options_;
   std::vector<Slot> slots_;

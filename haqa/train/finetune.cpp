@@ -32,7 +32,8 @@ at::ScalarType compute_type(const std::string& name) {
 Grouping grouping_from(const std::string& name) {
   if (name == "shuffled") return Grouping::shuffled;
   if (name == "by_length") return Grouping::by_length;
-  throw UsageError("'{}' is no way to group examples; shuffled and by_length are", name);
+  if (name == "packed") return Grouping::packed;
+  throw UsageError("'{}' is no way to group examples; shuffled, by_length and packed are", name);
 }
 
 at::Device device_named(const std::string& name) {
@@ -64,8 +65,6 @@ void read_method(const Json& m, FinetuneJob& job) {
   job.llama.base = base_format_from(m.value("base", "nf4_double"));
   job.llama.compute = compute_type(m.value("compute", "fp32"));
   job.llama.device = device_named(m.value("device", "cpu"));
-  if (job.llama.base == BaseFormat::int8 && job.llama.device.is_cuda())
-    throw UsageError("base int8 is for cpu, as products of integers are made there; on cuda take nf4_double");
   job.llama.checkpointing = m.value("activation_checkpointing", false);
   job.trainer.schedule = schedule_from(m.value("schedule", "constant"));
   job.trainer.grouping = grouping_from(m.value("grouping", "by_length"));
@@ -130,7 +129,7 @@ FinetuneJob finetune_job_from(const Json& request) {
     job.examples = request.at("examples").get<std::string>();
     job.folder = request.at("folder").get<std::string>();
     if (request.contains("form")) job.form = example_form_from(request["form"].get<std::string>());
-    job.context = request.value("context", job.context);
+    job.context = job.trainer.length = request.value("context", job.context);
     job.validation_share = request.value("validation_share", job.validation_share);
     job.checkpoint_s = request.value("checkpoint_s", job.checkpoint_s);
     job.threads = request.value("threads", job.threads);
@@ -167,7 +166,8 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   } else if (!examples.validation.empty()) {
     result["validation_loss_before"] = trainer.loss(examples.validation);
   }
-  losses.resize(static_cast<size_t>(trainer.steps_done()));
+  const int64_t resumed_after = trainer.steps_done();
+  losses.resize(static_cast<size_t>(resumed_after));
   const auto start = Clock::now();
   auto saved = start;
   int64_t tokens = 0;
@@ -190,6 +190,7 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   for (const auto& [name, parameter] : llama.parameters()) parameters += parameter.numel();
   result.update({{"losses", told(losses)},
                  {"steps", trainer.steps_done()},
+                 {"resumed_after", resumed_after},
                  {"tokens", tokens},
                  {"seconds", seconds},
                  {"tokens_per_second", seconds > 0 ? static_cast<double>(tokens) / seconds : 0},

@@ -29,8 +29,9 @@ FinetuneJob finetune_job_from(const Json& request);
 /// Trains and writes into the job's folder: adapter.gguf (for llama.cpp) and adapter/ (for PEFT), or model.gguf where
 /// every weight is trained. Goes on from a checkpoint that an interrupted training left there.
 /// Returns {"losses": [mean over each twentieth of the steps], "validation_loss", "validation_loss_before", "steps",
-/// "tokens", "seconds", "tokens_per_second", "base_bytes", "trained_parameters", "examples", "validation_examples",
-/// "truncated", "dropped", "peak_bytes": the largest memory, but for pages of files, which can be dropped}.
+/// "resumed_after": those of them that a checkpoint spared, "tokens" and "seconds": of the others, "tokens_per_second",
+/// "base_bytes", "trained_parameters", "examples", "validation_examples", "truncated", "dropped", "peak_bytes": the
+/// largest memory, but for pages of files, which can be dropped}.
 /// Throws Error: no examples, another architecture, no space, divergence.
 Json finetune(const FinetuneJob& job, const std::function<void(double)>& progress);
 

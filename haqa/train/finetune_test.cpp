@@ -1,7 +1,9 @@
 #include "haqa/train/finetune.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <llama.h>
+#include <signal.h>
 
 #include "haqa/adapter/adapter.h"
 #include "haqa/adapter/merge.h"
@@ -9,6 +11,9 @@
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
+#include "haqa/worker/background_process.h"
+#include "haqa/worker/process_test_support.h"
+#include "haqa/worker/worker.h"
 
 namespace haqa {
 namespace {
@@ -23,7 +28,8 @@ class FinetuneTest : public testing::Test {
       lines +=
           Json{{"instruction", fmt::format("Add {} and {}.", i, 1)}, {"output", std::to_string(i + 1)}}.dump() + "\n";
     write_file(folder_ / "e.jsonl", lines);
-    request_ = {{"model", (folder_ / "m.gguf").string()},
+    request_ = {{"command", "finetune"},
+                {"model", (folder_ / "m.gguf").string()},
                 {"examples", (folder_ / "e.jsonl").string()},
                 {"folder", (folder_ / "out").string()},
                 {"validation_share", 0.1},
@@ -87,6 +93,74 @@ TEST_F(FinetuneTest, AnInterruptedOneGoesOnToTheSameLosses) {
   EXPECT_EQ(read_file(folder_ / "again" / "adapter.gguf"), read_file(folder_ / "out" / "adapter.gguf"));
 }
 
+// Whole epochs, which have a known share of all tokens: 36 examples in batches of 4.
+TEST_F(FinetuneTest, AfterAKillTheStepsBeforeTheCheckpointAreNotRunAgain) {
+  constexpr int kSteps = 135, kEpoch = 9;
+  request_["configuration"]["max_steps"] = kSteps;
+  request_["checkpoint_s"] = 0.02;
+  const Json straight = call_worker("haqa-train", request_);
+  EXPECT_EQ(straight["resumed_after"], 0);
+  const auto folder = folder_ / "again";
+  request_["folder"] = folder.string();
+  write_file(folder_ / "request.json", request_.dump() + "\n");
+  {
+    BackgroundProcess training(
+        {{"/bin/sh", "-c", "exec \"$0\" < \"$1\"", HAQA_BIN_DIR "/haqa-train", (folder_ / "request.json").string()}},
+        folder_ / "log");
+    ASSERT_TRUE(comes_true([&] { return std::filesystem::exists(folder / "checkpoint"); }));
+    training.signal(SIGKILL);
+    ASSERT_TRUE(comes_true([&] { return !training.running(); }));
+  }
+  ASSERT_FALSE(std::filesystem::exists(folder / "adapter.gguf")) << "it was killed on the way";
+  const Json resumed = call_worker("haqa-train", request_);
+  const int64_t spared = resumed["resumed_after"];
+  EXPECT_GT(spared, 0);
+  EXPECT_LT(spared, kSteps);
+  const double tokens_of_a_step = straight["tokens"].get<double>() / kSteps;
+  EXPECT_NEAR(resumed["tokens"].get<double>(), tokens_of_a_step * static_cast<double>(kSteps - spared),
+              tokens_of_a_step * kEpoch);
+  EXPECT_EQ(resumed["losses"], straight["losses"]);
+  EXPECT_EQ(resumed["validation_loss"], straight["validation_loss"]);
+  EXPECT_EQ(read_file(folder / "adapter.gguf"), read_file(folder_ / "out" / "adapter.gguf"));
+}
+
+// A limit on the size of files stands for a full disk: write(2) fails half-way.
+TEST_F(FinetuneTest, AFullDiskLeavesTheCheckpointBeforeIt) {
+  const Json straight = run();
+  const auto folder = folder_ / "again";
+  request_["folder"] = folder.string();
+  struct Killed {};
+  EXPECT_THROW(run([](double share) {
+                 if (share > 0.3) throw Killed();
+               }),
+               Killed);
+  const std::string before = read_file(folder / "checkpoint");
+  write_file(folder_ / "small-disk", "#!/bin/sh\ntrap '' XFSZ\nulimit -f 16\nexec '" HAQA_BIN_DIR "/haqa-train'\n");
+  std::filesystem::permissions(folder_ / "small-disk", std::filesystem::perms::owner_all);
+  const auto failure = [&](double checkpoint_s) {
+    Json request = request_;
+    request["checkpoint_s"] = checkpoint_s;
+    try {
+      call_worker(folder_ / "small-disk", request);
+    } catch (const WorkerError& error) {
+      return std::string(error.what());
+    }
+    return std::string("it went well");
+  };
+  using testing::AllOf, testing::HasSubstr;
+  EXPECT_THAT(failure(0), AllOf(HasSubstr((folder / "checkpoint").string()), HasSubstr("free some space")));
+  EXPECT_EQ(read_file(folder / "checkpoint"), before);
+  EXPECT_THAT(failure(60), AllOf(HasSubstr((folder / "adapter.gguf").string()), HasSubstr("free some space")));
+  EXPECT_EQ(read_file(folder / "checkpoint"), before);
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    EXPECT_THAT(entry.path().filename().string(), testing::AnyOf("checkpoint", "losses.json"))
+        << "nothing half-written";
+  const Json resumed = run();
+  EXPECT_GT(resumed["resumed_after"], 0);
+  EXPECT_EQ(resumed["losses"], straight["losses"]);
+  EXPECT_EQ(read_file(folder / "adapter.gguf"), read_file(folder_ / "out" / "adapter.gguf"));
+}
+
 TEST_F(FinetuneTest, EveryWeightTrainedGivesAModel) {
   request_["method"] = {{"full", true}};
   const Json result = run();
@@ -95,6 +169,16 @@ TEST_F(FinetuneTest, EveryWeightTrainedGivesAModel) {
   EXPECT_EQ(model.main_type(), "F16");
   EXPECT_GT((logits_of(folder_ / "out" / "model.gguf") - logits_of(folder_ / "m.gguf")).abs().max().item<double>(),
             0.1);
+}
+
+// A row of 512 tokens has room for several of these examples.
+TEST_F(FinetuneTest, PackedBatchesHoldMoreExamples) {
+  const Json one_a_row = run();
+  request_["method"] = {{"grouping", "packed"}};
+  const Json packed = run();
+  EXPECT_GT(packed["tokens"].get<int64_t>(), 4 * one_a_row["tokens"].get<int64_t>());
+  EXPECT_LE(packed["tokens"].get<int64_t>(), 12 * 4 * 512);
+  EXPECT_LT(packed["validation_loss"], packed["validation_loss_before"]);
 }
 
 TEST_F(FinetuneTest, SaysWhatIsWrong) {
@@ -119,6 +203,7 @@ TEST_F(FinetuneTest, SaysWhatIsWrong) {
       {{{"configuration", {{"lora_r", 1000}}}}, "rank"},
       {{{"method", {{"base", "int3"}}}}, "int3"},
       {{{"method", {{"device", "tpu"}}}}, "tpu"},
+      {{{"method", {{"grouping", "sorted"}}}}, "packed"},
       {{{"configuration", {{"learning_rate", "fast"}}}}, "understood"},
   };
   for (const Case& c : cases) EXPECT_NE(message(c.change).find(c.part), std::string::npos) << message(c.change);

@@ -1,14 +1,44 @@
 #include "haqa/train/frozen_matrix.h"
 
 #include "haqa/base/error.h"
-#include "haqa/quantization/int8.h"
 #include "haqa/quantization/nf4.h"
+#include "haqa/train/device_matrix.h"
+#include "haqa/train/loop.h"
 #include "haqa/train/matmul.h"
 
 namespace haqa {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 16;
+constexpr int64_t kNumbersAtOnce = 1 << 14;
+
+std::span<const float> span_of(const torch::Tensor& floats) {
+  return {floats.const_data_ptr<float>(), static_cast<size_t>(floats.numel())};
+}
+
+Quantized4Bit four_bits(const TensorData& data, const std::string& name, BaseFormat format) {
+  return quantize_4bit(data.floats(name), format == BaseFormat::fp4 ? Format4Bit::fp4 : Format4Bit::nf4,
+                       format == BaseFormat::nf4_double, on_libtorchs_threads);
+}
+
+/// A new tensor [rows, columns], floats or bf16, as dequantize(first, count, out) fills it: `out` are the numbers from
+/// `first` on. Parts begin at multiples of `unit` numbers.
+template <typename Dequantize>
+torch::Tensor dequantized(at::IntArrayRef sizes, at::ScalarType dtype, int64_t unit, const Dequantize& dequantize) {
+  const bool narrow = dtype == at::kBFloat16;
+  torch::Tensor all = torch::empty(sizes, narrow ? at::kBFloat16 : at::kFloat);
+  const int64_t numbers = all.numel();
+  at::parallel_for(0, (numbers + unit - 1) / unit, std::max<int64_t>(1, kNumbersAtOnce / unit),
+                   [&](int64_t begin, int64_t end) {
+                     const int64_t first = begin * unit;
+                     const auto count = static_cast<size_t>(std::min(end * unit, numbers) - first);
+                     if (narrow)
+                       dequantize(first, std::span(reinterpret_cast<uint16_t*>(all.data_ptr()) + first, count));
+                     else
+                       dequantize(first, std::span(all.data_ptr<float>() + first, count));
+                   });
+  return all;
+}
 
 /// Dequantized by ggml from the mapped file.
 class MappedMatrix : public FrozenMatrix {
@@ -20,7 +50,7 @@ class MappedMatrix : public FrozenMatrix {
   int64_t columns() const override { return columns_; }
   uint64_t bytes() const override { return data_.info(name_).bytes; }
 
-  torch::Tensor whole(at::ScalarType dtype, at::Device device) const override {
+  torch::Tensor whole(at::ScalarType dtype) const override {
     torch::Tensor all = torch::empty({rows_, columns_}, at::kFloat);
     float* out = all.data_ptr<float>();
     at::parallel_for(0, (rows_ + kRowsAtOnce - 1) / kRowsAtOnce, 1, [&](int64_t begin, int64_t end) {
@@ -28,7 +58,7 @@ class MappedMatrix : public FrozenMatrix {
       data_.read_rows(name_, first, last - first,
                       {out + first * columns_, static_cast<size_t>((last - first) * columns_)});
     });
-    return all.to(device, dtype);
+    return all.to(dtype);
   }
 
  private:
@@ -40,29 +70,18 @@ class MappedMatrix : public FrozenMatrix {
 /// Quantized when it is read, a part of the rows at a time, and dequantized on all cores.
 class FourBitMatrix : public FrozenMatrix {
  public:
-  FourBitMatrix(const TensorData& data, const std::string& name, Format4Bit format, bool double_quantization)
+  FourBitMatrix(const TensorData& data, const std::string& name, BaseFormat format)
       : rows_(data.info(name).shape.at(1)),
         columns_(data.info(name).shape.at(0)),
-        weights_(quantize_4bit(data.floats(name), format, double_quantization, at::get_num_threads())) {}
+        weights_(four_bits(data, name, format)) {}
 
   int64_t rows() const override { return rows_; }
   int64_t columns() const override { return columns_; }
   uint64_t bytes() const override { return static_cast<uint64_t>(weights_.bytes()); }
 
-  torch::Tensor whole(at::ScalarType dtype, at::Device device) const override {
-    const bool narrow = dtype == at::kBFloat16;
-    torch::Tensor all = torch::empty({rows_, columns_}, narrow ? at::kBFloat16 : at::kFloat);
-    // libtorch's threads are there already; starting others for each matrix would cost more than the work.
-    const int64_t blocks = weights_.blocks();
-    at::parallel_for(0, blocks, 256, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * kBlock4Bit, last = std::min(end * kBlock4Bit, weights_.elements);
-      const auto count = static_cast<size_t>(last - first);
-      if (narrow)
-        dequantize(weights_, first, std::span(reinterpret_cast<uint16_t*>(all.data_ptr()) + first, count));
-      else
-        dequantize(weights_, first, std::span(all.data_ptr<float>() + first, count));
-    });
-    return all.to(device, dtype);
+  torch::Tensor whole(at::ScalarType dtype) const override {
+    return dequantized({rows_, columns_}, dtype, kBlock4Bit,
+                       [&](int64_t first, auto out) { dequantize(weights_, first, out); });
   }
 
  private:
@@ -70,33 +89,29 @@ class FourBitMatrix : public FrozenMatrix {
   const Quantized4Bit weights_;
 };
 
-/// On a CPU products of integers; elsewhere the weights are made whole first, whose rounding is the same.
+/// Products of integers.
 class Int8Matrix : public FrozenMatrix {
  public:
   static constexpr float kOutlier = 6;  // LLM.int8(), section 3.2
 
   Int8Matrix(const TensorData& data, const std::string& name)
-      : weights_(quantize_rows(data.floats(name), data.info(name).shape.at(1), at::get_num_threads())) {}
+      : weights_(quantize_rows(data.floats(name), data.info(name).shape.at(1), on_libtorchs_threads)) {}
 
   int64_t rows() const override { return weights_.rows; }
   int64_t columns() const override { return weights_.columns; }
   uint64_t bytes() const override { return static_cast<uint64_t>(weights_.bytes()); }
 
-  torch::Tensor whole(at::ScalarType dtype, at::Device device) const override {
-    torch::Tensor all = torch::empty({rows(), columns()}, at::kFloat);
-    at::parallel_for(0, rows(), kRowsAtOnce, [&](int64_t first, int64_t last) {
-      const auto count = static_cast<size_t>((last - first) * columns());
-      dequantize_rows(weights_, first, std::span(all.data_ptr<float>() + first * columns(), count));
-    });
-    return all.to(device, dtype);
+  torch::Tensor whole(at::ScalarType dtype) const override {
+    return dequantized({rows(), columns()}, dtype, columns(),
+                       [&](int64_t first, auto out) { dequantize_rows(weights_, first / columns(), out); });
   }
 
-  torch::Tensor times_transposed(const torch::Tensor& x) const override {
-    if (!x.is_cpu()) return FrozenMatrix::times_transposed(x);
-    const torch::Tensor wide = x.to(at::kFloat).contiguous();
+  torch::Tensor times_transposed(const torch::Tensor& x, SharedInput& shared) const override {
+    if (!shared.int8)
+      quantize_activations(span_of(x.to(at::kFloat).contiguous()), columns(), kOutlier, shared.int8.emplace(),
+                           on_libtorchs_threads);
     torch::Tensor y = torch::empty({x.size(0), rows()}, at::kFloat);
-    int8_matmul(std::span(wide.const_data_ptr<float>(), static_cast<size_t>(wide.numel())), weights_, kOutlier,
-                std::span(y.data_ptr<float>(), static_cast<size_t>(y.numel())), at::get_num_threads());
+    int8_matmul(*shared.int8, weights_, {y.data_ptr<float>(), static_cast<size_t>(y.numel())}, on_libtorchs_threads);
     return y.to(x.scalar_type());
   }
 
@@ -106,8 +121,8 @@ class Int8Matrix : public FrozenMatrix {
 
 }  // namespace
 
-torch::Tensor FrozenMatrix::times_transposed(const torch::Tensor& x) const {
-  return haqa::times_transposed(x, whole(x.scalar_type(), x.device()));
+torch::Tensor FrozenMatrix::times_transposed(const torch::Tensor& x, SharedInput&) const {
+  return haqa::times_transposed(x, whole(x.scalar_type()));
 }
 
 BaseFormat base_format_from(std::string_view name) {
@@ -125,13 +140,22 @@ std::unique_ptr<FrozenMatrix> frozen_matrix(const TensorData& data, const std::s
       return std::make_unique<MappedMatrix>(data, name);
     case BaseFormat::nf4:
     case BaseFormat::nf4_double:
-      return std::make_unique<FourBitMatrix>(data, name, Format4Bit::nf4, format == BaseFormat::nf4_double);
     case BaseFormat::fp4:
-      return std::make_unique<FourBitMatrix>(data, name, Format4Bit::fp4, false);
+      return std::make_unique<FourBitMatrix>(data, name, format);
     case BaseFormat::int8:
       return std::make_unique<Int8Matrix>(data, name);
   }
   return nullptr;
+}
+
+std::unique_ptr<FrozenMatrix> frozen_matrix_on(at::Device device, at::ScalarType compute, const TensorData& data,
+                                               const std::string& name, BaseFormat format) {
+  if (device.is_cpu()) return frozen_matrix(data, name, format);
+  if (format == BaseFormat::int8)
+    throw UsageError("base int8 is for cpu, as products of integers are made there; on cuda take nf4_double");
+  if (format == BaseFormat::gguf)
+    return std::make_unique<DenseMatrix>(frozen_matrix(data, name, format)->whole(compute).to(device));
+  return std::make_unique<DeviceFourBit>(four_bits(data, name, format), data.info(name).shape.at(0), device);
 }
 
 }  // namespace haqa

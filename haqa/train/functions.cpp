@@ -67,9 +67,9 @@ struct Dropout : Function<Dropout> {
 /// What a frozen product keeps for the way back: the input of the adapter and its narrow inner result, never the base.
 struct FrozenLinear : Function<FrozenLinear> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const std::optional<Tensor>& dropped,
-                        const std::optional<Tensor>& a, const std::optional<Tensor>& b, const FrozenMatrix* base,
-                        double scale) {
-    Tensor y = base->times_transposed(x);
+                        const std::optional<Tensor>& a, const std::optional<Tensor>& b, SharedInput* shared,
+                        const FrozenMatrix* base, double scale) {
+    Tensor y = base->times_transposed(x, *shared);
     context->saved_data["base"] = reinterpret_cast<int64_t>(base);
     context->saved_data["scale"] = scale;
     context->saved_data["dropped"] = dropped.has_value();
@@ -86,7 +86,7 @@ struct FrozenLinear : Function<FrozenLinear> {
     const auto& base = *reinterpret_cast<const FrozenMatrix*>(context->saved_data["base"].toInt());
     const Tensor& g = gradients[0];
     Tensor dx, ddropped, da, db;
-    if (context->needs_input_grad(0)) dx = times(g, base.whole(g.scalar_type(), g.device()));
+    if (context->needs_input_grad(0)) dx = times(g, base.whole(g.scalar_type()));
     if (const auto saved = context->get_saved_variables(); !saved.empty()) {
       const double scale = context->saved_data["scale"].toDouble();
       const Tensor &input = saved[0], &narrow = saved[1];
@@ -99,7 +99,7 @@ struct FrozenLinear : Function<FrozenLinear> {
       else if (dx.defined())
         dx.addmm_(dnarrow, a);
     }
-    return {dx, ddropped, da, db, Tensor(), Tensor()};
+    return {dx, ddropped, da, db, Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -152,10 +152,10 @@ Tensor seeded_dropout(const Tensor& x, double p, uint64_t seed) {
   return p > 0 ? Dropout::apply(x, p, static_cast<int64_t>(seed)) : x;
 }
 
-Tensor frozen_linear(const Tensor& x, const std::optional<Tensor>& dropped, const FrozenMatrix& base,
-                     const std::optional<LoraWeights>& lora) {
-  if (!lora) return FrozenLinear::apply(x, std::nullopt, std::nullopt, std::nullopt, &base, 1.0);
-  return FrozenLinear::apply(x, dropped, lora->a, lora->b, &base, lora->scale);
+Tensor frozen_linear(const Tensor& x, const std::optional<Tensor>& dropped, SharedInput& shared,
+                     const FrozenMatrix& base, const std::optional<LoraWeights>& lora) {
+  if (!lora) return FrozenLinear::apply(x, std::nullopt, std::nullopt, std::nullopt, &shared, &base, 1.0);
+  return FrozenLinear::apply(x, dropped, lora->a, lora->b, &shared, &base, lora->scale);
 }
 
 Tensor summed_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets, int64_t chunk) {

@@ -31,9 +31,9 @@ struct LoraWeights {
 };
 
 /// x [n, columns] · baseᵀ + scale · (dropped · aᵀ) · bᵀ = [n, rows]. The base is made whole for the product and again
-/// for the backward pass, and never kept. dropped: x after dropout, where there is one. Without lora only x's gradient
-/// flows. The base must outlive the graph.
-torch::Tensor frozen_linear(const torch::Tensor& x, const std::optional<torch::Tensor>& dropped,
+/// for the backward pass, and never kept. dropped: x after dropout, where there is one. shared: of this x, in all its
+/// products. Without lora only x's gradient flows. The base must outlive the graph.
+torch::Tensor frozen_linear(const torch::Tensor& x, const std::optional<torch::Tensor>& dropped, SharedInput& shared,
                             const FrozenMatrix& base, const std::optional<LoraWeights>& lora);
 
 /// Sum over rows of -log softmax(hidden · weightᵀ)[target]: hidden [m, width], weight [vocabulary, width],

@@ -2,22 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "haqa/train/device_matrix.h"
+
 namespace haqa {
 namespace {
 
 using torch::Tensor;
-
-class DenseMatrix : public FrozenMatrix {
- public:
-  explicit DenseMatrix(Tensor weight) : weight_(std::move(weight)) {}
-  int64_t rows() const override { return weight_.size(0); }
-  int64_t columns() const override { return weight_.size(1); }
-  Tensor whole(at::ScalarType dtype, at::Device device) const override { return weight_.to(device, dtype); }
-  uint64_t bytes() const override { return weight_.nbytes(); }
-
- private:
-  Tensor weight_;
-};
 
 double difference(const Tensor& a, const Tensor& b) {
   return (a - b).abs().max().item<double>();
@@ -69,12 +59,13 @@ TEST(FrozenLinear, IsTheAdaptedProduct) {
   at::manual_seed(1);
   const Tensor w = torch::randn({80, 64}), x = random({40, 64}), a = random({8, 64}), b = random({80, 8});
   const DenseMatrix base(w);
-  expect_same(frozen_linear(x, {}, base, LoraWeights{a, b, 0.5}), at::linear(x, w + 0.5 * at::mm(b, a)), {x, a, b},
-              2e-4);
+  SharedInput shared;
+  expect_same(frozen_linear(x, {}, shared, base, LoraWeights{a, b, 0.5}), at::linear(x, w + 0.5 * at::mm(b, a)),
+              {x, a, b}, 2e-4);
   const Tensor dropped = random({40, 64});
-  expect_same(frozen_linear(x, dropped, base, LoraWeights{a, b, 0.5}),
+  expect_same(frozen_linear(x, dropped, shared, base, LoraWeights{a, b, 0.5}),
               at::linear(x, w) + 0.5 * at::linear(at::linear(dropped, a), b), {x, dropped, a, b}, 2e-4);
-  expect_same(frozen_linear(x, {}, base, {}), at::linear(x, w), {x}, 1e-4);
+  expect_same(frozen_linear(x, {}, shared, base, {}), at::linear(x, w), {x}, 1e-4);
 }
 
 TEST(SummedCrossEntropy, IsLibtorchsOwnInChunks) {

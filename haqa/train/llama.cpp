@@ -32,6 +32,14 @@ void check_architecture(const ModelInfo& info) {
 
 }  // namespace
 
+TokenBatch token_batch(const std::vector<int64_t>& tokens, std::vector<int64_t> lengths,
+                       const std::vector<int64_t>& scored, const std::vector<int64_t>& targets, at::Device device) {
+  const auto tensor = [](const std::vector<int64_t>& values, at::Device where) {
+    return torch::tensor(at::ArrayRef<int64_t>(values), at::kLong).to(where, at::kLong, /*non_blocking=*/true);
+  };
+  return {tensor(tokens, at::kCPU), std::move(lengths), tensor(scored, device), tensor(targets, device)};
+}
+
 std::vector<std::string> lora_targets() {
   return {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
 }
@@ -62,15 +70,16 @@ Llama::Llama(const std::filesystem::path& file, const LlamaOptions& options)
   }
   output_norm_ = vector("output_norm.weight");
   const std::string output = info_.tied_output ? "token_embd.weight" : "output.weight";
-  const auto whole = [&](const std::string& name, at::ScalarType dtype) {
-    return frozen_matrix(data_, name, BaseFormat::gguf)->whole(dtype, options_.device);
-  };
   if (!options_.lora) {
     embedding_ = trained("token_embd.weight", whole("token_embd.weight", at::kFloat));
     output_ = info_.tied_output ? embedding_ : trained(output, whole(output, at::kFloat));
   } else {
     output_ = whole(output, options_.compute);
   }
+}
+
+Tensor Llama::whole(const std::string& name, at::ScalarType dtype) const {
+  return frozen_matrix(data_, name, BaseFormat::gguf)->whole(dtype).to(options_.device);
 }
 
 Tensor Llama::trained(const std::string& name, Tensor value) {
@@ -87,11 +96,11 @@ Tensor Llama::vector(const std::string& name) {
 
 Llama::Linear Llama::linear(const std::string& name) {
   Linear linear;
-  auto frozen = frozen_matrix(data_, name, options_.lora ? options_.base : BaseFormat::gguf);
   if (!options_.lora) {
-    linear.trained = trained(name, frozen->whole(at::kFloat, options_.device));
+    linear.trained = trained(name, whole(name, at::kFloat));
     return linear;
   }
+  auto frozen = frozen_matrix_on(options_.device, options_.compute, data_, name, options_.base);
   const LoraOptions& lora = *options_.lora;
   const auto is_target = [&](const std::string& target) { return name.find("." + target + ".") != std::string::npos; };
   if (std::any_of(lora.targets.begin(), lora.targets.end(), is_target)) {
@@ -130,43 +139,43 @@ void Llama::read_rotation() {
                   info_.file.string(), factors.size(), info_.n_embd_head_k);
     for (size_t i = 0; i < factors.size(); ++i) frequencies[i] /= factors[i];
   }
-  frequencies_ = torch::tensor(at::ArrayRef<double>(frequencies), at::kDouble);
+  frequencies_ = torch::tensor(at::ArrayRef<double>(frequencies), at::kDouble).to(options_.device);
 }
 
 Tensor Llama::turns(const std::vector<int64_t>& lengths) const {
   std::vector<Tensor> positions;
-  for (const int64_t length : lengths) positions.push_back(at::arange(length, at::kDouble));
+  for (const int64_t length : lengths) positions.push_back(at::arange(length, frequencies_.options()));
   const Tensor angles = at::outer(at::cat(positions), frequencies_);
-  return at::complex(angles.cos(), angles.sin()).to(at::kComplexFloat).to(options_.device);
+  return at::complex(angles.cos(), angles.sin()).to(at::kComplexFloat);
 }
 
 Tensor Llama::embed(const Tensor& tokens) const {
-  if (embedding_.defined()) return at::embedding(embedding_, tokens).to(options_.compute);
-  const Tensor ids = tokens.cpu().contiguous();
+  if (embedding_.defined())
+    return at::embedding(embedding_, tokens.to(options_.device, at::kLong, /*non_blocking=*/true)).to(options_.compute);
+  const Tensor ids = tokens.contiguous();
   const auto* id = ids.const_data_ptr<int64_t>();
   Tensor rows = at::empty({ids.size(0), info_.n_embd});
   for (int64_t i = 0; i < ids.size(0); ++i)
     data_.read_rows("token_embd.weight", id[i], 1,
                     {rows.data_ptr<float>() + i * info_.n_embd, static_cast<size_t>(info_.n_embd)});
-  return rows.to(options_.device, options_.compute);
+  return rows.to(options_.device, options_.compute, /*non_blocking=*/true);
 }
 
-Tensor Llama::apply(const Linear& linear, const Tensor& x, const std::optional<Tensor>& dropped) const {
-  if (linear.trained.defined()) return at::linear(x, linear.trained.to(x.scalar_type()));
-  return frozen_linear(x, dropped, *linear.frozen, linear.lora);
+Tensor Llama::apply(const Linear& linear, Input& input) const {
+  if (linear.trained.defined()) return at::linear(input.x, linear.trained.to(input.x.scalar_type()));
+  return frozen_linear(input.x, input.dropped, input.shared, *linear.frozen, linear.lora);
 }
 
 /// q, k and v share one mask, gate and up another: `place` counts the inputs of adapters through the model.
-std::optional<Tensor> Llama::dropped(const Tensor& input, const Pass& pass, uint64_t place) const {
-  if (!pass.seed || !options_.lora || options_.lora->dropout <= 0) return std::nullopt;
-  return seeded_dropout(input, options_.lora->dropout, mixed_seed(*pass.seed, place));
+Llama::Input Llama::input(const Tensor& x, const Pass& pass, uint64_t place) const {
+  if (!pass.seed || !options_.lora || options_.lora->dropout <= 0) return {x, {}, {}};
+  return {x, seeded_dropout(x, options_.lora->dropout, mixed_seed(*pass.seed, place)), {}};
 }
 
 Tensor Llama::attention(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
-  const Tensor input = rms_norm(x, layer.attn_norm, epsilon_);
-  const auto input_dropped = dropped(input, pass, 4 * index);
+  Input normed = input(rms_norm(x, layer.attn_norm, epsilon_), pass, 4 * index);
   const auto heads = [&](const Linear& linear, int64_t count) {
-    return apply(linear, input, input_dropped).view({-1, count, info_.n_embd_head_k});
+    return apply(linear, normed).view({-1, count, info_.n_embd_head_k});
   };
   const auto q = rope(heads(layer.q, info_.n_head), pass.turns).split_with_sizes(pass.lengths);
   const auto k = rope(heads(layer.k, info_.n_head_kv), pass.turns).split_with_sizes(pass.lengths);
@@ -188,14 +197,15 @@ Tensor Llama::attention(const Layer& layer, const Tensor& x, const Pass& pass, s
     together = together.index_select(0, pass.scored);
     residual = x.index_select(0, pass.scored);
   }
-  return residual + apply(layer.o, together, dropped(together, pass, 4 * index + 1));
+  Input of_heads = input(together, pass, 4 * index + 1);
+  return residual + apply(layer.o, of_heads);
 }
 
 Tensor Llama::feed_forward(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {
-  const Tensor input = rms_norm(x, layer.ffn_norm, epsilon_);
-  const auto input_dropped = dropped(input, pass, 4 * index + 2);
-  const Tensor inner = swiglu(apply(layer.gate, input, input_dropped), apply(layer.up, input, input_dropped));
-  return x + apply(layer.down, inner, dropped(inner, pass, 4 * index + 3));
+  Input normed = input(rms_norm(x, layer.ffn_norm, epsilon_), pass, 4 * index + 2);
+  const Tensor gate = apply(layer.gate, normed), up = apply(layer.up, normed);
+  Input inner = input(swiglu(gate, up), pass, 4 * index + 3);
+  return x + apply(layer.down, inner);
 }
 
 Tensor Llama::forward(const Layer& layer, const Tensor& x, const Pass& pass, size_t index) const {

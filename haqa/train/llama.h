@@ -14,11 +14,14 @@ namespace haqa {
 
 /// Sequences of tokens, laid one after another: no token is computed for padding.
 struct TokenBatch {
-  torch::Tensor tokens;          ///< [n] int64
+  torch::Tensor tokens;          ///< [n] int64, in main memory
   std::vector<int64_t> lengths;  ///< of the sequences; their sum is n
   torch::Tensor scored;          ///< [m] int64: the places in `tokens` whose next token counts for the loss
   torch::Tensor targets;         ///< [m] int64: those next tokens
 };
+/// scored and targets go to the device of the model, which is not waited for.
+TokenBatch token_batch(const std::vector<int64_t>& tokens, std::vector<int64_t> lengths,
+                       const std::vector<int64_t>& scored, const std::vector<int64_t>& targets, at::Device device);
 
 /// Which linear layers get an adapter, by the middle of their names: "attn_q" in "blk.0.attn_q.weight".
 std::vector<std::string> lora_targets();
@@ -80,15 +83,22 @@ class Llama {
     Linear q, k, v, o, gate, up, down;
   };
   struct Pass;
+  /// Of linear layers: what those that read the same share.
+  struct Input {
+    torch::Tensor x;
+    std::optional<torch::Tensor> dropped;
+    SharedInput shared;
+  };
 
   Linear linear(const std::string& name);
   torch::Tensor vector(const std::string& name);
+  torch::Tensor whole(const std::string& name, at::ScalarType dtype) const;
   torch::Tensor trained(const std::string& name, torch::Tensor value);
   void read_rotation();
   torch::Tensor embed(const torch::Tensor& tokens) const;
   torch::Tensor turns(const std::vector<int64_t>& lengths) const;
-  torch::Tensor apply(const Linear& linear, const torch::Tensor& x, const std::optional<torch::Tensor>& dropped) const;
-  std::optional<torch::Tensor> dropped(const torch::Tensor& input, const Pass& pass, uint64_t place) const;
+  Input input(const torch::Tensor& x, const Pass& pass, uint64_t place) const;
+  torch::Tensor apply(const Linear& linear, Input& input) const;
   torch::Tensor attention(const Layer& layer, const torch::Tensor& x, const Pass& pass, size_t index) const;
   torch::Tensor feed_forward(const Layer& layer, const torch::Tensor& x, const Pass& pass, size_t index) const;
   torch::Tensor forward(const Layer& layer, const torch::Tensor& x, const Pass& pass, size_t index) const;
@@ -101,7 +111,7 @@ class Llama {
   TensorData data_;
   LlamaOptions options_;
   double epsilon_ = 1e-5;
-  torch::Tensor frequencies_;  ///< [width of a head / 2]: radians a position
+  torch::Tensor frequencies_;  ///< [width of a head / 2] float64: radians a position
   std::map<std::string, torch::Tensor> parameters_;
   torch::Tensor embedding_;  ///< [n_vocab, n_embd] where it is trained
   std::vector<Layer> layers_;

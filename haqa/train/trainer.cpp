@@ -48,13 +48,6 @@ std::string checksum(std::string_view body) {
   return fmt::format("haqa checkpoint {:016x}\n", fnv1a_64(body));
 }
 
-/// All examples of a batch, whatever rows the plan lays them in.
-std::vector<size_t> flat(const std::vector<RowPlan>& rows) {
-  std::vector<size_t> all;
-  for (const RowPlan& row : rows) all.insert(all.end(), row.begin(), row.end());
-  return all;
-}
-
 }  // namespace
 
 TokenBatch token_batch(std::span<const TokenExample> examples, std::span<const size_t> chosen, at::Device device) {
@@ -73,10 +66,7 @@ TokenBatch token_batch(std::span<const TokenExample> examples, std::span<const s
     }
     lengths.push_back(static_cast<int64_t>(length));
   }
-  const auto tensor = [&](const std::vector<int64_t>& values) {
-    return torch::tensor(at::ArrayRef<int64_t>(values), at::kLong).to(device);
-  };
-  return {tensor(tokens), lengths, tensor(scored), tensor(targets)};
+  return token_batch(tokens, std::move(lengths), scored, targets, device);
 }
 
 Trainer::Trainer(Llama& llama, std::span<const TokenExample> examples, const TrainerOptions& options)
@@ -86,11 +76,9 @@ Trainer::Trainer(Llama& llama, std::span<const TokenExample> examples, const Tra
 
 const std::vector<size_t>& Trainer::batch(uint64_t number) {
   const auto plan = [&](uint64_t epoch) {
-    const EpochPlan rows =
-        plan_epoch(examples_, {.grouping = options_.grouping, .rows = options_.batch, .seed = options_.seed}, epoch);
+    const TrainerOptions& o = options_;
+    plan_ = plan_epoch(examples_, {.grouping = o.grouping, .rows = o.batch, .length = o.length, .seed = o.seed}, epoch);
     epoch_ = epoch;
-    plan_.clear();
-    for (const auto& of_batch : rows) plan_.push_back(flat(of_batch));
   };
   if (plan_.empty()) plan(0);
   const uint64_t epoch = number / plan_.size();  // every epoch has as many batches
@@ -120,8 +108,9 @@ Trainer::Step Trainer::take_step() {
       options_.learning_rate * schedule_factor(options_.schedule, done_, options_.steps, options_.warmup_ratio);
   adamw_.step(step.learning_rate);
   ++done_;
-  step.loss = loss.item<double>();  // the only wait for the device in a step
-  step.grad_norm = norm.item<double>();
+  const Tensor both = at::stack({loss, norm}).cpu();  // the only wait for the device in a step
+  step.loss = both[0].item<double>();
+  step.grad_norm = both[1].item<double>();
   if (!std::isfinite(step.loss) || !std::isfinite(step.grad_norm))
     throw Error("its loss is {} and its gradient's norm {}", step.loss, step.grad_norm);
   return step;
@@ -138,16 +127,16 @@ Trainer::Step Trainer::step() {
 
 double Trainer::loss(std::span<const TokenExample> examples) {
   const at::NoGradGuard no_grad;
-  double sum = 0;
+  Tensor sum = at::zeros({}, at::TensorOptions(at::kDouble).device(llama_.options().device));
   int64_t counted = 0;
   for (size_t first = 0; first < examples.size(); first += options_.batch) {
     std::vector<size_t> chosen;
     for (size_t i = first; i < std::min(first + options_.batch, examples.size()); ++i) chosen.push_back(i);
     const TokenBatch batch = token_batch(examples, chosen, llama_.options().device);
-    sum += llama_.summed_loss(batch).item<double>();
+    sum += llama_.summed_loss(batch);
     counted += batch.scored.size(0);
   }
-  return sum / static_cast<double>(std::max<int64_t>(1, counted));
+  return sum.item<double>() / static_cast<double>(std::max<int64_t>(1, counted));
 }
 
 /// What must agree for the numbers of a checkpoint to mean the same.
@@ -159,9 +148,9 @@ std::string Trainer::identity() const {
     content = mixed_seed(content, fnv1a_64(bytes_of(example.counts)));
   }
   const LlamaOptions& l = llama_.options();
-  std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name,
+  std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name,
                                  examples_.size(), o.learning_rate, o.batch, o.accumulation, o.steps, o.max_grad_norm,
-                                 o.warmup_ratio, static_cast<int>(o.schedule), static_cast<int>(o.grouping),
+                                 o.warmup_ratio, static_cast<int>(o.schedule), static_cast<int>(o.grouping), o.length,
                                  o.adamw.weight_decay, o.seed, llama_.base_bytes(), llama_.data().header().file_bytes(),
                                  static_cast<int>(l.base), static_cast<int>(l.compute), content);
   if (l.lora)

@@ -16,7 +16,8 @@ namespace haqa {
 /// The paper's search space of QLoRA (appendix E), its defaults, and what goes with it.
 struct TrainerOptions {
   double learning_rate = 4e-4;
-  size_t batch = 8;         ///< examples computed at once
+  size_t batch = 8;         ///< examples computed at once or, packed, rows of them
+  size_t length = 512;      ///< tokens of a packed row
   size_t accumulation = 8;  ///< batches whose gradients are added up before a step
   int64_t steps = 400;
   double max_grad_norm = 0.3;
@@ -66,8 +67,8 @@ class Trainer {
   const TrainerOptions options_;
   AdamW adamw_;
   int64_t done_ = 0;
-  uint64_t epoch_ = UINT64_MAX;            ///< that of plan_
-  std::vector<std::vector<size_t>> plan_;  ///< the examples of each batch of an epoch
+  uint64_t epoch_ = UINT64_MAX;  ///< that of plan_
+  EpochPlan plan_;
 };
 
 }  // namespace haqa

@@ -53,6 +53,7 @@ TEST_F(TrainerTest, LearnsInEveryWay) {
       {"gguf", [](LlamaOptions& l, TrainerOptions&) { l.base = BaseFormat::gguf; }},
       {"int8", [](LlamaOptions& l, TrainerOptions&) { l.base = BaseFormat::int8; }},
       {"bf16", [](LlamaOptions& l, TrainerOptions&) { l.compute = at::kBFloat16; }},
+      {"packed", [](LlamaOptions&, TrainerOptions& t) { t.grouping = Grouping::packed, t.length = 32; }},
       {"checkpointing", [](LlamaOptions& l, TrainerOptions&) { l.checkpointing = true; }},
       {"8-bit states", [](LlamaOptions&, TrainerOptions& t) { t.adamw.states = OptimizerStates::int8; }},
       {"every weight", [](LlamaOptions& l, TrainerOptions&) { l.lora.reset(); }}};
@@ -66,6 +67,23 @@ TEST_F(TrainerTest, LearnsInEveryWay) {
     while (!trainer.finished()) trainer.step();
     EXPECT_LT(trainer.loss(examples_), 0.5 * before) << c.name;
   }
+}
+
+// 24 examples of 8 to 12 tokens fill 4 rows of 64: one batch, of which each learns as if it were alone.
+TEST_F(TrainerTest, PackedExamplesDoNotSeeEachOther) {
+  options_.grouping = Grouping::packed, options_.length = 64, options_.accumulation = 1;
+  llama_.lora->dropout = 0;
+  Llama llama(file_, llama_);
+  TrainerOptions alone = options_;
+  alone.batch = 1;
+  const double expected = Trainer(llama, examples_, alone).loss(examples_);
+  const Trainer::Step packed = Trainer(llama, examples_, options_).step();
+  EXPECT_NEAR(packed.loss, expected, 1e-5);
+  options_.batch = 2;
+  Llama again(file_, llama_);
+  const Trainer::Step half = Trainer(again, examples_, options_).step();
+  EXPECT_LE(half.tokens, 2 * 64);
+  EXPECT_GT(half.tokens, 100) << "rows are full";
 }
 
 TEST_F(TrainerTest, GoesOnFromACheckpointToTheSameNumbers) {

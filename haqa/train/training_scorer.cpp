@@ -20,10 +20,7 @@ TokenBatch batch_of(std::span<const RequestTokens> requests, std::span<const siz
       targets.push_back(request.continuation[i]);
     }
   }
-  const auto tensor = [&](const std::vector<int64_t>& values) {
-    return torch::tensor(at::ArrayRef<int64_t>(values), at::kLong).to(device);
-  };
-  return {tensor(tokens), lengths, tensor(scored), tensor(targets)};
+  return token_batch(tokens, std::move(lengths), scored, targets, device);
 }
 
 }  // namespace
