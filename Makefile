@@ -7,6 +7,7 @@ JOBS ?= $(shell nproc)
 BIN := build/bin
 DEMO := build/demo
 
+.DELETE_ON_ERROR:
 .PHONY: demo test build setup setup-tests check asan tsan fuzz bench format clean
 
 demo: build $(DEMO)/demo-f16.gguf
@@ -32,7 +33,7 @@ $(DEMO)/pretrain.jsonl: examples/quickstart/world.py | build
 	python3 $< $(DEMO)
 
 $(DEMO)/demo-f16.gguf: $(DEMO)/pretrain.jsonl
-	@rm -f $(DEMO)/random-f16.gguf $@
+	@rm -rf $(DEMO)/random-f16.gguf $@ $@.unfinished
 	$(BIN)/haqa make-model demo --output $(DEMO)/random-f16.gguf
 	$(BIN)/haqa pretrain $(DEMO)/random-f16.gguf $< --steps 400 --batch 8 --learning-rate 3e-3 --context 64 --output $@
 

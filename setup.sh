@@ -32,7 +32,7 @@ fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 # GCC (12, for one) believes that _tile_loadconfig reads 8 of its 64 bytes and drops the stores of the others as dead:
 # on a processor with AMX, llama.cpp's products of quantized weights then end by an illegal instruction.
 amx_flags() {
-  ! grep -qw amx_int8 /proc/cpuinfo || echo '-fno-tree-dse -fno-dse'
+  ! { grep -qw amx_int8 /proc/cpuinfo && "${CXX:-c++}" --version | grep -q 'Free Software'; } || echo '-fno-tree-dse -fno-dse'
 }
 # llama.cpp is compiled for the machine's own instruction set, so a home folder shared by several machines
 # needs one build for each.
@@ -91,7 +91,7 @@ build_llama() {
   begin "$dir" || return 0
   fetch_llama "$dir"
   say "building llama.cpp $LLAMA_VERSION into $dir (once; about 8 minutes on two cores)"
-  cmake -S "$dir/source" -B "$dir/build" -G Ninja "${LLAMA_OPTIONS[@]}" -DCMAKE_CXX_FLAGS="$(amx_flags)" >"$dir/build.log" 2>&1 ||
+  cmake -S "$dir/source" -B "$dir/build" -G Ninja "${LLAMA_OPTIONS[@]}" -DCMAKE_CXX_FLAGS="${CXXFLAGS-} $(amx_flags)" >"$dir/build.log" 2>&1 ||
     { tail -20 "$dir/build.log" >&2; fail "cmake could not configure llama.cpp; the whole log is $dir/build.log"; }
   NINJA_STATUS='%f %t ' cmake --build "$dir/build" --target "${LLAMA_TARGETS[@]}" 2>&1 | tee -a "$dir/build.log" | show_progress ||
     { tail -20 "$dir/build.log" >&2; fail "llama.cpp did not build; the whole log is $dir/build.log"; }

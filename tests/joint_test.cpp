@@ -82,7 +82,13 @@ TEST_F(JointTest, BundlesATunedModelThatAnswersBetter) {
   for (const Json& t : summary["trade_offs"]) points[t["name"]] = t;
   for (const char* name : {"int8 (Q8_0), untuned", "int4 (Q4_0), untuned", "deployed"})
     EXPECT_TRUE(points.contains(name)) << name;
-  EXPECT_TRUE(points["deployed"]["on_front"] || points.size() > 3);
+  double most = 0, most_on_front = 0;
+  for (const Json& t : summary["trade_offs"]) {
+    most = std::max(most, t["accuracy"].get<double>());
+    if (t["on_front"]) most_on_front = std::max(most_on_front, t["accuracy"].get<double>());
+  }
+  EXPECT_EQ(most_on_front, most) << "nothing can beat the most accurate";
+  EXPECT_EQ(points["deployed"]["accuracy"], finetune["deployed_validation"]["mean"]);
   const std::string page = read_file(folder_ / "out/report.html");
   for (const char* part : {">Fine-tuning<", ">Accuracy, speed and memory<", "Accuracy on held-out questions"})
     EXPECT_THAT(page, HasSubstr(part));
@@ -102,6 +108,14 @@ TEST_F(JointTest, AKilledRunGoesOnWithoutAskingTwice) {
     ASSERT_TRUE(wait_until([&] { return !first.running(); }));
   }
   ASSERT_FALSE(fs::exists(folder_ / "killed/summary.json"));
+  EXPECT_THAT(run({"finetune", "--resume", path("killed")}).errors, HasSubstr("is a run of haqa run"));
+  {
+    BackgroundProcess second(haqa({"run", "--resume", path("killed"), "-q"}), folder_ / "second.log");
+    ASSERT_TRUE(wait_until(
+        [&] { return read_file(folder_ / "killed/log.jsonl").find("base: held-out") != std::string::npos; }));
+    second.signal(SIGKILL);
+    ASSERT_TRUE(wait_until([&] { return !second.running(); }));
+  }
   const ProcessResult unfinished = run({"show", path("killed")});
   EXPECT_THAT(unfinished.output, HasSubstr("Rounds of fine-tuning"));
   const ProcessResult r = run({"run", "--resume", path("killed"), "-q"});
@@ -110,6 +124,8 @@ TEST_F(JointTest, AKilledRunGoesOnWithoutAskingTwice) {
   EXPECT_EQ(tried(resumed["finetune"]), tried(whole["finetune"]));
   EXPECT_EQ(resumed["trials"].size(), 3u);
   EXPECT_EQ(lines_of("killed/transcript.jsonl").size(), 2u);
+  EXPECT_EQ(resumed["finetune"]["held_out"]["best"], whole["finetune"]["held_out"]["best"]);
+  EXPECT_THAT(run({"finetune", "--resume", path("killed")}).errors, HasSubstr("haqa run --resume"));
 }
 
 /// Answers for the first track and nothing for the second.
@@ -151,7 +167,7 @@ TEST_F(JointTest, TunesForADeviceThatIsNotHere) {
   EXPECT_TRUE(fs::exists(folder_ / "out/bundle/llama-finetuned-F16.gguf"));
 }
 
-/// A learning rate that teaches nothing but noise: it says so and ships the model as it was.
+/// Questions whose answers are the opposite of what the examples teach: it says so and ships the model as it was.
 TEST_F(JointTest, WhatIsWorseThanTheUntunedModelIsNotDeployed) {
   write("data/boolq.jsonl", [] {
     std::string rows;  // the opposite of what the examples teach
@@ -195,6 +211,7 @@ TEST_F(JointTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
            {{{"tasks", "[rte]"}}, "", "rte.jsonl: is missing"},
            {{{"sampler", "hybrid"}}, "", "hybrid is for haqa finetune"},
            {{{"context", "4096"}}, "", "set a smaller context"},
+           {{{"bit_width", "int4"}}, "bit_widths: [int8]\n", "is none of bit_widths"},
            {{}, "agent: {provider: self}\n", "self is for runs without"},
        }) {
     const ProcessResult r = run({"run", joint_task(c.section, c.top), "-o", path("out")});

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 mkdir -p build/demo bench/results
 haqa=build/bin/haqa model=build/demo/tiny-f16.gguf work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+make build/demo/demo-f16.gguf # the quickstart's
 [[ -e $model ]] || $haqa make-model tiny --output "$model" --quiet
 cat >"$work/task.yaml" <<YAML
 model: $PWD/$model

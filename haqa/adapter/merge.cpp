@@ -118,8 +118,9 @@ class Merger {
     // As "<=", so that undefined numbers fail.
     const auto fits = [largest](float value) { return std::abs(value) <= largest; };
     if (!std::all_of(numbers.begin(), numbers.end(), fits))
-      throw Error("merging makes numbers in \"{}\" that its type cannot hold (above {}); choose a smaller --scale",
-                  tensor, largest);
+      throw MergeRangeError(
+          "merging makes numbers in \"{}\" that its type cannot hold (above {}); choose a smaller --scale", tensor,
+          largest);
   }
 
   const TensorData& base_;

@@ -90,9 +90,14 @@ void PendingFile::commit() {
 void remove_unfinished(const fs::path& folder) {
   if (!fs::exists(folder)) return;
   std::vector<fs::path> unfinished;
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file() && entry.path().filename().string().find(kPending) != std::string::npos)
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const size_t at = name.rfind(kPending);
+    if (at == std::string::npos || !entry.is_regular_file()) continue;
+    const std::string_view process = std::string_view(name).substr(at + std::strlen(kPending));
+    if (!process.empty() && process.find_first_not_of("0123456789") == std::string_view::npos)
       unfinished.push_back(entry.path());
+  }
   for (const fs::path& file : unfinished) fs::remove(file);
 }
 

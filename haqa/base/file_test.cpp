@@ -357,6 +357,7 @@ TEST(RemoveUnfinished, LeavesWhatIsWhole) {
   const TemporaryFolder folder;
   std::filesystem::create_directory(folder / "below");
   write_file(folder / "below/whole.gguf", "whole");
+  write_file(folder / "below/llama.part-00001-Q4_0.gguf", "whole");
   {
     PendingFile pending(folder / "below/model.gguf");
     std::ofstream(pending.path()) << "half";
@@ -364,6 +365,7 @@ TEST(RemoveUnfinished, LeavesWhatIsWhole) {
     EXPECT_FALSE(std::filesystem::exists(pending.path()));
   }
   EXPECT_EQ(read_file(folder / "below/whole.gguf"), "whole");
+  EXPECT_TRUE(std::filesystem::exists(folder / "below/llama.part-00001-Q4_0.gguf"));
   EXPECT_NO_THROW(remove_unfinished(folder / "none"));
 }
 

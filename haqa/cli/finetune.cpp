@@ -60,7 +60,9 @@ FinetuneRun::FinetuneRun(const Task& task, RunLog& log, Progress& progress)
 
 Json FinetuneRun::run(const std::string& command) {
   remove_unfinished(log_.folder());
-  log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
+  log_.add_event("start", {{"kind", kFinetuneKind}, {"command", command}, {"task", to_json(task_)}});
+  if (task_.memory_limit && !finetune_.setup.memory_limit)
+    progress_.note("memory_limit is the deployed model's; a training's would be finetune.memory_limit");
   finetuning_.begin();
   tune();
   finetuning_.require_best();
@@ -119,6 +121,7 @@ void FinetuneRun::measure_held_out() {
 Json FinetuneRun::summarize(const std::string& command) {
   const fs::path folder = log_.folder();
   Json summary = {{"haqa_version", HAQA_VERSION},
+                  {"kind", kFinetuneKind},
                   {"command", command},
                   {"started", log_.events("start").front()["time"]},
                   {"seconds", log_.seconds()},
@@ -188,7 +191,12 @@ void start(const Task& task, const RunFlags& flags) {
 }
 
 void resume(const fs::path& folder, const RunFlags& flags) {
-  if (fs::exists(folder / "summary.json")) return print_outcome(read_summary(folder), flags, folder);
+  require_kind(folder, kFinetuneKind);
+  if (fs::exists(folder / "summary.json")) {
+    std::error_code ignored;
+    fs::remove_all(folder / "adapters", ignored);  // it may have been killed just then
+    return print_outcome(read_summary(folder), flags, folder);
+  }
   RunLog log = RunLog::resume(folder);
   run_finetune(read_task(folder / "task.yaml"), log, "haqa finetune --resume " + folder.string(), flags);
 }

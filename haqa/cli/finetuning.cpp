@@ -5,8 +5,10 @@
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
+#include "haqa/base/file.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/agent_setup.h"
+#include "haqa/deploy/bundle.h"
 #include "haqa/hardware/detect.h"
 #include "haqa/report/findings.h"
 
@@ -23,13 +25,13 @@ struct BaseWords {
 BaseWords words_of_base(BitWidth width) {
   switch (width) {
     case BitWidth::fp16:
-      return {"in the model's own type", "finetune_fp16"};
+      return {"as they are", "finetune_fp16"};
     case BitWidth::int8:
-      return {"LLM.int8", "finetune_int8"};
+      return {"quantized by LLM.int8", "finetune_int8"};
     case BitWidth::int4:
       break;
   }
-  return {"NF4 with double quantization", "finetune_nf4"};
+  return {"quantized to NF4 with double quantization", "finetune_nf4"};
 }
 
 std::string describe_round(const Trial& t, const Configuration& defaults) {
@@ -52,7 +54,8 @@ const FinetuneTask& finetune_section(const Task& task) {
   if (!task.finetune) throw UsageError("{}: has no section finetune; docs/finetune.md shows one", task.file.string());
   const bool asks = task.finetune->sampler.empty() || asks_agent(task.finetune->sampler);
   if (asks && task.agent.provider == "self")
-    throw UsageError("{}: agent.provider self is for runs without a fine-tuning; take expert, openai or manual", task.file.string());
+    throw UsageError("{}: agent.provider self is for runs without a fine-tuning; take expert, openai or manual",
+                     task.file.string());
   return *task.finetune;
 }
 
@@ -141,7 +144,8 @@ void Finetuning::require_best() const {
 
 const Trial* Finetuning::improvement() const {
   const Trial* found = best();
-  return found && *found->value >= before_.at("mean").get<double>() ? found : nullptr;
+  constexpr double kRounded = 1e-6;  // what was written down, to six digits
+  return found && *found->value >= before_.at("mean").get<double>() - kRounded ? found : nullptr;
 }
 
 fs::path Finetuning::adapter(const Trial& trial) const {
@@ -150,15 +154,19 @@ fs::path Finetuning::adapter(const Trial& trial) const {
 
 void Finetuning::write_adapter(const fs::path& folder) const {
   const fs::path from = objective_.adapter_folder(best()->configuration);
-  for (const char* name : {"adapter.gguf", "adapter"}) {
-    fs::remove_all(folder / name);
-    fs::copy(from / name, folder / name, fs::copy_options::recursive);
-  }
+  make_folder(folder / "adapter");
+  link_or_copy(from / "adapter.gguf", folder / "adapter.gguf");
+  for (const fs::directory_entry& entry : fs::directory_iterator(from / "adapter"))
+    link_or_copy(entry.path(), folder / "adapter" / entry.path().filename());
 }
 
 Json Finetuning::measured(const std::string& step, const fs::path& model, const fs::path& adapter, Half half,
                           const std::string& type_k, const std::string& type_v) {
-  return log_.once(step, [&] {
+  // The same file is the same whatever it is measured as: held-out questions are looked at once.
+  const std::string what =
+      fmt::format("{} {} {} {} {}", model.string(), adapter.string(), half == Half::held_out, type_k, type_v);
+  if (const auto known = measured_.find(what); known != measured_.end()) return known->second;
+  return measured_[what] = log_.once(step, [&] {
     progress_.step(fmt::format("accuracy of {}", step));
     const TaskAccuracies found = objective_.accuracy(model, adapter, half, type_k, type_v);
     progress_.done(fmt::format("accuracy of {}: {:.2f} ± {:.2f} %", step, 100 * found.mean, 100 * found.error));

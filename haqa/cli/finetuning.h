@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,8 @@ class Finetuning {
   /// Copies the best round's adapter.gguf and adapter/ into a folder. There must be one.
   void write_adapter(const std::filesystem::path& folder) const;
 
-  /// The accuracy that a step of this name measured, or measures now, as to_json(TaskAccuracies).
+  /// The accuracy that a step of this name measured, or measures now, unless another one has measured the same; as
+  /// to_json(TaskAccuracies).
   Json measured(const std::string& step, const std::filesystem::path& model, const std::filesystem::path& adapter,
                 Half half, const std::string& type_k = "f16", const std::string& type_v = "f16");
   /// Of the model as given, in a GGUF type, on the validation half.
@@ -62,6 +64,7 @@ class Finetuning {
   FinetuneObjective objective_;
   Track track_;
   Json before_;
+  std::map<std::string, Json> measured_;  ///< accuracies by what they are of
 };
 
 }  // namespace haqa

@@ -78,6 +78,11 @@ void check_job(const Task& task) {
   if (finetune.rounds && *finetune.rounds != task.rounds)
     throw UsageError("{}: finetune.rounds {} is not tuning.rounds {}, which is the rounds of both; leave it out",
                      task.file.string(), *finetune.rounds, task.rounds);
+  const std::vector<BitWidth>& allowed = task.bit_widths;
+  if (finetune.bit_width && !allowed.empty() &&
+      std::find(allowed.begin(), allowed.end(), *finetune.bit_width) == allowed.end())
+    throw UsageError("{}: finetune.bit_width {} is none of bit_widths; leave one of the two out", task.file.string(),
+                     to_string(*finetune.bit_width));
   const SearchSpace space = read_space(finetune.space);
   check_sampler(finetune.sampler, space);
   check_finetune(finetune.setup, space);
@@ -86,11 +91,22 @@ void check_job(const Task& task) {
 Job::Job(const Task& task, RunLog& log, Progress& progress) : task_(task), log_(log), progress_(progress) {}
 Job::~Job() = default;
 
+/// Whether the agent has rounds left to answer for.
+bool Job::asks_again() {
+  const auto has_rounds = [this](const std::vector<Trial>& done) {
+    return static_cast<int>(done.size()) < task_.rounds;
+  };
+  const bool is_here = task_.device == "this-machine";
+  const bool teaches = task_.finetune && !has_own_sampler(*task_.finetune);
+  return (is_here && has_rounds(log_.finished())) || (teaches && has_rounds(log_.beside(kFinetuneTrack).finished())) ||
+         log_.result_of("bit_widths").is_null();
+}
+
 Json Job::run(const std::string& command) {
-  log_.add_event("start", {{"command", command}, {"task", to_json(task_)}});
+  log_.add_event("start", {{"kind", kRunKind}, {"command", command}, {"task", to_json(task_)}});
   model_ = read_model(task_.model);
   remove_unfinished(log_.folder());
-  const bool has_questions = static_cast<int>(log_.finished().size()) < task_.rounds;
+  const bool has_questions = asks_again();
   if (has_questions && (task_.agent.provider == "openai" || !task_.agent.replay.empty())) provider().check();
   profile_hardware();
   plan();
@@ -269,7 +285,17 @@ void Job::begin_finetuning() {
   finetuning_.emplace(setup, space, log_, log_.beside(kFinetuneTrack).finished(), progress_);
   finetuning_->begin();
   for (const BitWidthCandidate& c : candidates_)
-    if (c.refused.empty()) finetuning_->untuned(c.memory.gguf_type, model_file(c.memory.gguf_type));
+    if (c.refused.empty()) untuned_accuracy(c.memory.gguf_type);
+}
+
+/// Of the untuned model in a type; null where it cannot be had, as it decides nothing.
+Json Job::untuned_accuracy(const std::string& gguf_type) {
+  try {
+    return finetuning_->untuned(gguf_type, model_file(gguf_type));
+  } catch (const WorkerError& e) {
+    progress_.note(fmt::format("accuracy of {}: {}", gguf_type, e.what()));
+    return nullptr;
+  }
 }
 
 /// The rounds. One agent sees all tracks at once; another sampler of the fine-tuning has that track for itself.
@@ -376,21 +402,23 @@ void Job::measure_accuracy() {
     accuracy_["held_out"][key] =
         finetuning_->measured(fmt::format("{}: held-out", key), model, adapter, Half::held_out);
   };
-  const auto of_deployed = [&](const char* step, Half half) {
-    return finetuning_->measured(step, deployed.model, {}, half, deployed.options.cache_type_k,
-                                 deployed.options.cache_type_v);
-  };
   FinetuneObjective& objective = finetuning_->objective();
-  held_out("given", task_.model);
-  held_out("base", objective.base());
+  const Trial* best = finetuning_->best();
   const Trial& first = log_.beside(kFinetuneTrack).finished().front();
+  held_out("base", objective.base());
   if (has_finite_value(first)) held_out("defaults", objective.merged(first.configuration, gguf_type_));
-  if (const Trial* best = finetuning_->best()) {
-    held_out("best", objective.merged(best->configuration, gguf_type_));
-    held_out("given_tuned", task_.model, finetuning_->adapter(*best));
+  if (best) held_out("best", objective.merged(best->configuration, gguf_type_));
+  try {  // the model as given may be too large for what the deployed one fits into
+    held_out("given", task_.model);
+    if (best) held_out("given_tuned", task_.model, finetuning_->adapter(*best));
+  } catch (const WorkerError& e) {
+    progress_.note(fmt::format("accuracy of {}: {}", task_.model.string(), e.what()));
   }
-  accuracy_["held_out"]["deployed"] = of_deployed("deployed: held-out", Half::held_out);
-  accuracy_["deployed_validation"] = of_deployed("deployed: validation", Half::validation);
+  for (const auto& [half, name] : {std::pair(Half::held_out, "held-out"), std::pair(Half::validation, "validation")}) {
+    const Json found = finetuning_->measured(fmt::format("deployed: {}", name), deployed.model, {}, half,
+                                             deployed.options.cache_type_k, deployed.options.cache_type_v);
+    (half == Half::held_out ? accuracy_["held_out"]["deployed"] : accuracy_["deployed_validation"]) = found;
+  }
   accuracy_["deployed"] = finetuning_->improvement() ? "tuned" : "untuned";
 }
 
@@ -410,6 +438,7 @@ void Job::summarize_run(const std::string& command) {
     return a.prediction.tokens_per_s < b.prediction.tokens_per_s;
   });
   Json summary = {{"haqa_version", HAQA_VERSION},
+                  {"kind", kRunKind},
                   {"command", command},
                   {"started", log_.events("start").front()["time"]},
                   {"seconds", log_.seconds()},
@@ -447,8 +476,7 @@ void Job::summarize_run(const std::string& command) {
 void Job::add_finetuning(Json& summary) {
   for (size_t i = 0; i < candidates_.size(); ++i)
     if (candidates_[i].refused.empty())
-      summary["bit_widths"][i]["accuracy"] =
-          finetuning_->untuned(candidates_[i].memory.gguf_type, model_file(candidates_[i].memory.gguf_type));
+      summary["bit_widths"][i]["accuracy"] = untuned_accuracy(candidates_[i].memory.gguf_type);
   summary["finetune"] = finetuning_->summary();
   summary["finetune"].update(accuracy_);
   summary["trade_offs"] = trade_offs_json(summary);

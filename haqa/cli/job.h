@@ -44,7 +44,9 @@ class Job {
   uint64_t bench_limit() const;
   void ask_bit_width();
   void decide();
+  bool asks_again();
   void begin_finetuning();
+  Json untuned_accuracy(const std::string& gguf_type);
   void tune();
   RuntimeObjective::Tools runtime_tools();
   StudyOptions study_options();

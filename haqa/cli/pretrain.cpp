@@ -61,7 +61,8 @@ ModelInfo check(const Options& o) {
   std::optional<ExampleForm> form;
   if (!o.form.empty()) form = example_form_from(o.form);
   read_examples(o.examples, form);
-  require_space(o.output.parent_path(), checkpoint_bytes(model) + fs::file_size(o.model),
+  // A new checkpoint is written beside the one that it replaces.
+  require_space(o.output.parent_path(), 2 * checkpoint_bytes(model) + fs::file_size(o.model),
                 "the training and its checkpoint");
   return model;
 }
@@ -134,6 +135,7 @@ Json summary(const Options& o, const ModelInfo& model, const Json& trained) {
 
 void pretrain(const Options& o) {
   const ModelInfo model = check(o);
+  remove_unfinished(unfinished(o));
   const Json s = summary(o, model, train(o, model));
   fs::rename(unfinished(o) / "model.gguf", o.output);
   std::error_code ignored;

@@ -72,6 +72,7 @@ void run_new(const Task& task, const std::string& name, const RunFlags& flags) {
 }
 
 void run_resumed(const fs::path& folder, const RunFlags& flags) {
+  require_kind(folder, kRunKind);
   if (fs::exists(folder / "summary.json")) {
     Job::clean_up(folder);  // it may have been killed just then
     print_outcome(read_summary(folder), folder, flags);

@@ -50,6 +50,8 @@ std::string arguments(const RuntimeOptions& options, int context) {
   return words;
 }
 
+}  // namespace
+
 void link_or_copy(const fs::path& from, const fs::path& to) {
   std::error_code code;
   const fs::path file = fs::canonical(from, code);  // a link to a symbolic link would break when the bundle moves
@@ -60,13 +62,11 @@ void link_or_copy(const fs::path& from, const fs::path& to) {
   fs::remove(pending.path(), code);
   fs::create_hard_link(file, pending.path(), code);
   if (!code) return pending.commit();
-  require_space(to.parent_path(), fs::file_size(file), "the bundle's model");
+  require_space(to.parent_path(), fs::file_size(file), "the bundle");
   fs::copy_file(file, pending.path(), code);
   if (code) throw Error("{}: cannot be copied into the bundle: {}", from.string(), code.message());
   pending.commit();
 }
-
-}  // namespace
 
 std::string launch_script(const std::string& model_name, const RuntimeOptions& options, int context) {
   std::string exports;

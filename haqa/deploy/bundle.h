@@ -14,6 +14,10 @@ struct Bundle {
   std::string command;  ///< the exact llama-server command, relative to the folder
 };
 
+/// Puts a file into a bundle under a name: a hard link where the file system allows it, else a copy; whole or not at
+/// all. Throws Error (no space).
+void link_or_copy(const std::filesystem::path& from, const std::filesystem::path& to);
+
 /// Writes the bundle. The GGUF is hard-linked where the file system allows it, else copied. Throws Error (no space).
 Bundle write_bundle(const std::filesystem::path& folder, const Setup& setup, int context,
                     const HardwareProfile& profile);

@@ -65,16 +65,17 @@ Measurement RuntimeObjective::time(const Setup& setup, const Setup& stock) const
 }
 
 Outcome RuntimeObjective::measure(const Configuration& configuration) {
-  const Setup stock = setup(defaults_), tried = setup(configuration);
+  const Setup options = {{}, runtime_options(configuration)};  // its file may take minutes to make
   if (tools_.too_large)
-    if (std::string why = tools_.too_large(tried); !why.empty())
+    if (std::string why = tools_.too_large(options); !why.empty())
       return failure(FailReason::out_of_memory, std::move(why));
-  const Json quality = tools_.quality(tried);
+  const Json quality = tools_.quality(options);
   if (const std::string refused = quality.value("refused", ""); !refused.empty()) {
     Outcome outcome = failure(FailReason::quality_loss, refused);
     outcome.metrics["quality"] = quality;
     return outcome;
   }
+  const Setup stock = setup(defaults_), tried = setup(configuration);
   const Comparison c = compare([&](const Setup& s) { return time(s, stock); }, stock, tried, pairs_, tools_.progress);
   Outcome outcome;
   // The defaults against themselves tell the noise; their ratio is 1 by definition, whatever came out.

@@ -15,10 +15,11 @@ class RuntimeObjective : public Objective {
     Benchmark benchmark;
     /// The file of a GGUF type, quantized if need be. Throws Error or WorkerError where that fails.
     std::function<std::filesystem::path(const std::string& gguf_type)> model;
-    /// What these options lose: {"perplexity_ratio", ..., "refused": why they lose too much, where they do}. Asked once
-    /// or often, so it should remember. Throws WorkerError where the model does not run.
+    /// What these options lose, the set-up's file not being made yet: {"perplexity_ratio", ..., "refused": why they
+    /// lose too much, where they do}. Asked once or often, so it should remember. Throws WorkerError where the model
+    /// does not run.
     std::function<Json(const Setup&)> quality;
-    /// Why these options do not fit the memory limit; empty where they do. Asked before anything is run.
+    /// Why these options do not fit the memory limit; empty where they do. Asked before anything is run or made.
     std::function<std::string(const Setup&)> too_large;
     std::function<void(double share)> progress;
   };

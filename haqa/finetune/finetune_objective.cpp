@@ -75,6 +75,26 @@ int64_t estimated_tokens(const Example& example) {
   return static_cast<int64_t>(bytes / 3) + 2;
 }
 
+/// What the quantizer is asked for to get a file mainly of this type: a file tells of a mixture no more than that.
+std::string_view written_as(std::string_view gguf_type) {
+  return gguf_type == "Q4_K" ? "Q4_K_M" : gguf_type;
+}
+
+/// A file that no one needs when this ends, whatever ends it.
+struct Passing {
+  fs::path file;
+  explicit Passing(fs::path path) : file(std::move(path)) { remove(); }  // that of a process that was killed
+  ~Passing() { remove(); }
+  Passing(const Passing&) = delete;
+  Passing& operator=(const Passing&) = delete;
+
+ private:
+  void remove() const {
+    std::error_code ignored;
+    fs::remove(file, ignored);
+  }
+};
+
 Outcome failure(FailReason reason, std::string message) {
   Outcome outcome;
   outcome.reason = reason;
@@ -179,17 +199,19 @@ fs::path FinetuneObjective::base() {
 }
 
 fs::path FinetuneObjective::merged(const Configuration& configuration, const std::string& gguf_type) const {
-  const fs::path folder = adapter_folder(configuration), whole = folder / "merged.gguf",
+  const fs::path folder = adapter_folder(configuration),
                  file = folder / fmt::format("{}-finetuned-{}.gguf", model_stem(setup_.model), gguf_type);
   if (fs::exists(file)) return file;
-  std::error_code ignored;
-  fs::remove(whole, ignored);  // of a process that was killed
-  merge(TensorData(setup_.model), read_adapter(folder / "adapter.gguf", model_), 1, whole, [&](double share) {
+  const Passing whole(folder / "merged.gguf");
+  merge(TensorData(setup_.model), read_adapter(folder / "adapter.gguf", model_), 1, whole.file, [&](double share) {
     check_interrupted();
     tell("merging", share);
   });
-  quantize_model(read_model(whole), gguf_type, file, false, [&](double share) { tell("quantizing", share); });
-  fs::remove(whole, ignored);
+  const ModelInfo merged = read_model(whole.file);
+  if (merged.main_type() == gguf_type)
+    fs::rename(whole.file, file);
+  else
+    quantize_model(merged, written_as(gguf_type), file, false, [&](double share) { tell("quantizing", share); });
   return file;
 }
 
@@ -280,6 +302,8 @@ Json FinetuneObjective::train(const Configuration& configuration) {
   const Json result =
       call_worker("haqa-train", request(configuration), limits, [&](double share) { tell("training", share); });
   write_file(told, result.dump(2) + "\n");
+  std::error_code ignored;
+  for (const char* no_more : {"checkpoint", "losses.json"}) fs::remove(folder / no_more, ignored);
   return result;
 }
 
@@ -307,18 +331,23 @@ Outcome FinetuneObjective::measure(const Configuration& configuration) {
 
 /// What failed leaves nothing worth its place: a checkpoint of it would lead to the same end.
 Outcome FinetuneObjective::evaluate(const Configuration& configuration, const Report&) {
-  std::error_code ignored;
+  const bool is_earlier_trials = fs::exists(adapter_folder(configuration) / "training.json");
+  const auto failed = [&](FailReason reason, const char* what) {
+    std::error_code ignored;
+    if (!is_earlier_trials) fs::remove_all(adapter_folder(configuration), ignored);
+    return failure(reason, what);
+  };
   try {
     return measure(configuration);
   } catch (const WrongResult& e) {
-    fs::remove_all(adapter_folder(configuration), ignored);
-    return failure(FailReason::wrong_result, e.what());
+    return failed(FailReason::wrong_result, e.what());
+  } catch (const MergeRangeError& e) {
+    return failed(FailReason::wrong_result, e.what());
   } catch (const WorkerError& e) {
     // A full disk is no fault of the configuration: the run ends, and its checkpoints stay.
     if (std::string_view(e.what()).find(std::strerror(ENOSPC)) != std::string_view::npos)
       throw Error("{}; free some space and go on with --resume", e.what());
-    fs::remove_all(adapter_folder(configuration), ignored);
-    return failure(reason_of(e), e.what());
+    return failed(reason_of(e), e.what());
   }
 }
 

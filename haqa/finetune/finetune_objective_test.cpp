@@ -6,7 +6,9 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/deploy/quantize.h"
 #include "haqa/finetune/finetune_test_support.h"
+#include "haqa/model/make_model.h"
 #include "haqa/space/space_file.h"
 
 namespace haqa {
@@ -93,6 +95,22 @@ TEST_F(FinetuneObjectiveTest, MeasuresTheMergedFileWhereThatIsWhatShips) {
   EXPECT_EQ(fs::last_write_time(merged), made);
   EXPECT_EQ(read_model(o.merged(s.defaults(), "Q8_0")).main_type(), "Q8_0");
   EXPECT_FALSE(fs::exists(merged.parent_path() / "merged.gguf"));
+}
+
+/// A file tells of a mixture of types the main one alone, which no quantizer writes by itself.
+TEST_F(FinetuneObjectiveTest, AFileInKQuantsIsMergedBackToThem) {
+  make_model(model_shape("demo"), default_vocabulary(), 1, folder_ / "demo-f16.gguf");
+  quantize_model(read_model(folder_ / "demo-f16.gguf"), "Q4_K_M", folder_ / "demo.gguf", false);
+  setup_.model = folder_ / "demo.gguf";
+  setup_.merged = true;
+  setup_.gguf_type = read_model(setup_.model).main_type();
+  ASSERT_EQ(setup_.gguf_type, "Q4_K");
+  const SearchSpace s = space(learning_space("{type: float, low: 1e-4, high: 0.03, log: true, default: 0.01}",
+                                             "{type: int, low: 2, high: 80, default: 2}"));
+  FinetuneObjective o = objective(s);
+  EXPECT_EQ(o.base(), setup_.model);
+  ASSERT_TRUE(o.evaluate(s.defaults()).value);
+  EXPECT_EQ(read_model(o.merged(s.defaults(), "Q4_K")).main_type(), "Q4_K");
 }
 
 TEST_F(FinetuneObjectiveTest, Fp16TrainsOnTheWeightsAsTheyAre) {

@@ -133,7 +133,8 @@ std::vector<std::string> finetune_answer(const Json& summary) {
   if (const auto g = gain(held_out["defaults"], held_out["best"]); g && *best != 0)
     sentences.push_back(sentence("It", "the defaults of round 1", *g));
   if (part["deployed"].text() == "untuned")
-    sentences.push_back("No round answered as well as the untuned model, which is deployed.");
+    sentences.push_back(
+        "On the questions that rounds choose by none answered as well as the untuned model, which is deployed.");
   if (const auto g = gain(held_out["given"], held_out["deployed"]))
     sentences.push_back(sentence("What is deployed", "the model as given", *g));
   return sentences;

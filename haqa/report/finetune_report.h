@@ -21,8 +21,8 @@ std::vector<std::string> finetune_answer(const Json& summary);
 /// finetune_answer() of a run's fine-tuning; nothing where it has none.
 std::vector<std::string> finetune_sentences(const Part& run);
 
-/// Accuracies on held-out questions: of the model as given, untuned in the bit width, by the defaults, the best, and
-/// what is deployed, as far as they were measured.
+/// Accuracies on held-out questions: of the model as given, and with the adapter; untuned in the bit width; by the
+/// defaults; the best, and merged; what is deployed; as far as they were measured.
 Table held_out_table(const Part& summary);
 /// A row a round of a fine-tuning.
 Table finetune_rounds_table(const Part& summary);

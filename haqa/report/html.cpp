@@ -80,9 +80,12 @@ std::string trade_off_section(Plots& plots, const Part& summary) {
   if (all.empty()) return "";
   RowLooks looks;
   for (const TradeOff& t : all) looks.classes.push_back(t.on_front ? "best" : "");
-  return plots.figure(trade_off_plot(all),
-                      "Each round's model with its run-time options, and the untuned model in each bit width. On the "
-                      "front: none of the others is better in accuracy, speed or memory and no worse in the rest.") +
+  return plots.figure(
+             trade_off_plot(all),
+             "The accuracy of each round's model on the questions that rounds choose by, with the speed of its "
+             "run-time options, timed on the best model so far; and the untuned model in each bit width. Only "
+             "the speed of the verified round was measured anew; the others' are medians of a few pairs. On "
+             "the front: none of the others is better in accuracy, speed or memory and no worse in the rest.") +
          html_table(trade_off_table(all), "Accuracy, speed and memory", looks);
 }
 
@@ -138,8 +141,9 @@ std::string header(const Part& summary, Verdict verdict) {
   for (const std::string& text : {model["architecture"].text(), model["main_type"].text()})
     if (!text.empty()) facts.push_back(text);
   const std::string name = model["name"].text();
+  const bool tuned = !summary["finetune"].is_missing();
   return "<header>\n" + element("h1", name.empty() ? "HAQA" : name) +
-         element("p", std::string(text_of(verdict)), " class=\"verdict\"") +
+         element("p", (tuned ? "run-time options: " : "") + std::string(text_of(verdict)), " class=\"verdict\"") +
          element("p", joined(facts, " · "), " class=\"facts\"") + "\n</header>\n";
 }
 

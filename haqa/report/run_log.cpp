@@ -132,6 +132,7 @@ Json read_summary(const fs::path& folder) {
     if (!line.is_object()) continue;  // another process may be writing it
     const Part part(line);            // of a damaged or foreign log nothing may throw
     const std::string event = part["event"].text();
+    if (event == "start") summary["kind"] = part["kind"].json();
     if (event == "start") summary["task"] = part["task"].json();
     if (event == "trial") {
       const bool beside = part["track"].text() == kFinetuneTrack;
@@ -142,6 +143,14 @@ Json read_summary(const fs::path& folder) {
     if (event == "step" && part["step"].text() == "hardware") summary["hardware"] = part["result"].json();
   }
   return summary;
+}
+
+void require_kind(const fs::path& folder, const std::string& kind) {
+  const Json summary = read_summary(folder);
+  const std::string made_by = Part(summary)["kind"].text();
+  if (!made_by.empty() && made_by != kind)
+    throw UsageError("{}: is a run of haqa {}; go on with it by haqa {} --resume {}", folder.string(), made_by, made_by,
+                     folder.string());
 }
 
 }  // namespace haqa

@@ -84,10 +84,14 @@ class RunLog : public Storage {
 /// The name of the track of fine-tuning.
 inline constexpr const char* kFinetuneTrack = "fine-tuning";
 
+/// What made a run: the command that can go on with it, in its start event and its summary.
+inline constexpr const char *kRunKind = "run", *kFinetuneKind = "finetune";
+/// Throws UsageError that names the right command where a folder holds a run of another kind.
+void require_kind(const std::filesystem::path& folder, const std::string& kind);
+
 /// Reads a run without writing, one that another process works on too: summary.json, or while there is none, what the
-/// log holds so far ("unfinished", "task", "hardware", "trials", "agent_events", and "finetune" with the "trials" of a
-/// fine-tuning beside them). Throws Error where the folder holds
-/// no run.
+/// log holds so far ("unfinished", "kind", "task", "hardware", "trials", "agent_events", and "finetune" with the
+/// "trials" of a fine-tuning beside them). Throws Error where the folder holds no run.
 Json read_summary(const std::filesystem::path& folder);
 
 }  // namespace haqa

@@ -157,12 +157,13 @@ void add_failures(const std::vector<Round>& rounds, Suggestions& all) {
 void add_quality(const Part& summary, Suggestions& all) {
   const Part q = quality(summary);
   const auto perplexity = q["perplexity_ratio"].positive();
+  const bool tuned = !summary["finetune"].is_missing();
   if (!perplexity || *perplexity < 1.02) return;
   // Q4_K_M is of the 4-bit formats the one that loses least; after anything wider it would be a step back.
   const char* other =
       summary["decision"]["bit_width"].text() == "int4" ? "a wider bit width or Q4_K_M" : "a wider bit width";
   all.push_back({fmt::format("If answers matter more than speed, compare {} on your own texts.", other),
-                 "Against the file given: " + quality_text(q) + "."});
+                 fmt::format("Against the file given{}: {}.", tuned ? ", untuned" : "", quality_text(q))});
 }
 
 void add_agent(const Part& summary, const std::vector<Round>& rounds, Suggestions& all) {

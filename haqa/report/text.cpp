@@ -68,7 +68,8 @@ std::string text_report(const Json& json) {
     out += text_table("Accuracy on held-out questions", held_out_table(finetune));
   }
   out += text_table("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(summary, rounds));
-  out += text_table("Accuracy, speed against the widest, and memory", trade_off_table(trade_offs(summary)));
+  out += text_table("Accuracy, speed against the widest (of the verified round anew), and memory",
+                    trade_off_table(trade_offs(summary)));
   out += text_table("Failures", failures_table(rounds)) + text_table("The agent's faults", agent_events_table(summary));
   while (!out.empty() && out.back() == '\n') out.pop_back();
   return out;

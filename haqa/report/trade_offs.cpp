@@ -43,14 +43,16 @@ std::vector<TradeOff> trade_offs(const Part& summary) {
   const auto chosen = decided_row(summary, summary["bit_widths"])["ratio_to_widest"]["median"].positive();
   if (!chosen) return {};
   const std::string type = summary["decision"]["gguf_type"].text();
+  const Part verification = summary["verification"];
+  const auto fresh = verification["speedup"]["median"].positive();
   const std::vector<Part> taught = summary["finetune"]["trials"].list(), timed = summary["trials"].list();
   for (size_t i = 0; i < std::min(taught.size(), timed.size()); ++i)
-    if (const auto speedup = timed[i]["value"].positive(); speedup && keeps_accuracy(timed[i]["configuration"], type))
+    if (auto speedup = timed[i]["value"].positive(); speedup && keeps_accuracy(timed[i]["configuration"], type)) {
+      if (fresh && verification["trial"].count() == timed[i]["number"].count()) speedup = fresh;
       add(all, fmt::format("round {}", i + 1), taught[i]["value"].number(), *chosen * *speedup,
           timed[i]["metrics"]["peak_bytes"].bytes());
-  const Part verification = summary["verification"];
-  const auto confirmed =
-      verification["confirmed"].is(true) ? verification["speedup"]["median"].positive() : std::optional(1.0);
+    }
+  const auto confirmed = verification["confirmed"].is(true) ? fresh : std::optional(1.0);
   if (confirmed)
     add(all, kDeployed, summary["finetune"]["deployed_validation"]["mean"].number(), *chosen * *confirmed,
         measured(summary)["peak_bytes"].bytes());
@@ -70,7 +72,7 @@ Json trade_offs_json(const Json& summary) {
 }
 
 Table trade_off_table(const std::vector<TradeOff>& all) {
-  Table t{{"model", "accuracy %", "speed", "peak memory", "note"}, "lrrrl", {}};
+  Table t{{"model", "accuracy % to choose by", "speed", "peak memory", "note"}, "lrrrl", {}};
   for (const TradeOff& o : all)
     t.rows.push_back({o.name, fmt::format("{:.2f}", 100 * o.accuracy), ratio(o.speed), format_bytes(o.bytes),
                       o.on_front ? "on the front" : ""});

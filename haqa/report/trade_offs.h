@@ -22,7 +22,9 @@ struct TradeOff {
 
 /// Of a run that fine-tuned and deployed: the untuned model in each bit width, each round, and what is deployed. Rounds
 /// whose options change what the accuracy depends on (the GGUF type, the types of the cache) are left out, as no one
-/// measured it with them. Empty where the summary has no fine-tuning, or no speed was measured.
+/// measured it with them. A round's speed is the median of its pairs, of the one that was verified the fresh one, and
+/// was timed on the best model so far, which is of the same shape. Empty where the summary has no fine-tuning, or no
+/// speed was measured.
 std::vector<TradeOff> trade_offs(const Part& summary);
 
 /// The same for summary.json: [{"name", "accuracy", "speed", "peak_bytes", "on_front"}].

@@ -202,9 +202,6 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
                  {"dropped", examples.dropped},
                  {"examples_note", examples.note},
                  {"peak_bytes", peak_bytes()}});
-  std::error_code ignored;
-  std::filesystem::remove(checkpoint, ignored);
-  std::filesystem::remove(job.folder / "losses.json", ignored);
   return result;
 }
 

@@ -27,7 +27,8 @@ struct FinetuneJob {
 FinetuneJob finetune_job_from(const Json& request);
 
 /// Trains and writes into the job's folder: adapter.gguf (for llama.cpp) and adapter/ (for PEFT), or model.gguf where
-/// every weight is trained. Goes on from a checkpoint that an interrupted training left there.
+/// every weight is trained. Goes on from a checkpoint that an interrupted training left there, which stays: the caller
+/// removes it when the result is safe.
 /// Returns {"losses": [mean over each twentieth of the steps], "validation_loss", "validation_loss_before", "steps",
 /// "resumed_after": those of them that a checkpoint spared, "tokens" and "seconds": of the others, "tokens_per_second",
 /// "base_bytes", "trained_parameters", "examples", "validation_examples", "truncated", "dropped", "peak_bytes": the

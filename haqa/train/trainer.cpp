@@ -164,9 +164,10 @@ void Trainer::save(const std::filesystem::path& file) const {
   all.insert("steps", done_);
   all.insert("weights", dict_of(llama_.parameters()));
   all.insert("optimizer", dict_of(adamw_.state()));
-  const std::vector<char> bytes = torch::jit::pickle_save(all);
-  const std::string_view body(bytes.data(), bytes.size());
-  write_file(file, checksum(body) + std::string(body));
+  std::vector<char> bytes = torch::jit::pickle_save(all);
+  const std::string sum = checksum({bytes.data(), bytes.size()});
+  bytes.insert(bytes.begin(), sum.begin(), sum.end());
+  write_file(file, {bytes.data(), bytes.size()});
 }
 
 void Trainer::load(const std::filesystem::path& file) {
