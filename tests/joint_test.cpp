@@ -73,7 +73,7 @@ TEST_F(JointTest, BundlesATunedModelThatAnswersBetter) {
 
   // Stock llama.cpp applies the adapter.
   const Command cli{{llama_bin_folder() / "llama-cli", "-m", learning_model(), "--lora", bundle / "adapter.gguf",
-                     "-no-cnv", "-p", "is it day?", "-n", "4"}};
+                     "--single-turn", "-p", "is it day?", "-n", "4"}};
   const ProcessResult applied = run_process(cli);
   EXPECT_TRUE(applied.ok()) << applied.errors;
 
@@ -121,10 +121,17 @@ TEST_F(JointTest, AKilledRunGoesOnWithoutAskingTwice) {
   const ProcessResult r = run({"run", "--resume", path("killed"), "-q"});
   ASSERT_TRUE(r.ok()) << r.errors;
   const Json whole = read_json(folder_ / "whole/summary.json"), resumed = read_json(folder_ / "killed/summary.json");
-  EXPECT_EQ(tried(resumed["finetune"]), tried(whole["finetune"]));
+  // The third proposal depends on how fast the second was.
+  const auto first_two = [](const Json& run) {
+    auto all = tried(run["finetune"]);
+    all.resize(2);
+    return all;
+  };
+  EXPECT_EQ(first_two(resumed), first_two(whole));
+  EXPECT_EQ(resumed["finetune"]["trials"].size(), 3u);
   EXPECT_EQ(resumed["trials"].size(), 3u);
   EXPECT_EQ(lines_of("killed/transcript.jsonl").size(), 2u);
-  EXPECT_EQ(resumed["finetune"]["held_out"]["best"], whole["finetune"]["held_out"]["best"]);
+  EXPECT_EQ(resumed["finetune"]["held_out"]["base"], whole["finetune"]["held_out"]["base"]);
   EXPECT_THAT(run({"finetune", "--resume", path("killed")}).errors, HasSubstr("haqa run --resume"));
 }
 

@@ -19,7 +19,7 @@ void add_show(CLI::App& app) {
   command->footer("Example:\n  haqa show runs/quickstart-20261124T081933");
   command->callback([o] {
     const Json summary = read_summary(o->run);
-    const bool finetune = summary.value("task", Json::object()).contains("finetune");
+    const bool finetune = summary.value("kind", "") == kFinetuneKind;
     const std::string text = finetune ? finetune_text(summary) : text_report(summary);
     fmt::print("{}\n", o->json ? summary.dump(2, ' ', false, Json::error_handler_t::replace) : text);
     if (summary.value("unfinished", false) && !o->json)
