@@ -149,6 +149,7 @@ void Job::note_other_work() {
 void Job::plan() {
   MemoryUse use;
   use.n_ctx = task_.context;
+  use.amx = hardware_.has("amx_int8");
   const uint64_t memory = hardware_.here ? hardware_.free_bytes : hardware_.memory_bytes;
   std::optional<uint64_t> limit = task_.memory_limit;
   if (!limit && memory > 0) limit = memory;

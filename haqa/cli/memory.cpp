@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "haqa/base/bytes.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/facts.h"
+#include "haqa/hardware/cpu.h"
 #include "haqa/model/memory_plan.h"
 #include "haqa/report/report.h"
 
@@ -14,6 +17,12 @@ void print_table(const ModelInfo& model, const MemoryPlan& plan) {
   fmt::print("{}: {:.4g} billion parameters, {} layers; {} tokens of context, cache {}/{}\n{}", model.name,
              static_cast<double>(model.parameters()) / 1e9, model.n_layer, plan.use.n_ctx, plan.use.type_k,
              plan.use.type_v, text_memory({{"memory_plan", memory}}));
+}
+
+/// Whether this machine's processor is one for which llama.cpp lays weights out larger.
+bool has_amx() {
+  const std::vector<std::string> sets = detect_instruction_sets();
+  return std::find(sets.begin(), sets.end(), "amx_int8") != sets.end();
 }
 
 }  // namespace
@@ -56,6 +65,7 @@ void add_memory(CLI::App& app) {
     std::optional<uint64_t> limit;
     if (!o->limit.empty()) limit = parse_bytes(o->limit);
     const ModelInfo info = model->count() ? read_model(o->model) : architecture(o->arch);
+    if (model->count()) o->use.amx = has_amx();
     if (!o->adapter.empty()) o->use.adapter_bytes = std::filesystem::file_size(o->adapter);
     MemoryPlan plan = plan_memory(info, o->use, limit);
     if (model->count()) restrict_plan(plan, info, {});  // a quantized file can only be narrowed

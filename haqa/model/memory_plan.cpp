@@ -62,6 +62,40 @@ uint64_t overhead_bytes(const ModelInfo& model, const MemoryUse& use) {
          2 * widest * static_cast<uint64_t>(graph_size(model, use).n_tokens);
 }
 
+/// How llama.cpp's layout for AMX treats a type: rows in blocks of so many numbers, each with so many bytes more.
+/// Source: supports_op and get_row_size in llama.cpp's ggml/src/ggml-cpu/amx.
+struct AmxType {
+  std::string_view type;
+  int64_t block, more;
+};
+constexpr AmxType kAmxTypes[] = {{"F16", 16, 0},   {"Q4_0", 32, 0},  {"Q4_1", 32, 0},  {"Q8_0", 32, 4},
+                                 {"Q4_K", 256, 4}, {"Q5_K", 256, 4}, {"Q6_K", 256, 0}, {"IQ4_XS", 256, 2}};
+
+/// The bytes that a product's weights take there besides theirs; nothing where they stay as they are.
+std::optional<uint64_t> amx_extra(const TensorInfo& tensor, std::string_view type) {
+  const auto known =
+      std::find_if(std::begin(kAmxTypes), std::end(kAmxTypes), [&](const AmxType& t) { return t.type == type; });
+  constexpr int64_t kRows = 32;
+  if (known == std::end(kAmxTypes) || tensor.shape[0] % known->block != 0 || tensor.shape[1] % kRows != 0)
+    return std::nullopt;
+  return static_cast<uint64_t>(tensor.shape[1] * (tensor.shape[0] / known->block) * known->more);
+}
+
+/// What all weights take there besides their bytes: an embedding that is the output too lies there a second time.
+uint64_t amx_bytes(const ModelInfo& model, std::string_view gguf_type, bool own) {
+  uint64_t sum = 0;
+  for (const TensorInfo& tensor : model.tensors) {
+    const bool is_embedding = tensor.name == "token_embd.weight";
+    const bool is_product = tensor.shape.size() == 2 && tensor.name.ends_with(".weight") &&
+                            tensor.name != "position_embd.weight" && tensor.name != "token_types.weight";
+    if (!is_product || (is_embedding && !model.tied_output)) continue;
+    const std::string type = own ? tensor.type : quantized_type(model, tensor, gguf_type);
+    const auto extra = amx_extra(tensor, type);
+    if (extra) sum += *extra + (is_embedding ? tensor_bytes(tensor.shape, type) : 0);
+  }
+  return sum;
+}
+
 bool fits(const MemoryRow& row, const std::optional<uint64_t>& limit) {
   return !limit || row.total() <= *limit;
 }
@@ -92,6 +126,7 @@ MemoryRow plan_row(const ModelInfo& model, std::string_view gguf_type, const Mem
   row.bit_width = own ? width_of_file(model) : bit_width_of(gguf_type);
   row.gguf_type = gguf_type;
   row.weights = own ? model.weights_bytes() : quantized_bytes(model, gguf_type);
+  if (use.amx) row.weights += amx_bytes(model, gguf_type, own);
   row.kv_cache = kv_cache_bytes(model, use);
   row.compute = compute_bytes(model, use);
   row.adapter = use.adapter_bytes;

@@ -59,6 +59,11 @@ llama_memory_breakdown_data reference(const std::filesystem::path& file, const M
   return sum;
 }
 
+/// As llama.cpp's build for this machine finds it.
+bool has_amx() {
+  return read_file("/proc/cpuinfo").find(" amx_int8") != std::string::npos;
+}
+
 std::vector<MemoryUse> uses() {
   std::vector<MemoryUse> all;
   for (const int n_ctx : {512, 4096, 16384})
@@ -73,6 +78,7 @@ std::vector<MemoryUse> uses() {
   all.push_back({.n_ctx = 100});                                   // the batch shrinks with it
   all.push_back({.n_ctx = 1024, .type_k = "q8_0", .type_v = "f16", .n_batch = 1, .n_ubatch = 1});
   all.push_back({.n_ctx = 2048, .type_k = "q4_0", .type_v = "f16", .n_ubatch = 0, .flash_attention = false});
+  for (MemoryUse& use : all) use.amx = has_amx();
   return all;
 }
 
@@ -103,7 +109,7 @@ class LlamaAgreement : public ::testing::TestWithParam<std::string> {
 TEST_P(LlamaAgreement, ByteForByte) {
   TemporaryFolder folder;
   const ModelInfo source = model();
-  for (const char* type : {"F16", "Q4_0"}) {  // Q4_0 is repacked on loading: moved to another buffer, not copied
+  for (const char* type : {"F16", "Q4_0", "Q8_0", "Q4_K_M"}) {  // some are repacked on loading: moved, not copied
     write_model(quantized(source, type), folder / "model.gguf");
     for (const MemoryUse& use : uses()) {
       const bool narrow = source.n_embd_head_k % 32 != 0;
@@ -161,6 +167,29 @@ uint64_t peak_resident_bytes(std::vector<std::string> words) {
   }
   EXPECT_EQ(status, 0);
   return peak;
+}
+
+/// By hand, on any machine: a model of one layer, 256 wide, 64 words, 4 heads, feed-forward 512.
+TEST(MemoryPlan, AmxTakesMoreForSomeTypes) {
+  const ModelInfo model =
+      test_model({.n_layer = 1, .n_embd = 256, .n_head = 4, .n_head_kv = 4, .n_ff = 512, .n_vocab = 64});
+  const auto more = [&](const ModelInfo& m, const char* type) {
+    MemoryUse use;
+    const uint64_t plain = plan_row(m, type, use).weights;
+    use.amx = true;
+    return plan_row(m, type, use).weights - plain;
+  };
+  const uint64_t numbers = 4 * 256 * 256 + 3 * 256 * 512 + 256 * 64;  // attention, feed-forward, output
+  EXPECT_EQ(more(model, "F16"), 0u);
+  EXPECT_EQ(more(model, "Q4_0"), 0u) << "nor has the output in Q6_K more";
+  EXPECT_EQ(more(model, "Q8_0"), numbers / 32 * 4);
+  ModelInfo tied = model;
+  tied.tied_output = true;
+  std::erase_if(tied.tensors, [](const TensorInfo& t) { return t.name == "output.weight"; });
+  EXPECT_EQ(more(tied, "F16"), 2u * 256 * 64) << "the embedding twice";
+  tied.tensors.front().shape[1] = 50;  // words, not divisible by 32: it stays where it is
+  ASSERT_EQ(tied.tensors.front().name, "token_embd.weight");
+  EXPECT_EQ(more(tied, "F16"), 0u);
 }
 
 TEST(MemoryPlan, AFileOfTheAskedTypeIsPlannedAsItIs) {

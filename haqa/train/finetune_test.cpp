@@ -175,6 +175,7 @@ TEST_F(FinetuneTest, EveryWeightTrainedGivesAModel) {
 TEST_F(FinetuneTest, PackedBatchesHoldMoreExamples) {
   const Json one_a_row = run();
   request_["method"] = {{"grouping", "packed"}};
+  std::filesystem::remove_all(folder_ / "out");  // with the checkpoint of the other training
   const Json packed = run();
   EXPECT_GT(packed["tokens"].get<int64_t>(), 4 * one_a_row["tokens"].get<int64_t>());
   EXPECT_LE(packed["tokens"].get<int64_t>(), 12 * 4 * 512);
