@@ -72,7 +72,7 @@ Plot trade_off_plot(const std::vector<TradeOff>& all) {
           .label = "Accuracy against speed; the table below holds the same figures",
           .x = {.title = "speed against the widest bit width"},
           .y = {.title = "accuracy in %"},
-          .series = {front, others, deployed}};
+          .series = {deployed, front, others}};  // the first on top
 }
 
 std::string trade_off_section(Plots& plots, const Part& summary) {
@@ -191,8 +191,9 @@ std::string page_body(const Part& summary, std::string_view chart_js) {
   body += section("Memory", memory_section(summary));
   body += section("Bit widths", bit_width_section(summary));
   body += section("Fine-tuning", finetune_section(summary["finetune"]));
-  body += section("Rounds", (rounds.size() < 2 ? "" : plots.figure(rounds_plot(rounds, maximize), kRoundsCaption)) +
-                                html_rounds(summary, rounds));
+  body += section(summary["finetune"].is_missing() ? "Rounds" : "Run-time options",
+                  (rounds.size() < 2 ? "" : plots.figure(rounds_plot(rounds, maximize), kRoundsCaption)) +
+                      html_rounds(summary, rounds));
   body += section("Accuracy, speed and memory", trade_off_section(plots, summary));
   body += section("Failures", html_table(failures_table(rounds), "Failures"));
   body += section("The agent",
