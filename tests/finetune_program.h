@@ -4,14 +4,10 @@
 
 namespace haqa {
 
-/// A folder with a model that learns within a second, what it learns from, and the means to run haqa in it.
-class FinetuneTest : public testing::Test {
+/// A folder with what a small model learns from within a second, and the means to run haqa in it.
+class LearningTest : public testing::Test {
  protected:
-  FinetuneTest() {
-    write_learning_data(folder_.path());
-    write("space.yaml", learning_space());
-    write("task.yaml", task());
-  }
+  explicit LearningTest(int examples = 300) { write_learning_data(folder_.path(), examples); }
   Command haqa(std::vector<std::string> arguments) const {
     Command command{{HAQA_BIN_DIR "/haqa"}};
     command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
@@ -23,6 +19,16 @@ class FinetuneTest : public testing::Test {
   std::string write(const std::string& name, const std::string& content) const {
     std::ofstream(folder_ / name) << content;
     return path(name);
+  }
+  const TemporaryFolder folder_;
+};
+
+/// The same with a search space and a task.
+class FinetuneTest : public LearningTest {
+ protected:
+  FinetuneTest() {
+    write("space.yaml", learning_space());
+    write("task.yaml", task());
   }
   /// `more`: lines of the section, which take the place of the usual ones of the same key; top: lines before it.
   std::string task(const std::vector<std::pair<std::string, std::string>>& more = {},
@@ -43,7 +49,6 @@ class FinetuneTest : public testing::Test {
       if (value != "-") text += "  " + key + ": " + value + "\n";
     return text;
   }
-  const TemporaryFolder folder_;
 };
 
 /// Of a log or a summary: what was tried, and what came out.

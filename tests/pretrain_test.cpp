@@ -1,8 +1,7 @@
 // haqa pretrain, as a user runs it.
-#include "haqa/finetune/finetune_test_support.h"
 #include "haqa/model/model_info.h"
 #include "haqa/model/tensor_data.h"
-#include "tests/program.h"
+#include "tests/finetune_program.h"
 
 namespace haqa {
 namespace {
@@ -12,17 +11,9 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-class PretrainTest : public testing::Test {
+class PretrainTest : public LearningTest {
  protected:
-  PretrainTest() { write_learning_data(folder_.path(), 600); }
-  Command haqa(std::vector<std::string> arguments) const {
-    Command command{{HAQA_BIN_DIR "/haqa"}};
-    command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
-    command.timeout_s = 240;
-    return command;
-  }
-  ProcessResult run(std::vector<std::string> arguments) const { return run_process(haqa(std::move(arguments))); }
-  std::string path(const std::string& name) const { return folder_ / name; }
+  PretrainTest() : LearningTest(600) {}
   /// Of the small model, with a training of a second or two; `more` is added.
   std::vector<std::string> pretrain(const std::string& output, std::vector<std::string> more = {}) const {
     std::vector<std::string> all = {"pretrain",
@@ -37,7 +28,6 @@ class PretrainTest : public testing::Test {
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
-  const TemporaryFolder folder_;
 };
 
 TEST_F(PretrainTest, WhatItWritesHasLearned) {

@@ -111,10 +111,7 @@ void FinetuneRun::measure_held_out() {
   const Trial& first = log_.finished().front();
   measured("base", base, {});
   if (has_finite_value(first)) measured("defaults", base, finetuning_.adapter(first));
-  if (finetuning_.best()->number == 0)
-    held_out_["best"] = held_out_["defaults"];
-  else
-    measured("best", base, log_.folder() / "adapter.gguf");
+  measured("best", base, finetuning_.adapter(*finetuning_.best()));
   measured("merged", merged_, {});
 }
 
