@@ -1,7 +1,7 @@
 # make demo   sets up what is missing, builds, pretrains a small model, and runs the main job on it
 # make test   the same set-up, then all tests
 # make build  leaves the programs in build/bin/
-# Further chores: check (all of CI), asan, tsan, fuzz, bench, format, clean
+# Further chores: check (all tests, then all under the sanitizers), asan, tsan, fuzz, bench, format, clean
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 BIN := build/bin

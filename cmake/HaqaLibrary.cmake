@@ -16,6 +16,13 @@ if(HAQA_SANITIZE)
   target_link_options(haqa_options INTERFACE -fsanitize=${HAQA_SANITIZE})
 endif()
 
+# Tests are compiled with little optimization: each runs but once.
+add_library(haqa_test_options INTERFACE)
+target_compile_options(haqa_test_options INTERFACE $<$<CONFIG:RelWithDebInfo>:-O1>)
+target_link_libraries(haqa_test_options INTERFACE GTest::gtest_main GTest::gmock)
+# Tests find programs and data through these, never through the working directory.
+target_compile_definitions(haqa_test_options INTERFACE HAQA_SOURCE_DIR="${CMAKE_SOURCE_DIR}" HAQA_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+
 function(haqa_library name)
   cmake_parse_arguments(ARG "" "" "LINKS;TEST_LINKS" ${ARGN})
   set(folder ${CMAKE_SOURCE_DIR}/haqa/${name})
@@ -29,10 +36,7 @@ function(haqa_library name)
   target_link_libraries(haqa_${name} PUBLIC haqa_options ${ARG_LINKS})
   if(HAQA_TESTS AND tests)
     add_executable(haqa_${name}_test ${tests})
-    target_link_libraries(haqa_${name}_test PRIVATE haqa_${name} GTest::gtest_main GTest::gmock ${ARG_TEST_LINKS})
-    # Tests find programs and data through these, never through the working directory.
-    target_compile_definitions(haqa_${name}_test PRIVATE HAQA_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-      HAQA_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+    target_link_libraries(haqa_${name}_test PRIVATE haqa_${name} haqa_test_options ${ARG_TEST_LINKS})
     set(timeout 300)
     if(HAQA_SANITIZE)
       set(timeout 1500)
