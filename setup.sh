@@ -137,14 +137,14 @@ fetch_torch() {
   touch "$dir/complete"
 }
 
-dir=${HAQA_LLAMA_CPP:-$(llama_dir)}
 torch_dir=$cache/torch-$TORCH_VERSION-$(uname -m)
 case ${1-} in
-  --path) echo "$dir"; exit ;;
+  --path) echo "${HAQA_LLAMA_CPP:-$(llama_dir)}"; exit ;;
   --torch-path) echo "${HAQA_TORCH:-$torch_dir/site/torch}"; exit ;;
 esac
 [[ ${1-} != --tests ]] || PACKAGES+=("${TEST_PACKAGES[@]}")
 install_packages
+dir=${HAQA_LLAMA_CPP:-$(llama_dir)} # which the compiler has a say in
 if [[ ${HAQA_LLAMA_CPP-} ]]; then
   [[ -e $dir/build/bin/llama-bench ]] || fail "HAQA_LLAMA_CPP=$dir holds no build/bin/llama-bench; build llama.cpp there first"
 else
