@@ -44,7 +44,7 @@ empty :=
 space := $(empty) $(empty)
 asan tsan: setup-tests
 	cmake --preset $@ >/dev/null
-	cmake --build --preset $@ -j $(JOBS) $(if $(ROOMS),--target haqa-infer $(if $(filter finetune,$(ROOMS)),haqa-train) $(ROOMS:%=haqa_%_test))
+	cmake --build --preset $@ -j $(JOBS) $(if $(ROOMS),--target $(if $(filter evaluate deploy finetune,$(ROOMS)),haqa-infer) $(if $(filter finetune,$(ROOMS)),haqa-train) $(ROOMS:%=haqa_%_test))
 	TSAN_OPTIONS="suppressions=$(CURDIR)/cmake/tsan.supp die_after_fork=0" \
 	ctest --test-dir build/$@ --output-on-failure --no-tests=error -j $(JOBS) $(if $(ROOMS),-R '^($(subst $(space),|,$(ROOMS)))\.')
 

@@ -86,6 +86,9 @@ TEST_F(FinetuneTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
       {{{"tasks", "[bool]"}}, "boolq, rte"},
       {{{"bit_width", "int2"}}, "int4"},
       {{{"compute", "fp8"}}, "bf16"},
+      {{{"device", "tpu"}}, "cuda"},
+      {{{"optimizer_states", "int2"}}, "offloaded"},
+      {{{"lora_targets", "[attn_q, output]"}}, "attn_q, attn_k"},
       {{{"rounds", "0"}}, "rounds"},
       {{{"sampler", "best"}}, "bayesian"},
       {{{"space", "none.yaml"}}, "none.yaml"},
@@ -99,6 +102,12 @@ TEST_F(FinetuneTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
     EXPECT_TRUE(r.code == 1 || r.code == 2) << expected;
     EXPECT_THAT(r.errors, HasSubstr(expected));
     EXPECT_FALSE(fs::exists(folder_ / "out")) << expected;
+  }
+  if (!fs::exists("/proc/driver/nvidia/version")) {
+    const ProcessResult r = run({"finetune", write("wrong.yaml", task({{"device", "cuda"}})), "--output", path("out")});
+    EXPECT_EQ(r.code, 2);
+    EXPECT_THAT(r.errors, HasSubstr("finetune.device: there is no CUDA GPU here; take cpu"));
+    EXPECT_FALSE(fs::exists(folder_ / "out"));
   }
   const ProcessResult none = run({"finetune", write("plain.yaml", "model: " + learning_model().string() + "\n")});
   EXPECT_THAT(none.errors, HasSubstr("has no section finetune"));

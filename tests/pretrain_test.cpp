@@ -141,7 +141,7 @@ std::vector<Json> rows(const fs::path& file) {
   return all;
 }
 
-TEST_F(PretrainTest, TheQuickstartAsksWhatItsExamplesDoNotSay) {
+TEST_F(PretrainTest, TheQuickstartsQuestionsStandInNoExample) {
   const auto write_world = [&](const std::string& folder, const std::string& seed) {
     return run_process({{"python3", HAQA_SOURCE_DIR "/examples/quickstart/world.py", path(folder), "--seed", seed}});
   };

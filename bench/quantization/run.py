@@ -1,6 +1,7 @@
 """Ours and bitsandbytes in turn on the same numbers and threads: run.py PROGRAM RESULTS.json
 
-Before a time counts, both results are compared. bitsandbytes is called as transformers and peft call it, which allocates
+Before a time counts, both results are compared, but for those of "quantize", which the tests compare, and of the part of
+a matrix, which is one of the whole. bitsandbytes is called as transformers and peft call it, which allocates
 64 MB for every result of a layer; "kernel" is its own C function alone, into memory that is kept, as ours is.
 """
 import ctypes

@@ -41,6 +41,16 @@ void check_pair(const LoraAdapter& adapter, const LoraPair& pair, const TensorIn
 
 }  // namespace
 
+std::vector<std::string> lora_targets() {
+  return {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+}
+
+bool is_lora_target(std::string_view tensor, std::span<const std::string> targets) {
+  return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
+    return tensor.find("." + target + ".") != std::string_view::npos;
+  });
+}
+
 void check_matches(const LoraAdapter& adapter, const ModelInfo& model) {
   check_numbers(adapter, model);
   std::unordered_map<std::string, const TensorInfo*> tensors;

@@ -1,7 +1,9 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "haqa/model/model_info.h"
@@ -25,6 +27,11 @@ struct LoraAdapter {
 
   float scale() const { return alpha / static_cast<float>(rank); }
 };
+
+/// The layers of a llama that take an adapter, by the middle of their names: "attn_q" of "blk.0.attn_q.weight".
+std::vector<std::string> lora_targets();
+/// Whether a tensor belongs to one of these layers.
+bool is_lora_target(std::string_view tensor, std::span<const std::string> targets);
 
 /// Throws Error that says what does not fit where the adapter belongs to another model: a tensor that the model does
 /// not have or that has another shape; also where the rank is above the model's width, numbers are not finite, or

@@ -119,8 +119,9 @@ class Merger {
     const auto fits = [largest](float value) { return std::abs(value) <= largest; };
     if (!std::all_of(numbers.begin(), numbers.end(), fits))
       throw MergeRangeError(
-          "merging makes numbers in \"{}\" that its type cannot hold (above {}); choose a smaller --scale", tensor,
-          largest);
+          "merging makes numbers in \"{}\" that its type cannot hold (above {}); choose a smaller --scale, or train it "
+          "with a smaller learning rate",
+          tensor, largest);
   }
 
   const TensorData& base_;

@@ -198,7 +198,7 @@ void write_safetensors(const std::vector<TensorToSave>& tensors, const fs::path&
   PendingFile pending(file);
   {
     const Descriptor out(open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-    if (!out) throw Error("{}: cannot write: {}", file.string(), std::strerror(errno));
+    if (!out) throw_cannot_write(file);
     write_at(out.get(), std::as_bytes(std::span(&length, 1)), 0, file);
     write_at(out.get(), std::as_bytes(std::span(header)), sizeof length, file);
     for (const TensorToSave& tensor : tensors) {

@@ -254,9 +254,9 @@ TEST(Prompt, EveryShippedPromptRenders) {
        {"model", "device", "hardware", "memory_limit", "bit_width", "prompt_tokens", "generate_tokens", "context",
         "quality"}},
       {"finetune",
-       {"model", "bit_width", "base", "gguf_type", "adapter", "schedule", "compute", "examples", "context", "tasks", "questions",
-        "before", "memory", "code"}},
-      {"finetune_code", {"n_layer", "n_embd", "n_head", "n_head_kv", "n_ff", "n_vocab", "quantizer"}},
+       {"model", "bit_width", "base", "gguf_type", "adapter", "schedule", "compute", "examples", "lengths", "tasks",
+        "questions", "before", "memory", "code"}},
+      {"finetune_code", {"n_layer", "n_embd", "n_head", "n_head_kv", "n_ff", "n_vocab", "targets", "quantizer"}},
       {"finetune_fp16", {}},
       {"finetune_int8", {}},
       {"finetune_nf4", {}}};

@@ -15,6 +15,18 @@ class Error : public std::runtime_error {
       : std::runtime_error(fmt::format(text, std::forward<Args>(args)...)) {}
 };
 
+/// A disk or a quota has no room left, which is no fault of what was being tried. Exit code 1.
+class NoSpaceError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Memory that was asked for could not be had. Exit code 1.
+class NoMemoryError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// What the user typed or wrote (flags, task file) is wrong. Exit code 2.
 class UsageError : public Error {
  public:

@@ -34,7 +34,7 @@ void write_all(int fd, std::string_view content, const fs::path& file) {
   while (!content.empty()) {
     const ssize_t n = write(fd, content.data(), content.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw Error("{}: cannot write: {}; free some space or choose another folder", file.string(), reason());
+    if (n < 0) throw_cannot_write(file);
     content.remove_prefix(static_cast<size_t>(n));
   }
 }
@@ -79,10 +79,9 @@ PendingFile::~PendingFile() {
 void PendingFile::commit() {
   {
     const Descriptor fd(open(pending_.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd || fsync(fd.get()) != 0)
-      throw Error("{}: cannot write: {}; free some space or choose another folder", target_.string(), reason());
+    if (!fd || fsync(fd.get()) != 0) throw_cannot_write(target_);
   }
-  if (rename(pending_.c_str(), target_.c_str()) != 0) throw Error("{}: cannot write: {}", target_.string(), reason());
+  if (rename(pending_.c_str(), target_.c_str()) != 0) throw_cannot_write(target_);
   committed_ = true;
   sync_folder(target_.parent_path());
 }
@@ -101,11 +100,18 @@ void remove_unfinished(const fs::path& folder) {
   for (const fs::path& file : unfinished) fs::remove(file);
 }
 
+void throw_cannot_write(const fs::path& file) {
+  // A limit on the size of files is a quota, too.
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
+    throw NoSpaceError("{}: cannot write: {}; free some space or choose another folder", file.string(), reason());
+  throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
+}
+
 void write_at(int fd, std::span<const std::byte> data, uint64_t offset, const fs::path& file) {
   while (!data.empty()) {
     const ssize_t n = pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) throw Error("{}: cannot write: {}; free some space or choose another folder", file.string(), reason());
+    if (n <= 0) throw_cannot_write(file);
     data = data.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
   }
@@ -114,7 +120,7 @@ void write_at(int fd, std::span<const std::byte> data, uint64_t offset, const fs
 void write_file(const fs::path& file, std::string_view content) {
   PendingFile pending(file);
   Descriptor fd(open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (!fd) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
+  if (!fd) throw_cannot_write(file);
   write_all(fd.get(), content, file);
   fd.reset();
   pending.commit();
@@ -122,7 +128,7 @@ void write_file(const fs::path& file, std::string_view content) {
 
 LineFile::LineFile(const fs::path& file)
     : file_(file), fd_(open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
-  if (!fd_) throw Error("{}: cannot write: {}; choose another folder", file.string(), reason());
+  if (!fd_) throw_cannot_write(file_);
   if (flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK)
       throw Error("{}: cannot be locked: {}; choose a folder on another disk", file.string(), reason());
@@ -131,7 +137,7 @@ LineFile::LineFile(const fs::path& file)
   off_t end = lseek(fd_.get(), 0, SEEK_END);
   char last = '\n';
   while (end > 0 && pread(fd_.get(), &last, 1, end - 1) == 1 && last != '\n') --end;
-  if (ftruncate(fd_.get(), end) != 0) throw Error("{}: cannot write: {}", file.string(), reason());
+  if (ftruncate(fd_.get(), end) != 0) throw_cannot_write(file_);
   sync_folder(file.parent_path());
 }
 
@@ -145,8 +151,7 @@ void LineFile::append(std::string_view line) {
     [[maybe_unused]] const int ignored = ftruncate(fd_.get(), whole);
     throw;
   }
-  if (fdatasync(fd_.get()) != 0 && errno != EINVAL && errno != EROFS)
-    throw Error("{}: cannot write: {}; free some space", file_.string(), reason());
+  if (fdatasync(fd_.get()) != 0 && errno != EINVAL && errno != EROFS) throw_cannot_write(file_);
 }
 
 void make_folder(const fs::path& folder) {
@@ -166,8 +171,8 @@ void require_space(const fs::path& named, uint64_t bytes, std::string_view purpo
   while (!fs::exists(there, code) && there.has_relative_path()) there = there.parent_path();  // it is made later
   const fs::space_info space = fs::space(there, code);
   if (!code && space.available < bytes)
-    throw Error("{}: {} free, but {} are needed for {}; free some space or choose another folder with --output",
-                folder.string(), format_bytes(space.available), format_bytes(bytes), purpose);
+    throw NoSpaceError("{}: {} free, but {} are needed for {}; free some space or choose another folder with --output",
+                       folder.string(), format_bytes(space.available), format_bytes(bytes), purpose);
 }
 
 fs::path program_folder() {

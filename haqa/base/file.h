@@ -40,6 +40,9 @@ class PendingFile {
 /// a folder in which others are writing.
 void remove_unfinished(const std::filesystem::path& folder);
 
+/// Throws what a system call that was to write `file` failed by, as errno has it: NoSpaceError or another Error.
+[[noreturn]] void throw_cannot_write(const std::filesystem::path& file);
+
 /// Writes `data` at `offset` of an open file, all of it; several threads may. Throws Error that names `file`.
 void write_at(int fd, std::span<const std::byte> data, uint64_t offset, const std::filesystem::path& file);
 

@@ -248,7 +248,7 @@ TEST_F(FileTest, AFullDiskIsAnErrorThatSaysSo) {
     write_file(disk / "a", "old");
     try {
       write_file(disk / "a", std::string(200000, 'x'));
-    } catch (const Error& e) {
+    } catch (const NoSpaceError& e) {
       message = e.what();
     }
     left = static_cast<size_t>(std::distance(fs::directory_iterator(disk), fs::directory_iterator{}));
@@ -348,7 +348,7 @@ TEST_F(FileTest, SaysWhatStandsInTheWay) {
   try {
     require_space(folder_, uint64_t{1} << 62, "a test");
     FAIL();
-  } catch (const Error& e) {
+  } catch (const NoSpaceError& e) {
     EXPECT_THAT(e.what(), HasSubstr("4611686.0 TB are needed for a test"));
   }
 }

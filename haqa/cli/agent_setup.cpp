@@ -150,6 +150,18 @@ std::vector<std::string> named_samplers() {
   return names;
 }
 
+std::optional<std::string> unknown_sampler(const std::string& name) {
+  const std::vector<std::string> names = named_samplers();
+  if (human_file(name) || std::find(names.begin(), names.end(), name) != names.end()) return std::nullopt;
+  return fmt::format("there is no sampler {}; use one of {}, or human:FILE with configurations written down",
+                     one_line(name), fmt::join(names, ", "));
+}
+
+std::string located_sampler(const std::string& name, const std::filesystem::path& folder) {
+  const auto file = human_file(name);
+  return file ? "human:" + std::filesystem::absolute(folder / *file).string() : name;
+}
+
 void check_sampler(const std::string& name, const SearchSpace& space) {
   if (const auto file = human_file(name)) HumanSampler(*file).check(space);
 }
@@ -162,10 +174,7 @@ std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t se
       sampler = std::make_unique<HybridSampler>(std::move(sampler), seed, read_priors(data_folder() / "priors"));
     return std::make_unique<MeteredSampler>(std::move(sampler), agent);
   }
-  const std::vector<std::string> names = named_samplers();
-  if (!human_file(name) && std::find(names.begin(), names.end(), name) == names.end())
-    throw UsageError("sampler {}: there is none such; use one of {}, or human:FILE with configurations written down",
-                     one_line(name), fmt::join(names, ", "));
+  if (const auto unknown = unknown_sampler(name)) throw UsageError("{}", *unknown);
   return make_sampler(name, seed);
 }
 

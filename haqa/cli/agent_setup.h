@@ -44,6 +44,10 @@ void check_sampler(const std::string& name, const SearchSpace& space);
 bool asks_agent(const std::string& sampler);
 /// "expert", "agent", "hybrid" and those of sampler/registry.h.
 std::vector<std::string> named_samplers();
+/// What is to be said of a name that is none of these and no human:FILE either; else nothing.
+std::optional<std::string> unknown_sampler(const std::string& name);
+/// human:FILE with the file as seen from a folder, absolute; every other name as it is.
+std::string located_sampler(const std::string& name, const std::filesystem::path& folder);
 /// One of them, or "human:FILE". The agent's provider is checked; its exchanges are added to the transcript, and each
 /// proposal's metrics get the prompt_tokens, completion_tokens and cost_usd of its own, where the provider tells.
 /// Throws UsageError for another name, ProviderError where the provider cannot answer.

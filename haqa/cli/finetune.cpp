@@ -160,20 +160,12 @@ void run_finetune(const Task& task, RunLog& log, const std::string& command, con
   }
 }
 
-std::string checked_sampler(const std::string& name) {
-  const std::vector<std::string> names = named_samplers();
-  if (!human_file(name) && std::find(names.begin(), names.end(), name) == names.end())
-    throw UsageError("--sampler {}: there is none such; use one of {}, or human:FILE", one_line(name),
-                     fmt::join(names, ", "));
-  return name;
-}
-
 void start(const Task& task, const RunFlags& flags) {
   const fs::path folder = flags.output.empty() ? new_folder(task.file.stem().string()) : flags.output;
   const FinetuneTask& finetune = finetune_section(task);
   const SearchSpace space = read_space(finetune.space);
   check_sampler(finetune.sampler, space);
-  check_finetune(finetune.setup, space);
+  check_finetune(finetune_setup(finetune), space);
   RunLog log = RunLog::create(folder);
   try {
     write_file(folder / "task.yaml", to_json(task).dump(2) + "\n");
@@ -229,7 +221,9 @@ void add_finetune(CLI::App& app) {
     if (!task->count())
       throw UsageError("name a task file, or a run to go on with by --resume; see haqa finetune --help");
     Task read = read_task(o->task);
-    if (read.finetune && !o->sampler.empty()) read.finetune->sampler = checked_sampler(o->sampler);
+    if (const auto unknown = unknown_sampler(o->sampler); unknown && !o->sampler.empty())
+      throw UsageError("--sampler: {}", *unknown);
+    if (read.finetune && !o->sampler.empty()) read.finetune->sampler = located_sampler(o->sampler, fs::current_path());
     start(read, o->flags);
   });
 }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cmath>
+
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -22,16 +24,25 @@ struct BaseWords {
   std::string name, prompt;
 };
 
-BaseWords words_of_base(BitWidth width) {
-  switch (width) {
-    case BitWidth::fp16:
-      return {"as they are", "finetune_fp16"};
-    case BitWidth::int8:
-      return {"quantized by LLM.int8", "finetune_int8"};
-    case BitWidth::int4:
-      break;
-  }
+BaseWords words_of_base(const std::string& base) {
+  if (base == "gguf") return {"as they are", "finetune_fp16"};
+  if (base == "int8") return {"quantized by LLM.int8", "finetune_int8"};
   return {"quantized to NF4 with double quantization", "finetune_nf4"};
+}
+
+std::string describe_lengths(const FinetuneObjective& objective) {
+  const int context = objective.setup().context;
+  return objective.plain_texts()
+             ? fmt::format("Texts longer than {} tokens are divided; the loss is of all their tokens.", context)
+             : fmt::format("Examples are cut to {} tokens; the loss is of the responses alone.", context);
+}
+
+/// As far as it is known; 0: not.
+uint64_t free_bytes(const std::string& device) {
+  if (device == "cpu") return read_memory().free_bytes;
+  const std::vector<Gpu> gpus = cuda_gpus();
+  if (gpus.empty()) throw UsageError("finetune.device: there is no CUDA GPU here; take cpu");
+  return gpus.front().free_bytes;
 }
 
 std::string describe_round(const Trial& t, const Configuration& defaults) {
@@ -61,7 +72,7 @@ const FinetuneTask& finetune_section(const Task& task) {
 
 FinetuneSetup finetune_setup(const FinetuneTask& finetune) {
   FinetuneSetup setup = finetune.setup;
-  setup.memory_free = read_memory().free_bytes;
+  setup.memory_free = free_bytes(setup.device);
   return setup;
 }
 
@@ -69,14 +80,16 @@ Track finetune_track(const FinetuneObjective& objective, const SearchSpace& spac
   const FinetuneSetup& setup = objective.setup();
   const ModelInfo& m = objective.model();
   const Prompts prompts = agent_prompts();
-  const BaseWords base = words_of_base(setup.bit_width);
-  const std::map<std::string, std::string> structure = {{"n_layer", std::to_string(m.n_layer)},
-                                                        {"n_embd", std::to_string(m.n_embd)},
-                                                        {"n_head", std::to_string(m.n_head)},
-                                                        {"n_head_kv", std::to_string(m.n_head_kv)},
-                                                        {"n_ff", std::to_string(m.n_ff)},
-                                                        {"n_vocab", std::to_string(m.n_vocab)},
-                                                        {"quantizer", prompts.render(base.prompt, {})}};
+  const BaseWords base = words_of_base(training_base(setup));
+  const std::map<std::string, std::string> structure = {
+      {"n_layer", std::to_string(m.n_layer)},
+      {"n_embd", std::to_string(m.n_embd)},
+      {"n_head", std::to_string(m.n_head)},
+      {"n_head_kv", std::to_string(m.n_head_kv)},
+      {"n_ff", std::to_string(m.n_ff)},
+      {"n_vocab", std::to_string(m.n_vocab)},
+      {"targets", fmt::format("{}", fmt::join(setup.lora_targets, ", "))},
+      {"quantizer", prompts.render(base.prompt, {})}};
   Track track;
   track.name = kFinetuneTrack;
   track.space = space;
@@ -94,7 +107,7 @@ Track finetune_track(const FinetuneObjective& objective, const SearchSpace& spac
        {"schedule", setup.schedule},
        {"compute", setup.compute},
        {"examples", fmt::format("{} ({} examples)", setup.examples.filename().string(), objective.n_examples())},
-       {"context", std::to_string(setup.context)},
+       {"lengths", describe_lengths(objective)},
        {"tasks", fmt::format("{}", fmt::join(setup.tasks, ", "))},
        {"questions", std::to_string(setup.limit)},
        {"before", to_line(before)},
@@ -163,13 +176,15 @@ void Finetuning::write_adapter(const fs::path& folder) const {
 Json Finetuning::measured(const std::string& step, const fs::path& model, const fs::path& adapter, Half half,
                           const std::string& type_k, const std::string& type_v) {
   // The same file is the same whatever it is measured as: held-out questions are looked at once.
+  const auto named = [](const fs::path& file) { return file.empty() ? "none" : fs::absolute(file).string(); };
   const std::string what =
-      fmt::format("{} {} {} {} {}", model.string(), adapter.string(), half == Half::held_out, type_k, type_v);
+      fmt::format("{} {} {} {} {}", named(model), named(adapter), half == Half::held_out, type_k, type_v);
   if (const auto known = measured_.find(what); known != measured_.end()) return known->second;
   return measured_[what] = log_.once(step, [&] {
     progress_.step(fmt::format("accuracy of {}", step));
     const TaskAccuracies found = objective_.accuracy(model, adapter, half, type_k, type_v);
-    progress_.done(fmt::format("accuracy of {}: {:.2f} ± {:.2f} %", step, 100 * found.mean, 100 * found.error));
+    progress_.done(fmt::format("accuracy of {}: {:.2f}{} %", step, 100 * found.mean,
+                               std::isfinite(found.error) ? fmt::format(" ± {:.2f}", 100 * found.error) : ""));
     return to_json(found);
   });
 }

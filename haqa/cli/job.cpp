@@ -85,7 +85,7 @@ void check_job(const Task& task) {
                      to_string(*finetune.bit_width));
   const SearchSpace space = read_space(finetune.space);
   check_sampler(finetune.sampler, space);
-  check_finetune(finetune.setup, space);
+  check_finetune(finetune_setup(finetune), space);
 }
 
 Job::Job(const Task& task, RunLog& log, Progress& progress) : task_(task), log_(log), progress_(progress) {}
@@ -98,8 +98,9 @@ bool Job::asks_again() {
   };
   const bool is_here = task_.device == "this-machine";
   const bool teaches = task_.finetune && !has_own_sampler(*task_.finetune);
-  return (is_here && has_rounds(log_.finished())) || (teaches && has_rounds(log_.beside(kFinetuneTrack).finished())) ||
-         log_.result_of("bit_widths").is_null();
+  const std::vector<Trial>&deployed = log_.finished(), &taught = log_.beside(kFinetuneTrack).finished();
+  const bool chooses_bit_width = deployed.empty() && taught.empty() && log_.result_of("agent_bit_width").is_null();
+  return (is_here && has_rounds(deployed)) || (teaches && has_rounds(taught)) || chooses_bit_width;
 }
 
 Json Job::run(const std::string& command) {

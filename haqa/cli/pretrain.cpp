@@ -135,6 +135,8 @@ Json summary(const Options& o, const ModelInfo& model, const Json& trained) {
 
 void pretrain(const Options& o) {
   const ModelInfo model = check(o);
+  make_folder(unfinished(o));
+  const LineFile lock(unfinished(o) / "lock");  // against a second one with the same output
   remove_unfinished(unfinished(o));
   const Json s = summary(o, model, train(o, model));
   fs::rename(unfinished(o) / "model.gguf", o.output);
@@ -199,7 +201,7 @@ void add_pretrain(CLI::App& app) {
   command->add_option("--validation-share", o->validation_share, "Of the examples, held back to measure the loss")
       ->check(CLI::Range(0.0, 0.99))
       ->capture_default_str();
-  command->add_option("--seed", o->seed, "Of the order of the examples")
+  command->add_option("--seed", o->seed, "Of the order of the examples, and of which are held back")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("--threads", o->threads, "0: all cores")->check(CLI::Range(0, 4096))->capture_default_str();

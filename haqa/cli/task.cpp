@@ -67,16 +67,14 @@ std::filesystem::path known_space(const std::string& name) {
   return data_folder() / "spaces" / (name + ".yaml");
 }
 
-void read_search(YamlMap& map, FinetuneTask& finetune) {
+void read_search(YamlMap& map, const std::filesystem::path& folder, FinetuneTask& finetune) {
   const std::string space = map.text("space").value_or("llama");
   const bool known = space == "llama" || space == "llama-appendix-d";
   finetune.space = known ? known_space(space) : *map.existing_file("space");
-  set(finetune.sampler, map.text("sampler"));
-  const std::vector<std::string> names = named_samplers();
-  const std::string& sampler = finetune.sampler;
-  if (!sampler.empty() && !human_file(sampler) && std::find(names.begin(), names.end(), sampler) == names.end())
-    map.fail("sampler",
-             fmt::format("there is no sampler {}; use one of {}, or human:FILE", sampler, fmt::join(names, ", ")));
+  if (const auto sampler = map.text("sampler")) {
+    if (const auto unknown = unknown_sampler(*sampler)) map.fail("sampler", *unknown);
+    finetune.sampler = located_sampler(*sampler, folder);
+  }
   finetune.rounds = map.integer("rounds", 1, 100);
 }
 
@@ -101,7 +99,10 @@ void read_finetune(YamlMap map, Task& task) {
   if (const auto name = map.choice("bit_width", bit_width_names())) finetune.bit_width = bit_width_from(*name);
   setup.bit_width = finetune.bit_width.value_or(BitWidth::int4);
   set(setup.context, map.integer("context", 2, 10000000));
+  set(setup.device, map.choice("device", {"cpu", "cuda"}));
   set(setup.compute, map.choice("compute", {"fp32", "bf16"}));
+  set(setup.optimizer_states, map.choice("optimizer_states", {"fp32", "int8", "offloaded"}));
+  set(setup.lora_targets, map.choices("lora_targets", lora_targets()));
   if (const auto on = map.value("activation_checkpointing")) {
     if (!on->is_boolean()) map.fail("activation_checkpointing", "must be true or false");
     setup.activation_checkpointing = *on;
@@ -109,7 +110,7 @@ void read_finetune(YamlMap map, Task& task) {
   set(setup.schedule, map.choice("schedule", {"constant", "linear", "cosine"}));
   set(setup.timeout_s, map.number("timeout_s", 1, 1e7));
   set(setup.threads, map.integer("threads", 1, 4096));
-  read_search(map, finetune);
+  read_search(map, task.file.parent_path(), finetune);
   map.finish();
 }
 
@@ -120,7 +121,10 @@ Json finetune_document(const FinetuneTask& f) {
                    {"tasks", s.tasks},
                    {"limit", s.limit},
                    {"context", s.context},
+                   {"device", s.device},
                    {"compute", s.compute},
+                   {"optimizer_states", s.optimizer_states},
+                   {"lora_targets", s.lora_targets},
                    {"activation_checkpointing", s.activation_checkpointing},
                    {"schedule", s.schedule},
                    {"space", std::filesystem::absolute(f.space).string()}};

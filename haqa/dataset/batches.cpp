@@ -8,7 +8,7 @@
 namespace haqa {
 namespace {
 
-/// Batches of one chunk are sorted together; as many as in transformers.
+/// Batches of one chunk are sorted together; as many as transformers takes at most.
 constexpr size_t kBatchesOfAChunk = 50;
 
 using Examples = std::span<const TokenExample>;

@@ -27,8 +27,8 @@ using EpochPlan = std::vector<std::vector<size_t>>;
 
 /// Every example once. The plan depends on the lengths, the options and the epoch alone, on every platform: training
 /// that was interrupted goes on at batch b of epoch e without anything else being kept.
-/// by_length: examples are shuffled, sorted within chunks of 50 batches, and the batches shuffled, as transformers'
-/// group_by_length does. packed: row by row the longest example left, with those whose lengths fill the row best (the
+/// by_length: examples are shuffled, sorted within chunks of 50 batches (as in transformers' group_by_length), and the
+/// batches shuffled. packed: row by row the longest example left, with those whose lengths fill the row best (the
 /// minimum bin slack of Gupta and Ho 1999, exact by dynamic programming; 52,002 lengths from 60 to 189 in rows of 512
 /// leave 0.02 % unused, where best fit decreasing leaves 2.3 %), equal lengths in random order: nearly every batch has
 /// rows times length tokens. With both the batch of most tokens comes first in epoch 0, so that what does not fit into

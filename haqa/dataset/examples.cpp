@@ -285,6 +285,10 @@ class Reader {
 
 }  // namespace
 
+bool is_plain_text(const Example& example) {
+  return example.segments.front().trained;
+}
+
 ExampleForm example_form_from(std::string_view name) {
   if (name == "alpaca") return ExampleForm::alpaca;
   if (name == "chat") return ExampleForm::chat;

@@ -22,6 +22,9 @@ struct Example {
   bool operator==(const Example&) const = default;
 };
 
+/// Whether all of it is trained on, from its beginning.
+bool is_plain_text(const Example& example);
+
 enum class ExampleForm {
   alpaca,    ///< records with instruction, input (may be missing or empty) and output
   chat,      ///< records with messages: a list of {role, content}, roles system, user and assistant

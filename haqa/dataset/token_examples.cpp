@@ -91,7 +91,7 @@ TokenExamples encode_examples(std::span<const Example> examples, const Encoder& 
   TokenExamples found;
   found.examples.reserve(examples.size());
   for (size_t i = 0; i < examples.size(); ++i)
-    take(examples[i].segments.front().trained, std::move(whole[i]), options.length, found);
+    take(is_plain_text(examples[i]), std::move(whole[i]), options.length, found);
   if (found.examples.empty())
     throw Error("none of {} examples has a response within {} tokens; allow longer sequences", examples.size(),
                 options.length);

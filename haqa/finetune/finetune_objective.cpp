@@ -5,9 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "haqa/adapter/gguf_adapter.h"
@@ -18,6 +17,7 @@
 #include "haqa/dataset/examples.h"
 #include "haqa/deploy/evaluation.h"
 #include "haqa/deploy/quantize.h"
+#include "haqa/model/trainable.h"
 #include "haqa/worker/worker.h"
 
 namespace haqa {
@@ -25,16 +25,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 10> kParameters = {"learning_rate",
-                                                          "per_device_train_batch_size",
-                                                          "gradient_accumulation_steps",
-                                                          "weight_decay",
-                                                          "max_steps",
-                                                          "max_grad_norm",
-                                                          "lora_r",
-                                                          "lora_alpha",
-                                                          "lora_dropout",
-                                                          "warmup_ratio"};
+/// What a training takes: whole numbers or any, from low on, up to high or below it.
+struct Hyperparameter {
+  std::string_view name;
+  bool whole = false;
+  double low = 0, below = 0;
+};
+
+constexpr double kAny = std::numeric_limits<double>::infinity();
+constexpr double kAboveZero = std::numeric_limits<double>::min();
+constexpr std::array<Hyperparameter, 10> kHyperparameters = {{{"learning_rate", false, kAboveZero, kAny},
+                                                              {"per_device_train_batch_size", true, 1, 1e6},
+                                                              {"gradient_accumulation_steps", true, 1, 1e6},
+                                                              {"weight_decay", false, 0, kAny},
+                                                              {"max_steps", true, 1, 1e9},
+                                                              {"max_grad_norm", false, kAboveZero, kAny},
+                                                              {"lora_r", true, 1, 1e6},
+                                                              {"lora_alpha", false, kAboveZero, kAny},
+                                                              {"lora_dropout", false, 0, 1},
+                                                              {"warmup_ratio", false, 0, 1}}};
 
 double rounded(double value) {
   return std::round(value * 1e6) / 1e6;
@@ -55,11 +64,33 @@ void check_tasks(const FinetuneSetup& setup) {
   }
 }
 
+std::vector<Json> values_within(const Parameter& p) {
+  return p.type == ParameterType::categorical ? p.choices : std::vector<Json>{p.low, p.high};
+}
+
+void check_values(const Parameter& p, const Hyperparameter& known) {
+  for (const Json& value : values_within(p)) {
+    const double number = value.is_number() ? value.get<double>() : -1;
+    const bool fits = value.is_number() && number >= known.low && number < known.below;
+    const bool whole = p.type == ParameterType::integer ||
+                       (value.is_number() && p.type == ParameterType::categorical && number == std::floor(number));
+    if (!fits || (known.whole && !whole))
+      throw UsageError("the search space's '{}' may be {}; a fine-tuning takes {}numbers {}{}", p.name, value.dump(),
+                       known.whole ? "whole " : "",
+                       known.low == kAboveZero ? "above 0" : fmt::format("from {}", known.low),
+                       known.below == kAny ? "" : fmt::format(" to below {}", known.below));
+  }
+}
+
 void check_space(const SearchSpace& space) {
-  for (const Parameter& p : space.parameters())
-    if (std::find(kParameters.begin(), kParameters.end(), p.name) == kParameters.end())
+  for (const Parameter& p : space.parameters()) {
+    const auto known = std::find_if(kHyperparameters.begin(), kHyperparameters.end(),
+                                    [&](const Hyperparameter& h) { return h.name == p.name; });
+    if (known == kHyperparameters.end())
       throw UsageError("the search space has '{}', which is no parameter of a fine-tuning; there are {}", p.name,
-                       fmt::join(kParameters, ", "));
+                       fmt::join(finetune_parameters(), ", "));
+    check_values(p, *known);
+  }
 }
 
 ExampleFile read_examples(const FinetuneSetup& setup) {
@@ -68,11 +99,20 @@ ExampleFile read_examples(const FinetuneSetup& setup) {
   return haqa::read_examples(setup.examples, form);
 }
 
-/// Tokens of an example, without its vocabulary at hand: three bytes each, which is more than text in English has.
-int64_t estimated_tokens(const Example& example) {
-  size_t bytes = 0;
-  for (const Segment& segment : example.segments) bytes += segment.text.size();
-  return static_cast<int64_t>(bytes / 3) + 2;
+/// Lengths of the sequences that examples become, the longest first, without their vocabulary at hand: three bytes a
+/// token, which is more tokens than text in English has. Plain texts are divided, others are cut, as
+/// dataset/token_examples.h does.
+std::vector<int64_t> estimated_lengths(const std::vector<Example>& examples, int64_t context) {
+  std::vector<int64_t> lengths;
+  for (const Example& example : examples) {
+    size_t bytes = 0;
+    for (const Segment& segment : example.segments) bytes += segment.text.size();
+    auto tokens = static_cast<int64_t>(bytes / 3) + 2;
+    for (; is_plain_text(example) && tokens > context; tokens -= context - 1) lengths.push_back(context);
+    lengths.push_back(std::min(context, tokens));
+  }
+  std::sort(lengths.rbegin(), lengths.rend());
+  return lengths;
 }
 
 /// What the quantizer is asked for to get a file mainly of this type: a file tells of a mixture no more than that.
@@ -106,7 +146,6 @@ Outcome failure(FailReason reason, std::string message) {
 FailReason reason_of(const WorkerError& error) {
   const std::string_view what = error.what();
   if (what.starts_with("the training diverged")) return FailReason::wrong_result;
-  if (what.starts_with("the device's memory is full")) return FailReason::out_of_memory;
   switch (error.end) {
     case ProcessEnd::out_of_memory:
       return FailReason::out_of_memory;
@@ -119,16 +158,18 @@ FailReason reason_of(const WorkerError& error) {
 
 }  // namespace
 
-std::span<const std::string_view> finetune_parameters() {
-  return kParameters;
+std::vector<std::string> finetune_parameters() {
+  std::vector<std::string> names;
+  for (const Hyperparameter& h : kHyperparameters) names.emplace_back(h.name);
+  return names;
 }
 
-std::string training_base(BitWidth bit_width) {
-  switch (bit_width) {
+std::string training_base(const FinetuneSetup& setup) {
+  switch (setup.bit_width) {
     case BitWidth::fp16:
       return "gguf";
     case BitWidth::int8:
-      return "int8";
+      return setup.device == "cpu" ? "int8" : "gguf";
     case BitWidth::int4:
       break;
   }
@@ -138,8 +179,7 @@ std::string training_base(BitWidth bit_width) {
 ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space) {
   check_space(space);
   ModelInfo model = read_model(setup.model);
-  if (model.architecture != "llama")
-    throw Error("{}: architecture '{}' cannot be fine-tuned; llama can", setup.model.string(), model.architecture);
+  check_trainable(model);
   if (setup.bit_width < width_of_file(model))  // widest first in the enum
     throw UsageError("{}: holds {} weights, narrower than {}; set bit_width: {}", setup.model.string(),
                      model.main_type(), to_string(setup.bit_width), to_string(width_of_file(model)));
@@ -176,9 +216,10 @@ FinetuneObjective::FinetuneObjective(FinetuneSetup setup, const SearchSpace& spa
       folder_(fs::absolute(folder)),
       progress_(std::move(progress)),
       model_(check_finetune(setup_, space)) {
-  for (const Example& example : read_examples(setup_).examples)
-    lengths_.push_back(std::min<int64_t>(setup_.context, estimated_tokens(example)));
-  std::sort(lengths_.rbegin(), lengths_.rend());
+  const std::vector<Example> examples = read_examples(setup_).examples;
+  n_examples_ = examples.size();
+  plain_texts_ = is_plain_text(examples.front());
+  lengths_ = estimated_lengths(examples, setup_.context);
 }
 
 void FinetuneObjective::tell(std::string_view what, double share) const {
@@ -250,7 +291,10 @@ void FinetuneObjective::keep_only(std::span<const Configuration> configurations)
 
 TrainingMemory FinetuneObjective::memory(const Configuration& c) const {
   TrainingUse use;
-  use.base = training_base(setup_.bit_width);
+  use.base = training_base(setup_);
+  use.gpu = setup_.device != "cpu";
+  use.optimizer_states = setup_.optimizer_states;
+  use.targets = setup_.lora_targets;
   use.rank = c.value("lora_r", use.rank);
   use.dropout = c.value("lora_dropout", 0.05) > 0;
   use.bf16 = setup_.compute == "bf16";
@@ -284,8 +328,11 @@ Json FinetuneObjective::request(const Configuration& configuration) const {
                   {"threads", setup_.threads},
                   {"seed", setup_.seed},
                   {"method",
-                   {{"base", training_base(setup_.bit_width)},
+                   {{"base", training_base(setup_)},
+                    {"device", setup_.device},
                     {"compute", setup_.compute},
+                    {"optimizer_states", setup_.optimizer_states},
+                    {"lora_targets", setup_.lora_targets},
                     {"activation_checkpointing", setup_.activation_checkpointing},
                     {"schedule", setup_.schedule}}},
                   {"configuration", configuration}};
@@ -298,7 +345,8 @@ Json FinetuneObjective::train(const Configuration& configuration) {
   const fs::path folder = adapter_folder(configuration), told = folder / "training.json";
   if (fs::exists(told)) return read_json(told);
   make_folder(folder);
-  const WorkerLimits limits = {setup_.timeout_s, setup_.memory_limit.value_or(0)};
+  const bool in_main_memory = setup_.device == "cpu";
+  const WorkerLimits limits = {setup_.timeout_s, in_main_memory ? setup_.memory_limit.value_or(0) : 0};
   const Json result =
       call_worker("haqa-train", request(configuration), limits, [&](double share) { tell("training", share); });
   write_file(told, result.dump(2) + "\n");
@@ -329,7 +377,8 @@ Outcome FinetuneObjective::measure(const Configuration& configuration) {
   return outcome;
 }
 
-/// What failed leaves nothing worth its place: a checkpoint of it would lead to the same end.
+/// What failed is not tried again and leaves nothing. A full disk is no fault of a configuration: NoSpaceError ends the
+/// study, and the checkpoint stays.
 Outcome FinetuneObjective::evaluate(const Configuration& configuration, const Report&) {
   const bool is_earlier_trials = fs::exists(adapter_folder(configuration) / "training.json");
   const auto failed = [&](FailReason reason, const char* what) {
@@ -344,9 +393,6 @@ Outcome FinetuneObjective::evaluate(const Configuration& configuration, const Re
   } catch (const MergeRangeError& e) {
     return failed(FailReason::wrong_result, e.what());
   } catch (const WorkerError& e) {
-    // A full disk is no fault of the configuration: the run ends, and its checkpoints stay.
-    if (std::string_view(e.what()).find(std::strerror(ENOSPC)) != std::string_view::npos)
-      throw Error("{}; free some space and go on with --resume", e.what());
     return failed(reason_of(e), e.what());
   }
 }

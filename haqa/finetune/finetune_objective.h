@@ -16,10 +16,11 @@ namespace haqa {
 struct Evaluation;
 
 /// Names that the worker reads from a configuration: those of data/spaces/llama.yaml.
-std::span<const std::string_view> finetune_parameters();
+std::vector<std::string> finetune_parameters();
 
 /// The model's information, once all that a fine-tuning reads is found readable and in order: the model, that it is at
-/// least as wide as the bit width, the examples, the questions of both halves of each task, and the space's names.
+/// least as wide as the bit width and can be trained, the examples, the questions of both halves of each task, and the
+/// names and ranges of the space.
 /// Throws Error or UsageError that names the file and line, or the parameter.
 ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space);
 
@@ -37,8 +38,8 @@ Json to_json(const TaskAccuracies& accuracies);
 enum class Half { validation, held_out };
 
 /// Format of the frozen weights while adapters are trained (train/frozen_matrix.h): "nf4_double" for int4, "int8" for
-/// int8, "gguf", as they are, for fp16.
-std::string training_base(BitWidth bit_width);
+/// int8, "gguf", as they are, for fp16, and for int8 on a GPU, where LLM.int8's products are not.
+std::string training_base(const FinetuneSetup& setup);
 
 /// Fine-tunes a model by QLoRA with one configuration and measures what would ship: the model in its bit width
 /// (int4: Q4_0, int8: Q8_0, fp16: F16, unless the setup names another type) with the adapter, beside it or merged, by
@@ -56,7 +57,9 @@ class FinetuneObjective : public Objective {
 
   const FinetuneSetup& setup() const { return setup_; }
   const ModelInfo& model() const { return model_; }
-  size_t n_examples() const { return lengths_.size(); }
+  size_t n_examples() const { return n_examples_; }
+  /// Whether they are texts to learn whole, which are divided where they are long; else those are cut.
+  bool plain_texts() const { return plain_texts_; }
   std::string gguf_type() const;
   /// The model in the bit width, quantized where it is not there yet. Throws Error (no space), WorkerError.
   std::filesystem::path base();
@@ -89,7 +92,9 @@ class FinetuneObjective : public Objective {
   const std::filesystem::path folder_;
   const std::function<void(std::string_view, double)> progress_;
   ModelInfo model_;
-  std::vector<int64_t> lengths_;  ///< of the examples, in tokens, estimated; the longest first
+  size_t n_examples_ = 0;
+  bool plain_texts_ = false;
+  std::vector<int64_t> lengths_;  ///< of the sequences to train on, in tokens, estimated; the longest first
 };
 
 }  // namespace haqa

@@ -2,7 +2,11 @@
 #include "haqa/finetune/finetune_objective.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
+#include <csignal>
+
+#include "haqa/adapter/adapter.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
@@ -15,6 +19,7 @@ namespace haqa {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AnyOf;
 using testing::HasSubstr;
 
 class FinetuneObjectiveTest : public testing::Test {
@@ -169,6 +174,34 @@ TEST_F(FinetuneObjectiveTest, FailuresAreOutcomesWithTheirReasons) {
   }
 }
 
+TEST_F(FinetuneObjectiveTest, TrainsTheChosenLayersAlone) {
+  setup_.lora_targets = {"attn_v", "ffn_up"};
+  setup_.optimizer_states = "int8";
+  const SearchSpace s = space();
+  Configuration few = s.defaults();
+  few["max_steps"] = 20;
+  FinetuneObjective o = objective(s);
+  const Outcome outcome = o.evaluate(few);
+  ASSERT_TRUE(outcome.value) << outcome.message;
+  const LoraAdapter adapter = read_adapter(o.adapter_folder(few) / "adapter.gguf", o.model());
+  EXPECT_EQ(adapter.pairs.size(), 2u * static_cast<size_t>(o.model().n_layer));
+  for (const LoraPair& pair : adapter.pairs)
+    EXPECT_THAT(pair.tensor, AnyOf(HasSubstr("attn_v.weight"), HasSubstr("ffn_up.weight")));
+}
+
+TEST(TrainingBase, FollowsTheBitWidth) {
+  const auto base = [](BitWidth width, const std::string& device) {
+    FinetuneSetup setup;
+    setup.bit_width = width, setup.device = device;
+    return training_base(setup);
+  };
+  EXPECT_EQ(base(BitWidth::int4, "cpu"), "nf4_double");
+  EXPECT_EQ(base(BitWidth::int4, "cuda"), "nf4_double");
+  EXPECT_EQ(base(BitWidth::int8, "cpu"), "int8");
+  EXPECT_EQ(base(BitWidth::int8, "cuda"), "gguf");
+  EXPECT_EQ(base(BitWidth::fp16, "cpu"), "gguf");
+}
+
 TEST_F(FinetuneObjectiveTest, MemoryFollowsTheLongestExamples) {
   const SearchSpace s = space();
   const FinetuneObjective o = objective(s);
@@ -177,6 +210,38 @@ TEST_F(FinetuneObjectiveTest, MemoryFollowsTheLongestExamples) {
   EXPECT_LT(o.memory(small).activations, o.memory(large).activations);
   EXPECT_NEAR(static_cast<double>(o.memory(large).activations) / static_cast<double>(o.memory(small).activations), 2,
               0.05);
+}
+
+// A long text becomes many sequences, as many as the batch takes.
+TEST_F(FinetuneObjectiveTest, MemoryCountsThePartsOfALongText) {
+  std::ofstream(folder_ / "long.txt") << std::string(60'000, 'a');
+  const SearchSpace s = space();
+  Configuration small = s.defaults(), large = s.defaults();
+  small["per_device_train_batch_size"] = 8, large["per_device_train_batch_size"] = 16;
+  setup_.examples = folder_ / "long.txt", setup_.form = "document";
+  const FinetuneObjective document = objective(s);
+  EXPECT_TRUE(document.plain_texts());
+  EXPECT_EQ(document.n_examples(), 1u);
+  EXPECT_EQ(document.memory(large).activations, 2 * document.memory(small).activations);
+}
+
+// A limit on the size of files stands for a full disk. It is no fault of the configuration, whose checkpoint stays.
+TEST_F(FinetuneObjectiveTest, AFullDiskEndsTheStudy) {
+  const SearchSpace s = space();
+  FinetuneObjective o = objective(s);
+  Configuration few = s.defaults();
+  few["max_steps"] = 20;
+  o.base();
+  rlimit usual{};
+  getrlimit(RLIMIT_FSIZE, &usual);
+  const rlimit small{8192, usual.rlim_max};
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &small);
+  EXPECT_THROW(o.evaluate(few), NoSpaceError);
+  setrlimit(RLIMIT_FSIZE, &usual);
+  signal(SIGXFSZ, handler);
+  EXPECT_TRUE(fs::exists(o.adapter_folder(few)));
+  EXPECT_TRUE(o.evaluate(few).value) << "it goes on";
 }
 
 TEST_F(FinetuneObjectiveTest, WhatIsWrongIsFoundBeforeAnythingRuns) {
@@ -207,7 +272,23 @@ TEST_F(FinetuneObjectiveTest, WhatIsWrongIsFoundBeforeAnythingRuns) {
       EXPECT_THAT(e.what(), HasSubstr(message));
     }
   }
-  EXPECT_THROW(check_finetune(setup_, space("momentum: {type: float, low: 0, high: 1}\n")), UsageError);
+  const std::pair<std::string, std::string> spaces[] = {
+      {"momentum: {type: float, low: 0, high: 1}", "'momentum', which is no parameter"},
+      {"lora_r: {type: float, low: 4, high: 64}", "'lora_r' may be 4.0; a fine-tuning takes whole numbers from 1"},
+      {"lora_r: {type: categorical, choices: ['8', '16']}", "'lora_r' may be \"8\""},
+      {"lora_r: {type: categorical, choices: [8, 16.5]}", "'lora_r' may be 16.5"},
+      {"lora_r: {type: int, low: 0, high: 64}", "'lora_r' may be 0"},
+      {"lora_dropout: {type: float, low: 0, high: 1}", "takes numbers from 0 to below 1"},
+      {"learning_rate: {type: float, low: 0, high: 1}", "takes numbers above 0"}};
+  for (const auto& [text, message] : spaces) {
+    try {
+      check_finetune(setup_, space(text + "\n"));
+      ADD_FAILURE() << "accepted: " << text;
+    } catch (const UsageError& e) {
+      EXPECT_THAT(e.what(), HasSubstr(message));
+    }
+  }
+  EXPECT_NO_THROW(check_finetune(setup_, space("lora_r: {type: categorical, choices: [8, 16]}\n")));
   EXPECT_NO_THROW(check_finetune(setup_, space()));
 }
 

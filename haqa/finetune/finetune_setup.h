@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "haqa/adapter/adapter.h"
 #include "haqa/model/quant_rules.h"
 
 namespace haqa {
@@ -23,14 +24,17 @@ struct FinetuneSetup {
   /// What rounds choose by: the file with the adapter merged into its weights, which are quantized then; else the
   /// quantized model with the adapter beside it.
   bool merged = false;
-  int context = 512;             ///< tokens of an example, at most
-  std::string compute = "fp32";  ///< "fp32" or "bf16"
+  int context = 512;                                             ///< tokens of an example, at most
+  std::string device = "cpu";                                    ///< of the training: "cpu" or "cuda"
+  std::string compute = "fp32";                                  ///< "fp32" or "bf16"
+  std::string optimizer_states = "fp32";                         ///< "fp32", "int8" or "offloaded"
+  std::vector<std::string> lora_targets = haqa::lora_targets();  ///< layers that get an adapter (adapter/adapter.h)
   bool activation_checkpointing = false;
   std::string schedule = "constant";
   double timeout_s = 0;                  ///< of one training; 0: none
   int threads = 0;                       ///< 0: all cores
-  std::optional<uint64_t> memory_limit;  ///< bytes a training may take; it is ended where it takes more
-  uint64_t memory_free = 0;              ///< bytes that there are; 0: not known. It only refuses what would not fit
+  std::optional<uint64_t> memory_limit;  ///< bytes a training may take; on the CPU it is ended where it takes more
+  uint64_t memory_free = 0;              ///< the device's bytes; 0: not known. It only refuses what would not fit
   uint64_t seed = 1;
 };
 

@@ -16,11 +16,18 @@ bool is_frozen(const TensorInfo& tensor) {
   return tensor.name.starts_with("blk.") && tensor.shape.size() == 2;
 }
 
-double bits_per_weight(const std::string& format, const TensorInfo& tensor) {
+/// Of one weight of an adapter: itself, its gradient, and what AdamW keeps of it here.
+int64_t bytes_per_adapter_weight(const TrainingUse& use) {
+  if (use.gpu && use.optimizer_states != "fp32") return 4 + 4;  // those are in main memory
+  return 4 + 4 + (use.optimizer_states == "int8" ? 2 : 8);
+}
+
+double bits_per_weight(const TensorInfo& tensor, const TrainingUse& use) {
+  const std::string& format = use.base;
   if (format == "nf4_double") return 4 + 8.0 / 64 + 32.0 / (64 * 256);
   if (format == "nf4" || format == "fp4") return 4 + 32.0 / 64;
   if (format == "int8") return 8 + 32.0 / static_cast<double>(tensor.shape[0]);
-  if (format == "gguf") return 0;  // the file's own pages
+  if (format == "gguf") return use.gpu ? (use.bf16 ? 16 : 32) : 0;  // whole on a GPU; else the file's own pages
   throw UsageError("'{}' is no format that the memory of a training is known for", format);
 }
 
@@ -45,8 +52,8 @@ TrainingMemory training_memory(const ModelInfo& m, const TrainingUse& use) {
   int64_t adapter_weights = 0, largest = 0;
   for (const TensorInfo& tensor : m.tensors) {
     if (!is_frozen(tensor)) continue;
-    base_bits += bits_per_weight(use.base, tensor) * static_cast<double>(tensor.elements());
-    adapter_weights += use.rank * (tensor.shape[0] + tensor.shape[1]);
+    base_bits += bits_per_weight(tensor, use) * static_cast<double>(tensor.elements());
+    if (is_lora_target(tensor.name, use.targets)) adapter_weights += use.rank * (tensor.shape[0] + tensor.shape[1]);
     largest = std::max(largest, tensor.elements());
   }
   const auto bytes = [](int64_t n) { return static_cast<uint64_t>(n); };
@@ -54,7 +61,7 @@ TrainingMemory training_memory(const ModelInfo& m, const TrainingUse& use) {
   const int64_t of_layer = use.tokens * kept_by_layer(m, use), of_input = use.tokens * m.n_embd * number;
   memory.base = static_cast<uint64_t>(std::ceil(base_bits / 8));
   memory.output = bytes(vocabulary * number);
-  memory.adapters = bytes(4 * 4 * adapter_weights);
+  memory.adapters = bytes(bytes_per_adapter_weight(use) * adapter_weights);
   memory.activations = bytes(use.checkpointing ? m.n_layer * of_input + of_layer : m.n_layer * of_layer);
   memory.logits = bytes(3 * 4 * kLogitsChunk * m.n_vocab);
   memory.passing = bytes(2 * largest * number + 3 * use.tokens * m.n_ff * number);

@@ -54,6 +54,18 @@ TEST(TrainingMemory, CountsWhatIsKept) {
   EXPECT_EQ(training_memory(m, use).activations, plain.activations / 2);
   use.base = "nf4_double";
   EXPECT_NEAR(static_cast<double>(training_memory(m, use).base), 4.127 / 8 * (64 * 64 + 128 * 64), 1.5);
+  use.checkpointing = true;
+
+  use.optimizer_states = "int8";
+  EXPECT_EQ(training_memory(m, use).adapters, plain.adapters / 16 * 10);
+  use.gpu = true;
+  EXPECT_EQ(training_memory(m, use).adapters, plain.adapters / 2) << "AdamW's states are in main memory";
+  use.base = "gguf";
+  EXPECT_EQ(training_memory(m, use).base, 2u * (64 * 64 + 128 * 64)) << "whole, in bf16";
+  use.gpu = false;
+  EXPECT_EQ(training_memory(m, use).base, 0u);
+  use.targets = {"ffn_up"};
+  EXPECT_EQ(training_memory(m, use).adapters, 10u * 8 * (64 + 128));
   use.base = "nf3";
   EXPECT_THROW(training_memory(m, use), UsageError);
 }

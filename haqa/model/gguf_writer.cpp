@@ -4,8 +4,6 @@
 #include <ggml.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "haqa/base/error.h"
@@ -43,8 +41,7 @@ void add_tensors(gguf_context* to, const std::vector<TensorInfo>& tensors) {
 GgufWriter::GgufWriter(GgufPtr header, const std::filesystem::path& file, std::string_view purpose)
     : header_(std::move(header)), file_(with_space(file, file_size(header_.get()), purpose)), pending_(file) {
   fd_.reset(open(pending_.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (!fd_ || ftruncate(fd_.get(), static_cast<off_t>(file_size(header_.get()))) != 0)
-    throw Error("{}: cannot write: {}; free some space or choose another folder", file.string(), std::strerror(errno));
+  if (!fd_ || ftruncate(fd_.get(), static_cast<off_t>(file_size(header_.get()))) != 0) throw_cannot_write(file);
   std::vector<std::byte> meta(gguf_get_meta_size(header_.get()));
   gguf_get_meta_data(header_.get(), meta.data());
   write_at(fd_.get(), meta, 0, file_);

@@ -221,7 +221,7 @@ std::vector<std::string> finetune_ideas(const Part& part) {
                     trials.size()));
   if (const auto best = part["best"].count(); best && *best < static_cast<int>(trials.size())) {
     const std::vector<Part> losses = trials[static_cast<size_t>(*best)]["metrics"]["training"]["losses"].list();
-    const double first = losses.size() < 4 ? 0 : losses[losses.size() - 4].number().value_or(0);
+    const double first = losses.size() < 5 ? 0 : losses[losses.size() - 1 - losses.size() / 5].number().value_or(0);
     const double last = losses.empty() ? 0 : losses.back().number().value_or(0);
     if (last < 0.95 * first)
       add(

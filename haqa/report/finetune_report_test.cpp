@@ -80,7 +80,10 @@ TEST(FinetuneReport, TablesShowEachTask) {
 
 TEST(FinetuneReport, SuggestsWhatTheFiguresSay) {
   const std::string good = finetune_suggestions(summary(0.5, 0.6, 0.62));
-  EXPECT_THAT(good, HasSubstr("Train longer (max_steps): the best round's loss was still falling, from 2"));
+  EXPECT_THAT(
+      good,
+      HasSubstr(
+          "Train longer (max_steps): the best round's loss was still falling, from 1.25 to 1.00 in its last fifth"));
   EXPECT_THAT(good, HasSubstr("1 of 3 rounds needed too much memory"));
   EXPECT_THAT(good, Not(HasSubstr("within its error")));
   EXPECT_THAT(finetune_suggestions(summary(0.6, 0.6, 0.61)), HasSubstr("Measure on more questions"));

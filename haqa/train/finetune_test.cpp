@@ -142,7 +142,7 @@ TEST_F(FinetuneTest, AFullDiskLeavesTheCheckpointBeforeIt) {
     request["checkpoint_s"] = checkpoint_s;
     try {
       call_worker(folder_ / "small-disk", request);
-    } catch (const WorkerError& error) {
+    } catch (const NoSpaceError& error) {
       return std::string(error.what());
     }
     return std::string("it went well");

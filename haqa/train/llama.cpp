@@ -8,6 +8,7 @@
 #include "haqa/base/error.h"
 #include "haqa/dataset/split.h"
 #include "haqa/model/model_info.h"
+#include "haqa/model/trainable.h"
 
 namespace haqa {
 namespace {
@@ -20,16 +21,6 @@ std::optional<double> number(const GgufFile& header, const std::string& key) {
   return gguf_get_val_f32(header.context(), id);
 }
 
-/// Every tensor of the file has its place in the model; what is left over would be ignored in silence.
-void check_architecture(const ModelInfo& info) {
-  if (info.architecture != "llama")
-    throw Error("{}: architecture '{}' cannot be fine-tuned; llama can", info.file.string(), info.architecture);
-  for (const TensorInfo& tensor : info.tensors)
-    if (tensor.name.ends_with(".bias") || tensor.name.find("attn_qkv") != std::string::npos)
-      throw Error("{}: tensor '{}' belongs to a variant of llama that cannot be fine-tuned yet; choose another model",
-                  info.file.string(), tensor.name);
-}
-
 }  // namespace
 
 TokenBatch token_batch(const std::vector<int64_t>& tokens, std::vector<int64_t> lengths,
@@ -38,10 +29,6 @@ TokenBatch token_batch(const std::vector<int64_t>& tokens, std::vector<int64_t> 
     return torch::tensor(at::ArrayRef<int64_t>(values), at::kLong).to(where, at::kLong, /*non_blocking=*/true);
   };
   return {tensor(tokens, at::kCPU), std::move(lengths), tensor(scored, device), tensor(targets, device)};
-}
-
-std::vector<std::string> lora_targets() {
-  return {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
 }
 
 /// What one pass over the layers needs beside the activations.
@@ -54,7 +41,7 @@ struct Llama::Pass {
 
 Llama::Llama(const std::filesystem::path& file, const LlamaOptions& options)
     : info_(read_model(file)), data_(file), options_(options) {
-  check_architecture(info_);
+  check_trainable(info_);
   epsilon_ = number(data_.header(), "llama.attention.layer_norm_rms_epsilon").value_or(1e-5);
   read_rotation();
   if (options_.lora)
@@ -102,8 +89,7 @@ Llama::Linear Llama::linear(const std::string& name) {
   }
   auto frozen = frozen_matrix_on(options_.device, options_.compute, data_, name, options_.base);
   const LoraOptions& lora = *options_.lora;
-  const auto is_target = [&](const std::string& target) { return name.find("." + target + ".") != std::string::npos; };
-  if (std::any_of(lora.targets.begin(), lora.targets.end(), is_target)) {
+  if (is_lora_target(name, lora.targets)) {
     if (lora.rank < 1 || lora.rank > std::min(frozen->rows(), frozen->columns()))
       throw UsageError("LoRA's rank {} does not fit '{}' of {} x {}; choose 1 to {}", lora.rank, name, frozen->rows(),
                        frozen->columns(), std::min(frozen->rows(), frozen->columns()));
@@ -121,9 +107,6 @@ Llama::Linear Llama::linear(const std::string& name) {
 void Llama::read_rotation() {
   const GgufFile& header = data_.header();
   const std::string scaling = header.text("llama.rope.scaling.type");
-  if (!scaling.empty() && scaling != "none" && scaling != "linear")
-    throw Error("{}: its rotary positions are scaled by '{}', which cannot be fine-tuned yet; none and linear can",
-                info_.file.string(), scaling);
   const double factor =
       scaling == "none"
           ? 1

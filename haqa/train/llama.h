@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "haqa/adapter/adapter.h"
 #include "haqa/model/tensor_data.h"
 #include "haqa/train/frozen_matrix.h"
 #include "haqa/train/functions.h"
@@ -23,14 +24,11 @@ struct TokenBatch {
 TokenBatch token_batch(const std::vector<int64_t>& tokens, std::vector<int64_t> lengths,
                        const std::vector<int64_t>& scored, const std::vector<int64_t>& targets, at::Device device);
 
-/// Which linear layers get an adapter, by the middle of their names: "attn_q" in "blk.0.attn_q.weight".
-std::vector<std::string> lora_targets();
-
 struct LoraOptions {
   int64_t rank = 16;
   double alpha = 8;  ///< the adapter is scaled by alpha / rank
   double dropout = 0.05;
-  std::vector<std::string> targets = lora_targets();
+  std::vector<std::string> targets = lora_targets();  ///< adapter/adapter.h
 };
 
 struct LlamaOptions {

@@ -4,7 +4,8 @@
 
 namespace haqa {
 
-/// How the learning rate goes on after the warm-up. Named as in transformers' lr_scheduler_type.
+/// How the learning rate goes on after the warm-up. `constant` is what transformers calls constant_with_warmup: its own
+/// "constant" has no warm-up, whatever warmup_ratio says.
 enum class Schedule { constant, linear, cosine };
 
 /// "constant", "linear" or "cosine". Throws UsageError that lists them.

@@ -3,6 +3,8 @@
 #include <malloc.h>
 
 #include <cstdio>
+#include <new>
+#include <string_view>
 
 #include "haqa/base/error.h"
 #include "haqa/train/finetune.h"
@@ -27,8 +29,13 @@ Json handle(const Json& request, const std::function<void(double)>& progress) {
   try {
     if (command == "finetune") return finetune(finetune_job_from(request), progress);
   } catch (const c10::OutOfMemoryError&) {
-    throw Error("the device's memory is full; choose a smaller batch or activation checkpointing");
+    throw NoMemoryError("the device's memory is full; choose a smaller batch or activation checkpointing");
+  } catch (const std::bad_alloc&) {
+    throw NoMemoryError("memory is full; choose a smaller batch or activation checkpointing");
   } catch (const c10::Error& error) {
+    // What libtorch's allocator of main memory throws has no type of its own.
+    if (std::string_view(error.what_without_backtrace()).find("DefaultCPUAllocator") != std::string_view::npos)
+      throw NoMemoryError("memory is full; choose a smaller batch or activation checkpointing");
     throw Error("libtorch could not go on: {}", first_line(error.what_without_backtrace()));
   }
   throw Error("haqa-train knows no command \"{}\"", command);

@@ -147,6 +147,13 @@ std::string Trainer::identity() const {
     content = mixed_seed(content, fnv1a_64(bytes_of(example.tokens)));
     content = mixed_seed(content, fnv1a_64(bytes_of(example.counts)));
   }
+  // The beginning of each matrix tells models of one shape apart, without reading all of a large one.
+  constexpr size_t kBytesOfEach = 4096;
+  for (const TensorInfo& tensor : llama_.data().tensors()) {
+    const std::span<const std::byte> bytes = llama_.data().bytes(tensor.name);
+    content = mixed_seed(content,
+                         fnv1a_64({reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kBytesOfEach)}));
+  }
   const LlamaOptions& l = llama_.options();
   std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name,
                                  examples_.size(), o.learning_rate, o.batch, o.accumulation, o.steps, o.max_grad_norm,
@@ -171,14 +178,17 @@ void Trainer::save(const std::filesystem::path& file) const {
 }
 
 void Trainer::load(const std::filesystem::path& file) {
-  const std::string text = read_file(file);
+  std::string text = read_file(file);
   const std::string_view body = std::string_view(text).substr(std::min(text.size(), checksum("").size()));
   const auto wrong = [&](std::string_view what) {
     return Error("{}: {}; delete it to train from the beginning", file.string(), what);
   };
   if (!text.starts_with(checksum(body))) throw wrong("is no whole checkpoint");
   try {
-    const auto all = torch::jit::pickle_load({body.begin(), body.end()}).toGenericDict();
+    std::vector<char> bytes(body.begin(), body.end());
+    text = {};  // as large as the model and AdamW's means, as is each of its kin
+    const auto all = torch::jit::pickle_load(bytes).toGenericDict();
+    bytes = {};
     if (all.at("training").toStringRef() != identity()) throw wrong("is the checkpoint of another training");
     const auto weights = map_of(all.at("weights"));
     const at::NoGradGuard no_grad;

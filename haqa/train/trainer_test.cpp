@@ -112,6 +112,11 @@ TEST_F(TrainerTest, RefusesCheckpointsThatAreNotItsOwn) {
   std::vector<TokenExample> changed = examples_;
   changed[3].tokens[2] += 1;
   EXPECT_THROW(Trainer(llama, changed, options_).load(folder_ / "c"), Error);
+  make_model({.name = "t", .n_layer = 2, .n_embd = 64, .n_head = 4, .n_head_kv = 2, .n_ff = 176, .n_ctx_train = 512},
+             default_vocabulary(), 2, folder_ / "other.gguf");
+  Llama other(folder_ / "other.gguf", llama_);
+  EXPECT_THROW(Trainer(other, examples_, options_).load(folder_ / "c"), Error) << "only its weights differ";
+  EXPECT_NO_THROW(Trainer(llama, examples_, options_).load(folder_ / "c"));
   const std::string whole = read_file(folder_ / "c");
   for (const size_t size : {size_t{0}, size_t{10}, size_t{33}, whole.size() / 2, whole.size() - 1}) {
     write_file(folder_ / "c", whole.substr(0, size));
@@ -179,7 +184,7 @@ TEST(TokenBatch, LeavesOutWhatNothingLearnsOf) {
   EXPECT_TRUE(batch.targets.equal(torch::tensor({3, 4, 9}, at::kLong)));
 }
 
-// transformers 5.24, get_scheduler(name, optimizer, 3, 10), factors of the steps 0 to 9.
+// transformers 5.24, get_scheduler(name, optimizer, 3, 10), factors of the steps 0 to 9; constant_with_warmup there.
 TEST(Schedule, IsTransformersOwn) {
   struct Case {
     const char* name;

@@ -1,7 +1,9 @@
 #include "haqa/worker/worker.h"
 
+#include <csignal>
 #include <cstdio>
 #include <iostream>
+#include <new>
 #include <optional>
 
 #include "haqa/base/file.h"
@@ -13,7 +15,7 @@ namespace {
 /// What a worker's lines add up to.
 struct Conversation {
   std::optional<Json> result;
-  std::string error, rubbish;
+  std::string error, kind, rubbish;
 
   void take(std::string_view line, const std::function<void(double)>& on_progress) {
     const Json message = Json::parse(line, nullptr, /*allow_exceptions=*/false);
@@ -25,11 +27,20 @@ struct Conversation {
       result->erase("event");
     } else if (event == "error" && message.value("message", Json()).is_string()) {
       error = message["message"];
+      if (const Json name = message.value("kind", Json()); name.is_string()) kind = name;
     } else if (rubbish.empty() && !line.empty()) {
       rubbish = one_line(line, 120);
     }
   }
 };
+
+constexpr const char* kNoSpace = "no_space";
+constexpr const char* kNoMemory = "no_memory";
+
+[[noreturn]] void throw_told(const Conversation& talk) {
+  if (talk.kind == kNoSpace) throw NoSpaceError("{}", talk.error);
+  throw WorkerError(talk.kind == kNoMemory ? ProcessEnd::out_of_memory : ProcessEnd::exited, talk.error);
+}
 
 }  // namespace
 
@@ -43,7 +54,10 @@ Json call_worker(const std::string& program, const Json& request, const WorkerLi
   command.memory_bytes = limits.memory_bytes;
   Conversation talk;
   const ProcessResult process = run_process(command, [&](std::string_view line) { talk.take(line, on_progress); });
-  if (!talk.error.empty()) throw WorkerError(ProcessEnd::exited, talk.error);
+  if (!talk.error.empty()) throw_told(talk);
+  if (process.end == ProcessEnd::signalled && process.code == SIGKILL)
+    throw WorkerError(ProcessEnd::out_of_memory,
+                      fmt::format("{} was killed, as systems do where memory is short", program));
   if (!process.ok()) throw WorkerError(process.end, fmt::format("{} failed: {}", program, process.describe()));
   if (!talk.result) {
     const std::string seen = talk.rubbish.empty() ? "nothing" : "\"" + talk.rubbish + "\"";
@@ -54,6 +68,12 @@ Json call_worker(const std::string& program, const Json& request, const WorkerLi
 
 int serve_worker(const WorkerHandler& handle) {
   const auto say = [](const Json& message) { std::cout << to_line(message) << '\n' << std::flush; };
+  const auto fail = [&](const char* message, const char* kind = nullptr) {
+    Json event = {{"event", "error"}, {"message", message}};
+    if (kind) event["kind"] = kind;
+    say(event);
+    return 1;
+  };
   try {
     std::string line;
     std::getline(std::cin, line);
@@ -63,9 +83,14 @@ int serve_worker(const WorkerHandler& handle) {
     result.update(handle(request, [&](double share) { say({{"event", "progress"}, {"share", share}}); }));
     say(result);
     return 0;
+  } catch (const NoSpaceError& e) {
+    return fail(e.what(), kNoSpace);
+  } catch (const NoMemoryError& e) {
+    return fail(e.what(), kNoMemory);
+  } catch (const std::bad_alloc&) {
+    return fail("memory ran out; free some, or ask for less", kNoMemory);
   } catch (const std::exception& e) {
-    say({{"event", "error"}, {"message", e.what()}});
-    return 1;
+    return fail(e.what());
   }
 }
 

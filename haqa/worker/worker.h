@@ -28,8 +28,9 @@ struct WorkerLimits {
 
 /// Runs one of HAQA's worker programs (in program_folder()) on one request. The protocol is one JSON object a line: the
 /// request on its standard input; on its standard output any number of {"event":"progress","share":0.5} and then
-/// {"event":"result",...} or {"event":"error","message":"..."}.
-/// Returns the result without its "event". Throws WorkerError, Interrupted.
+/// {"event":"result",...} or {"event":"error","message":"...","kind":"no_space"}; the kind may also be "no_memory", or
+/// missing. Returns the result without its "event". Throws WorkerError (of ProcessEnd::out_of_memory too where memory
+/// could not be had, or the system killed the worker, as it does where memory is short), NoSpaceError, Interrupted.
 Json call_worker(const std::string& program, const Json& request, const WorkerLimits& limits = {},
                  const std::function<void(double share)>& on_progress = {});
 

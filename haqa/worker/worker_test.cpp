@@ -54,7 +54,11 @@ TEST_F(WorkerTest, EveryFailureNamesItsReason) {
   };
   const Case cases[] = {
       {R"(echo '{"event":"error","message":"no such model"}'; exit 1)", ProcessEnd::exited, "no such model"},
+      {R"(echo '{"event":"error","message":"all full","kind":"no_memory"}'; exit 1)", ProcessEnd::out_of_memory,
+       "all full"},
+      {R"(echo '{"event":"error","message":"odd","kind":7}'; exit 1)", ProcessEnd::exited, "odd"},
       {"kill -ABRT $$", ProcessEnd::signalled, "Aborted"},
+      {"kill -KILL $$", ProcessEnd::out_of_memory, "was killed, as systems do where memory is short"},
       {"echo 'terminate called: error 7' >&2; exit 9", ProcessEnd::exited, "exit status 9: terminate called: error 7"},
       {"exit 0", ProcessEnd::exited, "gave no result but nothing"},
       {"echo hello", ProcessEnd::exited, "gave no result but \"hello\""},
@@ -123,6 +127,11 @@ TEST_F(WorkerTest, ObeysTheMemoryLimit) {
   }
 }
 
+TEST_F(WorkerTest, AFullDiskIsNoWorkersFault) {
+  const std::string worker = script(R"(echo '{"event":"error","message":"no room","kind":"no_space"}'; exit 1)");
+  EXPECT_THROW(call_worker(worker, Json::object()), NoSpaceError);
+}
+
 TEST_F(WorkerTest, AMissingProgramIsNoWorkersFault) {
   try {
     call_worker("no-such-worker", Json::object());
@@ -166,6 +175,21 @@ TEST(ServeWorker, EveryFaultIsAnErrorEvent) {
     EXPECT_EQ(event["event"], "error") << request;
     EXPECT_FALSE(event["message"].get<std::string>().empty());
   }
+}
+
+TEST(ServeWorker, TellsWhatKindOfFaultItWas) {
+  const auto kind = [](const std::function<void()>& fault) {
+    const auto [status, output] = serve("{}\n", [&](const Json&, const auto&) -> Json {
+      fault();
+      return Json::object();
+    });
+    EXPECT_EQ(status, 1);
+    return Json::parse(output).value("kind", "");
+  };
+  EXPECT_EQ(kind([] { throw NoSpaceError("full"); }), "no_space");
+  EXPECT_EQ(kind([] { throw NoMemoryError("full"); }), "no_memory");
+  EXPECT_EQ(kind([] { throw std::bad_alloc(); }), "no_memory");
+  EXPECT_EQ(kind([] { throw Error("wrong"); }), "");
 }
 
 int open_files() {
