@@ -33,7 +33,7 @@ def parse():
     parser.add_argument("--items", type=int, default=12, help="questions of each task")
     parser.add_argument("--rounds", type=int, default=6, help="times that each contender has its turn")
     parser.add_argument("--batch-size", type=int, default=8, help="lm-eval's")
-    parser.add_argument("--results", default=str(ROOT / "bench/results/eval-cpu.json"))
+    parser.add_argument("--results", default=str(ROOT / "bench/results/eval.json"))
     return parser.parse_args()
 
 
