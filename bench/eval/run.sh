@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # haqa eval and lm-eval with transformers on the same model of 134 million parameters, the same generated questions of
-# all eight tasks, the same threads, in turn: about 10 minutes on two cores. Writes bench/results/eval-cpu.json.
+# all eight tasks, the same threads, in turn: about 10 minutes on two cores. Writes bench/results/eval.json.
 #   bench/eval/run.sh [arguments of run.py]
 # The peers are installed into build/eval-venv; EVAL_PYTHON=PROGRAM takes a Python that has them.
 set -euo pipefail
