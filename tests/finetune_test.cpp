@@ -121,6 +121,18 @@ TEST_F(FinetuneTest, WhereNothingFitsItSaysWhatWould) {
   EXPECT_THAT(r.errors, AllOf(HasSubstr("no round gave a model"), HasSubstr("more than the limit of 50.0 MB")));
 }
 
+TEST_F(FinetuneTest, AListOfOnesOwnStandsBesideTheTask) {
+  const std::string rest =
+      ", per_device_train_batch_size: 16, gradient_accumulation_steps: 1, max_grad_norm: 1, lora_r: 8, "
+      "lora_alpha: 16, lora_dropout: 0}\n";
+  write("mine.yaml", "- {learning_rate: 0.003, max_steps: 20" + rest + "- {learning_rate: 0.004, max_steps: 21" + rest);
+  write("task.yaml", task({{"sampler", "human:mine.yaml"}, {"rounds", "2"}}));
+  const ProcessResult r = run({"finetune", path("task.yaml"), "--output", path("out"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_EQ(Json::parse(r.output)["trials"][1]["configuration"]["learning_rate"], 0.003);
+  EXPECT_EQ(read_json(folder_ / "out/task.yaml")["finetune"]["sampler"], "human:" + path("mine.yaml"));
+}
+
 // The paper's tables 2 and 6 for the model at hand.
 TEST_F(FinetuneTest, MethodsAreComparedOnIt) {
   const std::vector<std::string> arguments = {"compare",   "--task", path("task.yaml"), "--methods", "default,random",

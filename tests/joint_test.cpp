@@ -188,7 +188,10 @@ TEST_F(JointTest, WhatIsWorseThanTheUntunedModelIsNotDeployed) {
               "\n";
     return rows;
   }());
-  const ProcessResult r = run({"run", joint_task({}, "bit_widths: [int8]\n", 1), "-o", path("out"), "--json"});
+  // From the folder of the task, so that its files have two names, the long and the short one.
+  joint_task({}, "bit_widths: [int8]\n", 1);
+  const ProcessResult r = run_process({{"sh", "-c", R"(cd "$0" && exec "$1" run joint.yaml -o out --json)",
+                                        folder_.path().string(), HAQA_BIN_DIR "/haqa"}});
   ASSERT_TRUE(r.ok()) << r.errors;
   const Json summary = Json::parse(r.output);
   ASSERT_LT(summary["finetune"]["trials"][0]["value"], summary["finetune"]["base_validation"]["mean"]);
@@ -196,6 +199,9 @@ TEST_F(JointTest, WhatIsWorseThanTheUntunedModelIsNotDeployed) {
   EXPECT_EQ(summary["bundle"]["model"], "llama-Q8_0.gguf");
   EXPECT_FALSE(fs::exists(folder_ / "out/bundle/adapter.gguf"));
   EXPECT_EQ(summary["finetune"]["held_out"]["deployed"], summary["finetune"]["held_out"]["base"]);
+  const std::string log = read_file(folder_ / "out/log.jsonl");
+  EXPECT_THAT(log, HasSubstr("\"base: held-out\""));
+  EXPECT_THAT(log, Not(HasSubstr("\"deployed: held-out\""))) << "it is the same file, which is asked once";
 }
 
 TEST_F(JointTest, WhereNoTrainingFitsTheModelIsDeployedUntuned) {

@@ -28,6 +28,7 @@ Progress::~Progress() {
 void Progress::step(std::string_view title) {
   clear();
   title_ = title;
+  share_ = 0;
   started_ = shown_ = Clock::now();
   if (terminal_) {
     show(title_ + " ...");
@@ -38,6 +39,8 @@ void Progress::step(std::string_view title) {
 
 void Progress::update(double share, std::string_view detail) {
   const auto now = Clock::now();
+  if (share < share_) started_ = now;
+  share_ = share;
   if (seconds(now - shown_) < (terminal_ ? 0.1 : 10)) return;
   shown_ = now;
   const double spent = seconds(now - started_);

@@ -17,7 +17,8 @@ class Progress {
 
   /// Begins a step, ending the former.
   void step(std::string_view title);
-  /// share: 0 to 1 of the step done; the time left follows from it.
+  /// share: 0 to 1 of the step done, or of that part of it which is in hand: where it falls, another part has begun.
+  /// The time left follows from it.
   void update(double share, std::string_view detail = {});
   /// Ends the step; `result` is printed as its line.
   void done(std::string_view result = {});
@@ -29,6 +30,7 @@ class Progress {
   void clear();
   bool quiet_, terminal_, line_open_ = false;
   std::string title_;
+  double share_ = 0;  ///< the last one
   std::chrono::steady_clock::time_point started_, shown_;
 };
 

@@ -105,6 +105,21 @@ TEST_F(Terminal, ShowsOneLineThatChangesAndIsCleared) {
   EXPECT_THAT(text, testing::EndsWith("Unfinished ...\r\033[K")) << "the end of the program leaves no half line";
 }
 
+TEST_F(Terminal, ThePartsOfAStepHaveTheirOwnTime) {
+  with_stderr(slave_, [] {
+    Progress progress;
+    progress.step("Round 1");
+    usleep(600000);
+    progress.update(0.9, "training");
+    progress.update(0, "accuracy");
+    usleep(150000);
+    progress.update(0.5, "accuracy");
+  });
+  std::string text;
+  for (std::string part = read_some(master_); !part.empty(); part = read_some(master_)) text += part;
+  EXPECT_THAT(text, testing::ContainsRegex("50 %, [1-5][0-9][0-9] ms left .accuracy.")) << "not the 750 ms of the step";
+}
+
 TEST_F(Terminal, QuietSaysNothingThereEither) {
   with_stderr(slave_, [] {
     Progress progress(true);

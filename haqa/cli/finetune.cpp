@@ -157,6 +157,9 @@ void run_finetune(const Task& task, RunLog& log, const std::string& command, con
   } catch (const Interrupted&) {
     throw Interrupted("interrupted; what was finished is kept: go on with haqa finetune --resume {}",
                       log.folder().string());
+  } catch (const NoSpaceError& e) {
+    if (!log.has_results()) throw;
+    throw NoSpaceError("{}; then go on with haqa finetune --resume {}", e.what(), log.folder().string());
   }
 }
 

@@ -27,6 +27,9 @@ void run_job(const Task& task, RunLog& log, const std::string& command, const Ru
     print_outcome(summary, log.folder(), flags);
   } catch (const Interrupted&) {
     throw Interrupted("interrupted; what was finished is kept: go on with haqa run --resume {}", log.folder().string());
+  } catch (const NoSpaceError& e) {
+    if (!log.has_results()) throw;
+    throw NoSpaceError("{}; then go on with haqa run --resume {}", e.what(), log.folder().string());
   }
 }
 

@@ -25,7 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What a training takes: whole numbers or any, from low on, up to high or below it.
+/// What the worker reads from a configuration, and what a training takes: numbers, or whole ones, from `low` to below a
+/// bound. The names are those of data/spaces/llama.yaml.
 struct Hyperparameter {
   std::string_view name;
   bool whole = false;
@@ -83,12 +84,14 @@ void check_values(const Parameter& p, const Hyperparameter& known) {
 }
 
 void check_space(const SearchSpace& space) {
+  std::vector<std::string_view> names;
+  for (const Hyperparameter& h : kHyperparameters) names.push_back(h.name);
   for (const Parameter& p : space.parameters()) {
     const auto known = std::find_if(kHyperparameters.begin(), kHyperparameters.end(),
                                     [&](const Hyperparameter& h) { return h.name == p.name; });
     if (known == kHyperparameters.end())
       throw UsageError("the search space has '{}', which is no parameter of a fine-tuning; there are {}", p.name,
-                       fmt::join(finetune_parameters(), ", "));
+                       fmt::join(names, ", "));
     check_values(p, *known);
   }
 }
@@ -157,12 +160,6 @@ FailReason reason_of(const WorkerError& error) {
 }
 
 }  // namespace
-
-std::vector<std::string> finetune_parameters() {
-  std::vector<std::string> names;
-  for (const Hyperparameter& h : kHyperparameters) names.emplace_back(h.name);
-  return names;
-}
 
 std::string training_base(const FinetuneSetup& setup) {
   switch (setup.bit_width) {

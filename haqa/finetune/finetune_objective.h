@@ -15,9 +15,6 @@ namespace haqa {
 
 struct Evaluation;
 
-/// Names that the worker reads from a configuration: those of data/spaces/llama.yaml.
-std::vector<std::string> finetune_parameters();
-
 /// The model's information, once all that a fine-tuning reads is found readable and in order: the model, that it is at
 /// least as wide as the bit width and can be trained, the examples, the questions of both halves of each task, and the
 /// names and ranges of the space.
