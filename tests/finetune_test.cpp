@@ -64,6 +64,12 @@ TEST_F(FinetuneTest, GoesOnAfterAKill) {
     ASSERT_TRUE(wait_until([&] { return !first.running(); }));
   }
   ASSERT_FALSE(fs::exists(folder_ / "killed/summary.json"));
+  const std::string examples = read_file(folder_ / "examples.jsonl");
+  write("examples.jsonl", examples.substr(0, examples.find('\n') + 1) + examples);
+  const ProcessResult changed = run({"finetune", "--resume", path("killed"), "-q"});
+  EXPECT_EQ(changed.code, 1);
+  EXPECT_THAT(changed.errors, HasSubstr(path("examples.jsonl") + ": is not what it was when"));
+  write("examples.jsonl", examples);
   const ProcessResult r = run({"finetune", "--resume", path("killed"), "-q"});
   ASSERT_TRUE(r.ok()) << r.errors;
   const Json whole = read_json(folder_ / "whole/summary.json"), resumed = read_json(folder_ / "killed/summary.json");

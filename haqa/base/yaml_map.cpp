@@ -151,7 +151,7 @@ void YamlMap::fail(const std::string& key, const std::string& what) const {
 }
 
 YAML::Node YamlMap::find(const std::string& key) {
-  known_.push_back(key);
+  if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.push_back(key);
   for (const auto& entry : node_)
     if (entry.first.Scalar() == key) return entry.second;
   return YAML::Node(YAML::NodeType::Undefined);

@@ -127,7 +127,19 @@ Finetuning::Finetuning(const FinetuneSetup& setup, const SearchSpace& space, Run
       objective_(setup, space_, log.folder(),
                  [&progress](std::string_view what, double share) { progress.update(share, what); }) {}
 
+/// A ranking of rounds is of one model, one set of examples and the same questions.
+void Finetuning::require_same_inputs() {
+  const Json now = input_fingerprints(objective_.setup());
+  const std::vector<Json> began = log_.events("inputs");
+  if (began.empty()) return log_.add_event("inputs", {{"files", now}});
+  for (const auto& [file, hash] : began.front()["files"].items())
+    if (now.value(file, Json()) != hash)
+      throw Error("{}: is not what it was when {} began; bring it back, or begin a new run", file,
+                  log_.folder().string());
+}
+
 void Finetuning::begin() {
+  require_same_inputs();
   progress_.step(fmt::format("the model as {}", objective_.gguf_type()));
   const fs::path base = objective_.base();
   progress_.done();

@@ -31,7 +31,8 @@ class Finetuning {
   Finetuning(const FinetuneSetup& setup, const SearchSpace& space, RunLog& log, const std::vector<Trial>& trials,
              Progress& progress);
 
-  /// Brings the model to the bit width, where it is not, and measures it untuned.
+  /// Brings the model to the bit width, where it is not, and measures it untuned. Throws Error where the run goes on
+  /// and a file that it reads is not what it was.
   void begin();
   const Track& track() const { return track_; }
   FinetuneObjective& objective() { return objective_; }
@@ -57,6 +58,8 @@ class Finetuning {
   Json summary() const;
 
  private:
+  void require_same_inputs();
+
   RunLog& log_;
   Progress& progress_;
   const std::vector<Trial>& trials_;

@@ -10,6 +10,7 @@
 #include "haqa/dataset/examples.h"
 #include "haqa/model/model_info.h"
 #include "haqa/model/quant_rules.h"
+#include "haqa/model/trainable.h"
 #include "haqa/worker/worker.h"
 
 namespace haqa {
@@ -50,8 +51,7 @@ ModelInfo check(const Options& o) {
     throw Error("{}: is there already; remove it or name another file with --output", o.output.string());
   PendingFile(o.output);  // throws where there is no folder for it
   ModelInfo model = read_model(o.model);
-  if (model.architecture != "llama")
-    throw Error("{}: architecture '{}' cannot be trained; llama can", o.model.string(), model.architecture);
+  check_trainable(model);
   if (width_of_file(model) != BitWidth::fp16)
     throw Error("{}: its weights are {}, too coarse for a step of training to show; give an F32, F16 or BF16 file",
                 o.model.string(), model.main_type());
@@ -61,8 +61,9 @@ ModelInfo check(const Options& o) {
   std::optional<ExampleForm> form;
   if (!o.form.empty()) form = example_form_from(o.form);
   read_examples(o.examples, form);
-  // A new checkpoint is written beside the one that it replaces.
-  require_space(o.output.parent_path(), 2 * checkpoint_bytes(model) + fs::file_size(o.model),
+  // A new checkpoint is written beside the one that it replaces, which may be there.
+  const uint64_t checkpoints = fs::exists(unfinished(o) / "checkpoint") ? 1 : 2;
+  require_space(o.output.parent_path(), checkpoints * checkpoint_bytes(model) + fs::file_size(o.model),
                 "the training and its checkpoint");
   return model;
 }

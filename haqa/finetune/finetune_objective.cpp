@@ -14,6 +14,7 @@
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/dataset/examples.h"
 #include "haqa/deploy/evaluation.h"
 #include "haqa/deploy/quantize.h"
@@ -76,8 +77,8 @@ void check_values(const Parameter& p, const Hyperparameter& known) {
     const bool whole = p.type == ParameterType::integer ||
                        (value.is_number() && p.type == ParameterType::categorical && number == std::floor(number));
     if (!fits || (known.whole && !whole))
-      throw UsageError("the search space's '{}' may be {}; a fine-tuning takes {}numbers {}{}", p.name, value.dump(),
-                       known.whole ? "whole " : "",
+      throw UsageError("the search space's '{}' may be {}; a fine-tuning takes {}numbers {}{}", p.name,
+                       value.is_number() ? fmt::format("{}", number) : value.dump(), known.whole ? "whole " : "",
                        known.low == kAboveZero ? "above 0" : fmt::format("from {}", known.low),
                        known.below == kAny ? "" : fmt::format(" to below {}", known.below));
   }
@@ -93,6 +94,19 @@ void check_space(const SearchSpace& space) {
       throw UsageError("the search space has '{}', which is no parameter of a fine-tuning; there are {}", p.name,
                        fmt::join(names, ", "));
     check_values(p, *known);
+  }
+}
+
+/// Ranks beyond the narrowest layer that gets an adapter add nothing, and fail in the worker.
+void check_ranks(const SearchSpace& space, const ModelInfo& model, const std::vector<std::string>& targets) {
+  for (const Parameter& p : space.parameters()) {
+    if (p.name != "lora_r") continue;
+    double largest = 0;
+    for (const Json& value : values_within(p)) largest = std::max(largest, value.get<double>());
+    for (const TensorInfo& t : model.tensors)
+      if (is_lora_target(t.name, targets) && largest > static_cast<double>(std::min(t.shape[0], t.shape[1])))
+        throw UsageError("the search space's 'lora_r' may be {}, above the width {} of '{}'; lower it", largest,
+                         std::min(t.shape[0], t.shape[1]), t.name);
   }
 }
 
@@ -177,6 +191,7 @@ ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space) {
   check_space(space);
   ModelInfo model = read_model(setup.model);
   check_trainable(model);
+  check_ranks(space, model, setup.lora_targets);
   if (setup.bit_width < width_of_file(model))  // widest first in the enum
     throw UsageError("{}: holds {} weights, narrower than {}; set bit_width: {}", setup.model.string(),
                      model.main_type(), to_string(setup.bit_width), to_string(width_of_file(model)));
@@ -186,6 +201,17 @@ ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space) {
   read_examples(setup);
   check_tasks(setup);
   return model;
+}
+
+Json input_fingerprints(const FinetuneSetup& setup) {
+  const auto shown = [](uint64_t hash) { return fmt::format("{:016x}", hash); };
+  Json all = {{setup.model.string(), shown(TensorData(setup.model).fingerprint())},
+              {setup.examples.string(), shown(fnv1a_64(read_file(setup.examples)))}};
+  for (const EvaluationTask& task : load_all(setup.tasks)) {
+    const fs::path file = rows_of(task, setup.data);
+    all[file.string()] = shown(fnv1a_64(read_file(file)));
+  }
+  return all;
 }
 
 TaskAccuracies accuracies(const Evaluation& evaluation) {

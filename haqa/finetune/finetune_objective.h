@@ -21,6 +21,10 @@ struct Evaluation;
 /// Throws Error or UsageError that names the file and line, or the parameter.
 ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space);
 
+/// {"/path/model.gguf": "1f...", ...}: what tells whether a file that the fine-tuning reads is still the same: of the
+/// model the beginning of each tensor, of the examples and the tasks' questions all of it. Throws Error.
+Json input_fingerprints(const FinetuneSetup& setup);
+
 /// {"boolq": {"accuracy": 0.61, "error": 0.02}, ...}: acc_norm where the task has it, else acc, with its standard
 /// error (null for a single question); and the mean over the tasks.
 struct TaskAccuracies {

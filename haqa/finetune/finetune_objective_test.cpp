@@ -150,7 +150,6 @@ TEST_F(FinetuneObjectiveTest, FailuresAreOutcomesWithTheirReasons) {
   const auto nothing = [](FinetuneSetup&) {};
   const Case cases[] = {
       {"learning_rate", nullptr, 1e30, nothing, FailReason::wrong_result, "the training diverged"},
-      {"lora_r", nullptr, 128, nothing, FailReason::crashed, "rank 128 does not fit"},
       {"max_steps", nullptr, 1000000, [](FinetuneSetup& s) { s.timeout_s = 1.5; }, FailReason::timed_out,
        "no result after"},
       {"max_steps", nullptr, 20, [](FinetuneSetup& s) { s.memory_limit = 50'000'000; }, FailReason::out_of_memory,
@@ -274,10 +273,11 @@ TEST_F(FinetuneObjectiveTest, WhatIsWrongIsFoundBeforeAnythingRuns) {
   }
   const std::pair<std::string, std::string> spaces[] = {
       {"momentum: {type: float, low: 0, high: 1}", "'momentum', which is no parameter"},
-      {"lora_r: {type: float, low: 4, high: 64}", "'lora_r' may be 4.0; a fine-tuning takes whole numbers from 1"},
+      {"lora_r: {type: float, low: 4, high: 64}", "'lora_r' may be 4; a fine-tuning takes whole numbers from 1"},
       {"lora_r: {type: categorical, choices: ['8', '16']}", "'lora_r' may be \"8\""},
       {"lora_r: {type: categorical, choices: [8, 16.5]}", "'lora_r' may be 16.5"},
-      {"lora_r: {type: int, low: 0, high: 64}", "'lora_r' may be 0"},
+      {"lora_r: {type: int, low: 0, high: 64}", "'lora_r' may be 0; a"},
+      {"lora_r: {type: int, low: 8, high: 1024, default: 8}", "'lora_r' may be 1024, above the width"},
       {"lora_dropout: {type: float, low: 0, high: 1}", "takes numbers from 0 to below 1"},
       {"learning_rate: {type: float, low: 0, high: 1}", "takes numbers above 0"}};
   for (const auto& [text, message] : spaces) {

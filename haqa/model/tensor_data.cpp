@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "haqa/base/descriptor.h"
 #include "haqa/base/error.h"
+#include "haqa/base/file_name.h"
 
 namespace haqa {
 
@@ -45,6 +47,17 @@ const TensorInfo& TensorData::info(const std::string& name) const {
 
 std::span<const std::byte> TensorData::bytes(const std::string& name) const {
   return mapped_.subspan(place(name).offset, info(name).bytes);
+}
+
+uint64_t TensorData::fingerprint() const {
+  constexpr size_t kBytesOfEach = 4096;
+  std::string sample;
+  for (const TensorInfo& tensor : tensors_) {
+    const std::span<const std::byte> all = bytes(tensor.name);
+    sample += tensor.name;
+    sample.append(reinterpret_cast<const char*>(all.data()), std::min(all.size(), kBytesOfEach));
+  }
+  return fnv1a_64(sample);
 }
 
 void TensorData::read_rows(const std::string& name, int64_t first, int64_t rows, std::span<float> out) const {

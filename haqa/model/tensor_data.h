@@ -2,6 +2,7 @@
 #include <ggml.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -31,6 +32,8 @@ class TensorData {
   /// `rows` rows from `first` on as floats, dequantized by ggml; out holds rows * the row's length (shape[0]).
   /// A tensor of more than two dimensions counts all others as rows.
   void read_rows(const std::string& name, int64_t first, int64_t rows, std::span<float> out) const;
+  /// Tells models of one shape apart by the beginning of each tensor, without reading all of a large file.
+  uint64_t fingerprint() const;
   /// All of it.
   std::vector<float> floats(const std::string& name) const;
 

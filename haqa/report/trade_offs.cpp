@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "haqa/base/bytes.h"
@@ -25,9 +26,16 @@ bool keeps_accuracy(const Part& configuration, const std::string& gguf_type) {
   return is("gguf_type", gguf_type) && is("cache_type_k", "f16") && is("cache_type_v", "f16");
 }
 
+/// What is the same but for rounding is the same, and so is memory but for some pages, which chance decides: it counts
+/// in steps of a hundredth.
+ParetoPoint point_of(const TradeOff& t) {
+  const double hundredths = std::log(static_cast<double>(std::max<uint64_t>(1, t.bytes))) / std::log(1.01);
+  return {{-std::round(1e6 * t.accuracy), -t.speed, std::round(hundredths)}};
+}
+
 void mark_front(std::vector<TradeOff>& all) {
   std::vector<ParetoPoint> points;
-  for (const TradeOff& t : all) points.push_back({{-t.accuracy, -t.speed, static_cast<double>(t.bytes)}});
+  for (const TradeOff& t : all) points.push_back(point_of(t));
   if (points.empty()) return;
   const std::vector<std::vector<size_t>> fronts = non_dominated_fronts(points);
   for (const size_t i : fronts.front()) all[i].on_front = true;

@@ -15,7 +15,8 @@ struct TradeOff {
   double accuracy = 0;  ///< on the questions that rounds choose by, from 0 to 1
   double speed = 0;     ///< against the widest bit width measured with llama.cpp's defaults, by ratios measured in turn
   uint64_t bytes = 0;   ///< llama.cpp's memory at its peak
-  bool on_front = false;  ///< none of the others is better in one goal and no worse in the others
+  bool on_front = false;  ///< none of the others is better in one goal and no worse in the others; memory counts
+                          ///< in steps of a hundredth
 
   bool operator==(const TradeOff&) const = default;
 };

@@ -56,6 +56,23 @@ TEST(TradeOffs, WhereTheDefaultsAreKeptTheirSpeedIsDeployed) {
   EXPECT_EQ(trade_offs(Part(s)).back(), (TradeOff{"deployed", 0.7, 2, 300, true}));
 }
 
+// One file by two names: a page of memory and the seventh digit are no difference.
+TEST(TradeOffs, RoundingAndPagesDecideNothing) {
+  Json s = summary();
+  s["verification"]["confirmed"] = false;
+  s["finetune"]["trials"][0]["value"] = 0.8833333333333333;
+  s["finetune"]["deployed_validation"]["mean"] = 0.883333;
+  s["trials"][0]["metrics"]["peak_bytes"] = 21'127'168;
+  s["verification"]["default"] = {{"peak_bytes", 21'123'072}};
+  s["trials"][1]["metrics"]["peak_bytes"] = 21'123'072;
+  s["trials"][1]["value"] = 0.9;
+  s["verification"]["trial"] = 7;
+  const std::vector<TradeOff> all = trade_offs(Part(s));
+  EXPECT_TRUE(all[2].on_front);
+  EXPECT_FALSE(all[3].on_front) << "worse in accuracy and speed, and a page smaller than the first";
+  EXPECT_TRUE(all.back().on_front);
+}
+
 TEST(TradeOffs, RoundsWithoutAValueAndRunsWithoutAFineTuningHaveNone) {
   Json s = summary();
   s["finetune"]["trials"][0]["value"] = nullptr;

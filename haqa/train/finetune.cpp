@@ -1,6 +1,8 @@
 #include "haqa/train/finetune.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <numeric>
 
@@ -74,7 +76,6 @@ void read_method(const Json& m, FinetuneJob& job) {
 struct Examples {
   std::vector<TokenExample> training, validation;
   size_t truncated = 0, dropped = 0;
-  int n_vocab = 0;
   std::string note;  ///< what a user should know of them
 };
 
@@ -88,7 +89,7 @@ Examples read(const FinetuneJob& job) {
   encoding.threads = at::get_num_threads();
   TokenExamples tokens = encode_examples(
       file.examples, [&](std::string_view text) { return tokenizer.encode(text, false); }, encoding);
-  Examples examples{{}, {}, tokens.truncated, tokens.dropped, tokenizer.n_vocab(), describe(tokens, job.context)};
+  Examples examples{{}, {}, tokens.truncated, tokens.dropped, describe(tokens, job.context)};
   if (file.without_response > 0)
     examples.note += fmt::format("; {} without a response left out", file.without_response);
   const Split split = split_by_share(tokens.examples.size(), job.validation_share, job.trainer.seed);
@@ -120,6 +121,37 @@ uint64_t peak_bytes() {
   return peak > files ? (peak - files) * 1024 : 0;
 }
 
+struct Losses {
+  std::vector<double> losses;
+  Json validation_loss_before;
+};
+
+/// Those before the checkpoint, which the trainer goes on from; nothing where there is none, or it or they are damaged:
+/// then there is no way but from the beginning.
+std::optional<Losses> earlier_losses(Trainer& trainer, const std::filesystem::path& folder) {
+  if (!std::filesystem::exists(folder / "checkpoint") || !std::filesystem::exists(folder / "losses.json")) return {};
+  const Json log = Json::parse(read_file(folder / "losses.json"), nullptr, /*allow_exceptions=*/false);
+  if (!log.is_object() || !log.contains("losses") || !log.contains("validation_loss_before")) return {};
+  try {
+    trainer.load(folder / "checkpoint");
+  } catch (const DamagedCheckpoint&) {
+    return {};
+  }
+  return Losses{log["losses"].get<std::vector<double>>(), log["validation_loss_before"]};
+}
+
+/// A last step too large shows in no loss of the training.
+void check_trained(const Llama& llama, const Json& validation_loss) {
+  const bool finite = std::all_of(llama.parameters().begin(), llama.parameters().end(), [](const auto& named) {
+    return named.second.isfinite().all().template item<bool>();
+  });
+  const bool says_so = validation_loss.is_number() && !std::isfinite(validation_loss.get<double>());
+  if (!finite || says_so)
+    throw Error(
+        "the training diverged in its last step: its weights or its loss are no numbers; a smaller learning rate "
+        "helps");
+}
+
 }  // namespace
 
 FinetuneJob finetune_job_from(const Json& request) {
@@ -148,9 +180,6 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   make_folder(job.folder);
   const Examples examples = read(job);
   Llama llama(job.model, job.llama);
-  if (examples.n_vocab > llama.info().n_vocab)
-    throw Error("{}: its vocabulary has {} tokens and its embedding {} rows; convert the model again",
-                job.model.string(), examples.n_vocab, llama.info().n_vocab);
   if (job.context > static_cast<size_t>(llama.info().n_ctx_train))
     throw UsageError("examples of {} tokens are longer than what {} was made for, {}; set a smaller context",
                      job.context, job.model.string(), llama.info().n_ctx_train);
@@ -158,11 +187,9 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   const auto checkpoint = job.folder / "checkpoint";
   std::vector<double> losses;
   Json result = {{"validation_loss_before", nullptr}, {"validation_loss", nullptr}};
-  if (std::filesystem::exists(checkpoint)) {
-    trainer.load(checkpoint);
-    const Json log = read_json(job.folder / "losses.json");
-    losses = log.at("losses").get<std::vector<double>>();
-    result["validation_loss_before"] = log.at("validation_loss_before");
+  if (const auto earlier = earlier_losses(trainer, job.folder)) {
+    losses = earlier->losses;
+    result["validation_loss_before"] = earlier->validation_loss_before;
   } else if (!examples.validation.empty()) {
     result["validation_loss_before"] = trainer.loss(examples.validation);
   }
@@ -185,6 +212,7 @@ Json finetune(const FinetuneJob& job, const std::function<void(double)>& progres
   }
   const double seconds = seconds_since(start);
   if (!examples.validation.empty()) result["validation_loss"] = trainer.loss(examples.validation);
+  check_trained(llama, result["validation_loss"]);
   save(llama, job.folder);
   int64_t parameters = 0;
   for (const auto& [name, parameter] : llama.parameters()) parameters += parameter.numel();

@@ -124,6 +124,33 @@ TEST_F(FinetuneTest, AfterAKillTheStepsBeforeTheCheckpointAreNotRunAgain) {
   EXPECT_EQ(read_file(folder / "adapter.gguf"), read_file(folder_ / "out" / "adapter.gguf"));
 }
 
+TEST_F(FinetuneTest, ADamagedCheckpointCostsItsStepsAlone) {
+  const Json straight = run();
+  const std::string checkpoint = read_file(folder_ / "out/checkpoint"), losses = read_file(folder_ / "out/losses.json");
+  const std::pair<std::string, std::string> cases[] = {{checkpoint.substr(0, checkpoint.size() / 2), losses},
+                                                       {"rubbish", losses},
+                                                       {checkpoint, "[1, "},
+                                                       {checkpoint, "{}"}};
+  for (const auto& [left, told] : cases) {
+    write_file(folder_ / "out/checkpoint", left);
+    write_file(folder_ / "out/losses.json", told);
+    const Json again = run();
+    EXPECT_EQ(again["resumed_after"], 0);
+    EXPECT_EQ(again["losses"], straight["losses"]);
+  }
+}
+
+TEST_F(FinetuneTest, AStepTooLargeIsADivergenceAlsoWhereItIsTheLast) {
+  request_["configuration"].update({{"max_steps", 1}, {"learning_rate", 1e30}, {"warmup_ratio", 0}});
+  try {
+    run();
+    FAIL() << "a learning rate of 1e30 went well";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), testing::StartsWith("the training diverged in its last step"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out/adapter.gguf"));
+}
+
 // A limit on the size of files stands for a full disk: write(2) fails half-way.
 TEST_F(FinetuneTest, AFullDiskLeavesTheCheckpointBeforeIt) {
   const Json straight = run();

@@ -117,11 +117,12 @@ Trainer::Step Trainer::take_step() {
 }
 
 Trainer::Step Trainer::step() {
+  const int64_t number = done_ + 1;
   try {
     return take_step();
   } catch (const Error& error) {  // also of what is quantized on the way, which refuses numbers that are none
-    throw Error("the training diverged in step {}: {}; a smaller learning rate than {:.3g} helps", done_ + 1,
-                error.what(), options_.learning_rate);
+    throw Error("the training diverged in step {}: {}; a smaller learning rate than {:.3g} helps", number, error.what(),
+                options_.learning_rate);
   }
 }
 
@@ -147,13 +148,7 @@ std::string Trainer::identity() const {
     content = mixed_seed(content, fnv1a_64(bytes_of(example.tokens)));
     content = mixed_seed(content, fnv1a_64(bytes_of(example.counts)));
   }
-  // The beginning of each matrix tells models of one shape apart, without reading all of a large one.
-  constexpr size_t kBytesOfEach = 4096;
-  for (const TensorInfo& tensor : llama_.data().tensors()) {
-    const std::span<const std::byte> bytes = llama_.data().bytes(tensor.name);
-    content = mixed_seed(content,
-                         fnv1a_64({reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kBytesOfEach)}));
-  }
+  content = mixed_seed(content, llama_.data().fingerprint());
   const LlamaOptions& l = llama_.options();
   std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", llama_.info().name,
                                  examples_.size(), o.learning_rate, o.batch, o.accumulation, o.steps, o.max_grad_norm,
@@ -183,7 +178,8 @@ void Trainer::load(const std::filesystem::path& file) {
   const auto wrong = [&](std::string_view what) {
     return Error("{}: {}; delete it to train from the beginning", file.string(), what);
   };
-  if (!text.starts_with(checksum(body))) throw wrong("is no whole checkpoint");
+  if (!text.starts_with(checksum(body)))
+    throw DamagedCheckpoint("{}: is no whole checkpoint; delete it to train from the beginning", file.string());
   try {
     std::vector<char> bytes(body.begin(), body.end());
     text = {};  // as large as the model and AdamW's means, as is each of its kin

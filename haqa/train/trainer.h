@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "haqa/base/error.h"
 #include "haqa/dataset/batches.h"
 #include "haqa/dataset/token_examples.h"
 #include "haqa/train/adamw.h"
@@ -26,6 +27,12 @@ struct TrainerOptions {
   Grouping grouping = Grouping::by_length;
   AdamWOptions adamw;
   uint64_t seed = 0;  ///< of the order of the examples and of the dropout
+};
+
+/// A file that is no whole checkpoint.
+class DamagedCheckpoint : public Error {
+ public:
+  using Error::Error;
 };
 
 /// The examples laid one after another. Tokens behind the last one that counts are left out, as nothing learns of them.
@@ -54,7 +61,8 @@ class Trainer {
 
   /// Writes the trained weights, the optimizer's states and the number of steps: whole or not at all.
   void save(const std::filesystem::path& file) const;
-  /// Throws Error where the file is damaged or belongs to another model or other options.
+  /// Throws DamagedCheckpoint, before anything is taken from it, and Error where the file belongs to another model or
+  /// other options.
   void load(const std::filesystem::path& file);
 
  private:
