@@ -93,6 +93,25 @@ TEST_F(PretrainTest, AfterCtrlCTheSameCommandGoesOnToTheSameNumbers) {
   EXPECT_FALSE(fs::exists(path("stopped.gguf.unfinished")));
 }
 
+// Its checkpoint stands there already, and takes what a second one would need.
+TEST_F(PretrainTest, GoesOnOnTheDiskThatItBeganOn) {
+  if (!run_process({{"unshare", "--mount", "true"}}).ok()) GTEST_SKIP() << "no right to mount a small disk";
+  fs::create_directory(path("disk"));
+  const uint64_t checkpoint = 12 * read_model(learning_model()).parameters();
+  const char* script = R"(mount -t tmpfs -o size=$0 none "$1" && shift || exit 9
+"$@" & until [ -e "$6.unfinished/checkpoint" ]; do sleep 0.05; done
+kill $!; wait $!; echo "stopped: $?"; exec "$@")";
+  std::vector<std::string> argv = {"unshare",   "--mount",
+                                   "/bin/sh",   "-c",
+                                   script,      std::to_string(2 * checkpoint + 2 * fs::file_size(learning_model())),
+                                   path("disk")};
+  const Command command = haqa(pretrain("disk/m.gguf", {"--steps", "600", "--checkpoint", "0.2"}));
+  argv.insert(argv.end(), command.argv.begin(), command.argv.end());
+  const ProcessResult r = run_process({argv, {}, 120});
+  EXPECT_THAT(r.output, AllOf(HasSubstr("stopped: 130"), HasSubstr("disk/m.gguf: "))) << r.errors;
+  EXPECT_EQ(r.code, 0) << r.errors;
+}
+
 TEST_F(PretrainTest, WhatCannotBeTrainedIsRefusedAndLeavesNothing) {
   std::ofstream(folder_ / "corrupt.jsonl") << "{\"text\": \"a b\"}\n{\"text\": \n";
   ASSERT_TRUE(run({"make-model", "tiny", "-o", path("tiny.gguf"), "-q"}).ok());
