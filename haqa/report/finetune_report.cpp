@@ -132,16 +132,16 @@ std::vector<std::string> finetune_answer(const Json& summary) {
     sentences.push_back(sentence(round, "the untuned model", *g));
   if (const auto g = gain(held_out["defaults"], held_out["best"]); g && *best != 0)
     sentences.push_back(sentence("It", "the defaults of round 1", *g));
-  for (const Part& trial : part["trials"].list())
-    if (const std::string note = trial["metrics"]["examples"].text(); !note.empty()) {
-      sentences.push_back("Learned from " + note + ".");
-      break;
-    }
   if (part["deployed"].text() == "untuned")
     sentences.push_back(
         "On the questions that rounds choose by none answered as well as the untuned model, which is deployed.");
   if (const auto g = gain(held_out["given"], held_out["deployed"]))
     sentences.push_back(sentence("What is deployed", "the model as given", *g));
+  for (const Part& trial : part["trials"].list())
+    if (const std::string note = trial["metrics"]["examples"].text(); !note.empty()) {
+      sentences.push_back("Learned from " + note + ".");
+      break;
+    }
   return sentences;
 }
 
