@@ -83,6 +83,12 @@ class Terminal : public testing::Test {
     if (slave_ >= 0) close(slave_);
     if (master_ >= 0) close(master_);
   }
+  /// All that was written; a terminal may give its bytes in several reads.
+  std::string shown() const {
+    std::string text;
+    for (std::string part = read_some(master_); !part.empty(); part = read_some(master_)) text += part;
+    return text;
+  }
   int master_ = -1, slave_ = -1;
 };
 
@@ -96,8 +102,7 @@ TEST_F(Terminal, ShowsOneLineThatChangesAndIsCleared) {
     progress.done("measured 3");
     progress.step("Unfinished");
   });
-  std::string text;  // a terminal may give its bytes in several reads
-  for (std::string part = read_some(master_); !part.empty(); part = read_some(master_)) text += part;
+  const std::string text = shown();
   EXPECT_THAT(text, testing::StartsWith("\r\033[KMeasuring ..."));
   EXPECT_THAT(text, HasSubstr("\r\033[KMeasuring  50 %, 1"));  // as long again: 120 ms or a little more
   EXPECT_THAT(text, HasSubstr(" ms left (half)\r\033[Kmeasured 3\r\n"));
@@ -115,8 +120,7 @@ TEST_F(Terminal, ThePartsOfAStepHaveTheirOwnTime) {
     usleep(150000);
     progress.update(0.5, "accuracy");
   });
-  std::string text;
-  for (std::string part = read_some(master_); !part.empty(); part = read_some(master_)) text += part;
+  const std::string text = shown();
   EXPECT_THAT(text, testing::ContainsRegex("50 %, [1-5][0-9][0-9] ms left .accuracy.")) << "not the 750 ms of the step";
 }
 

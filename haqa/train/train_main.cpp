@@ -19,6 +19,10 @@ std::string first_line(const char* text) {
   return all.substr(0, all.find('\n'));
 }
 
+NoMemoryError no_memory(std::string_view whose) {
+  return NoMemoryError("{} is full; choose a smaller batch or activation checkpointing", whose);
+}
+
 Json handle(const Json& request, const std::function<void(double)>& progress) {
   llama_log_set(
       [](ggml_log_level level, const char* text, void*) {
@@ -29,13 +33,13 @@ Json handle(const Json& request, const std::function<void(double)>& progress) {
   try {
     if (command == "finetune") return finetune(finetune_job_from(request), progress);
   } catch (const c10::OutOfMemoryError&) {
-    throw NoMemoryError("the device's memory is full; choose a smaller batch or activation checkpointing");
+    throw no_memory("the device's memory");
   } catch (const std::bad_alloc&) {
-    throw NoMemoryError("memory is full; choose a smaller batch or activation checkpointing");
+    throw no_memory("memory");
   } catch (const c10::Error& error) {
     // What libtorch's allocator of main memory throws has no type of its own.
     if (std::string_view(error.what_without_backtrace()).find("DefaultCPUAllocator") != std::string_view::npos)
-      throw NoMemoryError("memory is full; choose a smaller batch or activation checkpointing");
+      throw no_memory("memory");
     throw Error("libtorch could not go on: {}", first_line(error.what_without_backtrace()));
   }
   throw Error("haqa-train knows no command \"{}\"", command);

@@ -175,26 +175,25 @@ void Trainer::save(const std::filesystem::path& file) const {
 void Trainer::load(const std::filesystem::path& file) {
   std::string text = read_file(file);
   const std::string_view body = std::string_view(text).substr(std::min(text.size(), checksum("").size()));
-  const auto wrong = [&](std::string_view what) {
-    return Error("{}: {}; delete it to train from the beginning", file.string(), what);
+  const auto why = [&](std::string_view what) {
+    return fmt::format("{}: {}; delete it to train from the beginning", file.string(), what);
   };
-  if (!text.starts_with(checksum(body)))
-    throw DamagedCheckpoint("{}: is no whole checkpoint; delete it to train from the beginning", file.string());
+  if (!text.starts_with(checksum(body))) throw DamagedCheckpoint(why("is no whole checkpoint"));
   try {
     std::vector<char> bytes(body.begin(), body.end());
     text = {};  // as large as the model and AdamW's means, as is each of its kin
     const auto all = torch::jit::pickle_load(bytes).toGenericDict();
     bytes = {};
-    if (all.at("training").toStringRef() != identity()) throw wrong("is the checkpoint of another training");
+    if (all.at("training").toStringRef() != identity()) throw Error(why("is the checkpoint of another training"));
     const auto weights = map_of(all.at("weights"));
     const at::NoGradGuard no_grad;
     for (const auto& [name, parameter] : llama_.parameters()) parameter.copy_(weights.at(name));
     adamw_.load(map_of(all.at("optimizer")));
     done_ = all.at("steps").toInt();
   } catch (const c10::Error&) {
-    throw wrong("is no whole checkpoint");
+    throw Error(why("is no whole checkpoint"));
   } catch (const std::out_of_range&) {
-    throw wrong("is no whole checkpoint");
+    throw Error(why("is no whole checkpoint"));
   }
 }
 
