@@ -17,6 +17,7 @@ find_file(HAQA_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIR
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
 add_library(hwloc::hwloc ALIAS PkgConfig::HWLOC)
+pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(ICU REQUIRED IMPORTED_TARGET icu-uc)
 

@@ -416,4 +416,9 @@ bool Expression::holds(const Json& configuration) const {
   return truth(evaluate(*root_, configuration));
 }
 
+std::optional<double> Expression::number(const Json& configuration) const {
+  const Value value = evaluate(*root_, configuration);
+  return value.is_number() ? std::optional(value.number) : std::nullopt;
+}
+
 }  // namespace haqa

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,8 @@ class Expression {
   bool holds(const Json& configuration) const;
   /// Whether the configuration has a value for each of names().
   bool applies(const Json& configuration) const;
+  /// Its number; nullopt where it has none, as for a missing parameter.
+  std::optional<double> number(const Json& configuration) const;
   const std::string& text() const { return text_; }
 
   struct Node;

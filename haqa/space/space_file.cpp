@@ -207,6 +207,7 @@ Parameter read_t1_parameter(const Json& entry) {
                                         : choice.is_number();
     if (!right) throw std::invalid_argument(fmt::format("{}: {} is no {}", p.name, choice.dump(), type));
   }
+  p.description = entry.value("Description", "");
   return p;
 }
 
@@ -235,6 +236,14 @@ SearchSpace read_space(const std::filesystem::path& file) {
     throw UsageError("{}: {}", file.string(), e.what());
   } catch (const Json::exception& e) {
     throw UsageError("{}: is no T1 file: {}; see Kernel Tuner's input-schema.json", file.string(), e.what());
+  }
+}
+
+SearchSpace space_from_t1(const Json& configuration_space) {
+  try {
+    return read_t1(configuration_space);
+  } catch (const std::invalid_argument& e) {
+    throw UsageError("{}", e.what());
   }
 }
 

@@ -12,6 +12,9 @@ namespace haqa {
 /// ConfigurationSpace) is read too. Throws UsageError naming file, line and what is allowed.
 SearchSpace read_space(const std::filesystem::path& file);
 
+/// The space of a ConfigurationSpace in T1. Throws UsageError, or Json::exception where something is missing.
+SearchSpace space_from_t1(const Json& configuration_space);
+
 /// The space in the form that read_space() reads.
 Json to_json(const SearchSpace& space);
 

@@ -1,0 +1,254 @@
+#include "haqa/kernel/compiler.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
+#include "haqa/base/text.h"
+#include "haqa/kernel/contestant.h"
+#include "haqa/kernel/kernel_spec.h"
+#include "haqa/kernel/sandbox.h"
+#include "haqa/worker/process.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kTimeLimit = 60;
+constexpr uint64_t kMemoryLimit = uint64_t{4} << 30;
+constexpr size_t kLongestSource = 1 << 20;
+
+std::optional<fs::path> find_program(const std::string& name) {
+  if (name.find('/') != std::string::npos) return access(name.c_str(), X_OK) == 0 ? std::optional<fs::path>(name) : std::nullopt;
+  std::istringstream folders(environment("PATH"));
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (const fs::path at = fs::path(folder) / name; access(at.c_str(), X_OK) == 0) return at;
+  return std::nullopt;
+}
+
+/// Without comments and with continued lines joined: what the preprocessor reads. Texts in quotes stay.
+std::string without_comments(std::string_view text) {
+  std::string joined;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 1 < text.size() && text[i + 1] == '\n') {
+      ++i;
+    } else if (text[i] != '\r') {
+      joined += text[i];
+    }
+  }
+  std::string out;
+  char quote = 0;
+  for (size_t i = 0; i < joined.size(); ++i) {
+    const std::string_view rest = std::string_view(joined).substr(i);
+    if (quote) {
+      out += joined[i];
+      if (joined[i] == '\\' && i + 1 < joined.size()) out += joined[++i];
+      else if (joined[i] == quote || joined[i] == '\n') quote = 0;
+    } else if (rest.starts_with("//")) {
+      while (i < joined.size() && joined[i] != '\n') ++i;
+      out += '\n';
+    } else if (rest.starts_with("/*")) {
+      const size_t end = joined.find("*/", i + 2);
+      i = end == std::string::npos ? joined.size() : end + 1;
+      out += ' ';
+    } else {
+      if (joined[i] == '"' || joined[i] == '\'') quote = joined[i];
+      out += joined[i];
+    }
+  }
+  return out;
+}
+
+/// "#include" and the like, with what follows.
+std::optional<std::string> refused_directive(const std::string& line) {
+  static const std::set<std::string> allowed_directives = {"define", "undef", "if", "ifdef", "ifndef", "elif", "else",
+                                                           "endif",  "error", "pragma", "include", ""};
+  static const std::set<std::string> allowed_files = {
+      "<stdint.h>",  "<stddef.h>",    "<string.h>",   "<math.h>",      "<float.h>",  "<limits.h>", "<cstdint>",
+      "<cstddef>",   "<cstring>",     "<cmath>",      "<cfloat>",      "<climits>",  "<algorithm>", "<array>",
+      "<bit>",       "<limits>",      "<type_traits>", "<utility>",    "<immintrin.h>", "<arm_neon.h>",
+      "\"kernel.h\"", "\"vector.h\""};
+  static const std::regex directive(R"(^\s*(?:#|%:|\?\?=)\s*(\w*)\s*(.*?)\s*$)");
+  std::smatch found;
+  if (!std::regex_match(line, found, directive)) return std::nullopt;
+  if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
+  if (found[1] == "include" && !allowed_files.contains(found[2]))
+    return fmt::format("#include {}; it may include {}", found[2].str(), fmt::join(allowed_files, " "));
+  return std::nullopt;
+}
+
+std::string processor() {
+  std::ifstream info("/proc/cpuinfo");
+  std::string text;
+  for (std::string line; std::getline(info, line) && !line.empty();)
+    for (const char* key : {"model name", "flags", "Features", "CPU part", "CPU implementer"})
+      if (line.starts_with(key)) text += line + '\n';
+  return text;
+}
+
+/// A compiler is the same as long as its file is.
+std::string version_of(const fs::path& program) {
+  struct stat s = {};
+  const fs::path real = fs::canonical(program);
+  if (stat(real.c_str(), &s) != 0) return real.string();
+  return fmt::format("{} {} {}", real.string(), s.st_size, s.st_mtim.tv_sec);
+}
+
+/// FNV-1a, twice with different beginnings: 32 hexadecimal digits. Source: RFC draft-eastlake-fnv.
+std::string hash_of(std::string_view text) {
+  const auto fnv = [&](uint64_t h) {
+    for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    return h;
+  };
+  return fmt::format("{:016x}{:016x}", fnv(0xcbf29ce484222325), fnv(0x9e3779b97f4a7c15));
+}
+
+std::string macro_of(const std::string& name, const Json& value) {
+  const Json number = value.is_boolean() ? Json(value.get<bool>() ? 1 : 0) : value;
+  return fmt::format("-D{}={}", name, number.is_string() ? number.get<std::string>() : number.dump());
+}
+
+std::vector<std::string> options_of(const SourceVariant& variant) {
+  std::vector<std::string> options = {"-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast",
+                                      "-fno-exceptions", "-fno-rtti", "-fno-plt", "-shared", "-fPIC", "-w",
+                                      "-fdiagnostics-color=never", "-fmax-errors=5"};
+  for (const std::string& o : variant.options) options.push_back(o);
+  for (const std::string& d : variant.defines) options.push_back("-D" + d);
+  for (const auto& [name, value] : variant.parameters.items())
+    if (name != "threads" && name != "compiler") options.push_back(macro_of(name, value));
+  return options;
+}
+
+fs::path compiler_of(const Configuration& parameters) {
+  const std::vector<std::string> installed = installed_compilers();
+  if (installed.empty())
+    throw UsageError("there is no C++ compiler to build kernels with; install one: apt-get install g++");
+  const Json wanted = parameters.value("compiler", Json());
+  const std::string name = wanted.is_string() ? wanted.get<std::string>() : installed.front();
+  const auto program = find_program(name);
+  if (!program || std::find(installed.begin(), installed.end(), name) == installed.end())
+    throw UsageError("the compiler {} is not installed", one_line(name, 40));
+  return *program;
+}
+
+/// The messages as the source's author can use them: without our folders, the first of them.
+std::string messages_of(const std::string& errors, const fs::path& folder) {
+  std::string text = std::regex_replace(errors, std::regex(folder.string() + "/?"), "");
+  text = std::regex_replace(text, std::regex(kernels_folder().string() + "/?"), "");
+  std::istringstream lines(printable(text));
+  std::string kept;
+  for (std::string line; std::getline(lines, line) && kept.size() < 1500;)
+    if (line.find("In file included") == std::string::npos) kept += line + '\n';
+  while (!kept.empty() && kept.back() == '\n') kept.pop_back();
+  return shortened(kept, 1500);
+}
+
+/// What sources include beside the system's: kernels/*.h.
+std::map<std::string, std::string> kernel_headers() {
+  std::map<std::string, std::string> headers;
+  for (const fs::directory_entry& entry : fs::directory_iterator(kernels_folder()))
+    if (entry.path().extension() == ".h") headers[entry.path().filename().string()] = read_file(entry.path());
+  return headers;
+}
+
+std::string with_include(const std::string& source) {
+  return source.find("kernel.h\"") == std::string::npos ? "#include \"kernel.h\"\n#line 1\n" + source : source;
+}
+
+}  // namespace
+
+std::vector<std::string> installed_compilers() {
+  std::vector<std::string> names;
+  for (const std::string& name : {environment("CXX"), std::string("g++"), std::string("clang++")})
+    if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end() && find_program(name))
+      names.push_back(name);
+  return names;
+}
+
+std::optional<std::string> refused_in_source(std::string_view source) {
+  if (source.size() > kLongestSource) return fmt::format("it is longer than {} bytes", kLongestSource);
+  if (source.find('\0') != std::string_view::npos) return "it holds a zero byte";
+  const std::string text = without_comments(source);
+  if (text.find("R\"") != std::string::npos) return "raw string literals, which can hide what follows";
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (const auto refused = refused_directive(line)) return refused;
+  for (const char* pasted : {"##", "%:%:", "?\?=?\?="})
+    if (text.find(pasted) != std::string::npos) return "pasted tokens (##)";
+  static const std::regex forbidden(R"(\b_*asm_*\b|\bincbin\b|__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
+  if (std::smatch found; std::regex_search(text, found, forbidden))
+    return fmt::format("{}; kernels are written in C++ with intrinsics and the compiler's vector types", found.str());
+  return std::nullopt;
+}
+
+Compiled compile(const SourceVariant& variant, bool again) {
+  if (const auto refused = refused_in_source(variant.source))
+    throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
+  const auto start = std::chrono::steady_clock::now();
+  const fs::path compiler = compiler_of(variant.parameters);
+  const std::vector<std::string> options = options_of(variant);
+  const std::string source = with_include(variant.source);
+  const std::map<std::string, std::string> headers = kernel_headers();
+  const std::string key = hash_of(fmt::format("{}\n{}\n{}\n{}\n{}", version_of(compiler), processor(),
+                                              fmt::join(options, "\n"), fmt::join(headers, "\n"), source));
+  const fs::path cache = cache_folder() / "kernels";
+  Compiled result{cache / (key + ".so"), 0, true};
+  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  if (again || !fs::exists(result.library)) {
+    result.cached = false;
+    make_folder(cache);
+    const TemporaryFolder folder;
+    write_file(folder / "code.cpp", source);
+    for (const auto& [name, text] : headers) write_file(folder / name, text);
+    Command command{{(program_folder() / "haqa-kernel").string(), "--confined", folder.path().string(), compiler.string()}};
+    for (const std::string& o : options) command.argv.push_back(o);
+    for (const char* word : {"-I", ".", "-o", "code.so", "code.cpp"}) command.argv.emplace_back(word);
+    command.timeout_s = kTimeLimit;
+    command.memory_bytes = kMemoryLimit;
+    const ProcessResult process = run_process(command);
+    if (process.end == ProcessEnd::timed_out)
+      throw KernelFault(FaultKind::timed_out, fmt::format("compiling it takes more than {} s", kTimeLimit));
+    if (!process.ok())
+      throw KernelFault(FaultKind::does_not_compile,
+                        process.errors.empty() ? process.describe() : messages_of(process.errors, folder.path()));
+    PendingFile file(result.library);
+    fs::copy_file(folder / "code.so", file.path());
+    file.commit();
+  }
+  result.seconds = seconds();
+  return result;
+}
+
+int run_confined(int argc, char** argv) {
+  if (argc < 4) throw UsageError("this program answers haqa");
+  const fs::path folder = argv[2];
+  // The compiler's own files may lie elsewhere than the system's.
+  const fs::path tools = fs::canonical(fs::path(argv[3])).parent_path().parent_path();
+  confine_files({"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", tools == "/" ? fs::path("/usr") : tools},
+                {folder, "/dev/null"});
+  if (chdir(folder.c_str()) != 0) throw Error("{}: {}", folder.string(), std::strerror(errno));
+  setenv("TMPDIR", folder.c_str(), 1);
+  execv(argv[3], argv + 3);
+  throw Error("{} cannot be started: {}", argv[3], std::strerror(errno));
+}
+
+}  // namespace haqa

@@ -1,0 +1,43 @@
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "haqa/space/search_space.h"
+
+namespace haqa {
+
+/// A variant of a kernel's source, ready to be compiled for this machine.
+struct SourceVariant {
+  std::string source;               ///< C++ text that includes kernels/kernel.h
+  Configuration parameters;         ///< become macros; "threads" and "compiler" do not
+  std::vector<std::string> defines; ///< further macros, "NAME=value"
+  std::vector<std::string> options; ///< further options of the compiler
+};
+
+struct Compiled {
+  std::filesystem::path library;
+  double seconds = 0;
+  bool cached = false;
+};
+
+/// Compilers of C++ that are installed: "g++", "clang++", those of the two that can be found; $CXX first where it is
+/// set.
+std::vector<std::string> installed_compilers();
+
+/// What a kernel's source may not hold: includes beyond the few that computing needs, assembler, pasted tokens (which
+/// could spell either); nullopt where there is none of it. A compiler would show what it includes in its messages.
+std::optional<std::string> refused_in_source(std::string_view source);
+
+/// Compiles into the cache folder, or finds it there: by the text of the source and of kernel.h, the options, the
+/// compiler's version and the processor. The compiler sees no files but the system's and its own. Throws KernelFault
+/// (refused_source, does_not_compile, with the compiler's messages; timed_out), UsageError where there is no compiler.
+/// again: even where the cache has it.
+Compiled compile(const SourceVariant& variant, bool again = false);
+
+/// `haqa-kernel --confined FOLDER PROGRAM...`: the program, which can write to that folder alone.
+int run_confined(int argc, char** argv);
+
+}  // namespace haqa

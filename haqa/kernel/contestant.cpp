@@ -1,0 +1,170 @@
+#include "haqa/kernel/contestant.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "haqa/base/error.h"
+#include "haqa/base/text.h"
+#include "haqa/kernel/runner.h"
+#include "haqa/kernel/sandbox.h"
+
+namespace haqa {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::array<std::pair<FaultKind, std::string_view>, 14> kNames = {{
+    {FaultKind::refused_source, "refused source"},
+    {FaultKind::does_not_compile, "does not compile"},
+    {FaultKind::does_not_load, "does not load"},
+    {FaultKind::forbidden_call, "forbidden call"},
+    {FaultKind::crashed, "crashed"},
+    {FaultKind::ended_early, "ended early"},
+    {FaultKind::timed_out, "timed out"},
+    {FaultKind::out_of_bounds, "out of bounds"},
+    {FaultKind::not_written, "not written"},
+    {FaultKind::wrong_result, "wrong result"},
+    {FaultKind::works_on, "works on"},
+    {FaultKind::out_of_turn, "out of turn"},
+    {FaultKind::impossible_time, "impossible time"},
+    {FaultKind::does_not_run, "does not run"},
+}};
+
+double seconds_of(const timespec& t) {
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+/// What a process said of itself may hold anything.
+std::string message_of(const Control& control) {
+  return one_line(std::string(control.message, strnlen(control.message, sizeof control.message)), 400);
+}
+
+}  // namespace
+
+std::string_view to_string(FaultKind kind) {
+  return std::find_if(kNames.begin(), kNames.end(), [&](const auto& n) { return n.first == kind; })->second;
+}
+
+std::optional<FaultKind> fault_kind(std::string_view name) {
+  const auto at = std::find_if(kNames.begin(), kNames.end(), [&](const auto& n) { return n.second == name; });
+  return at == kNames.end() ? std::nullopt : std::optional(at->first);
+}
+
+Contestant::Contestant(std::string name, const Contest& contest, const std::string& program, int threads,
+                       uint64_t weights_limit, const std::vector<std::string>& rest, bool is_confined)
+    : name_(std::move(name)), threads_(threads), is_confined_(is_confined), in_(make_pipe()), out_(make_pipe()) {
+  control().forbidden_call = -1;
+  Command command{{program}};
+  for (const std::string& word : to_words({contest.inputs.path(), outputs_.path(), threads, weights_limit}))
+    command.argv.push_back(word);
+  command.argv.insert(command.argv.end(), rest.begin(), rest.end());
+  const Descriptor nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  group_.emplace(command, in_.read.get(), out_.write.get(), nowhere.get());
+  in_.read.reset();
+  out_.write.reset();
+  fcntl(out_.read.get(), F_SETFL, O_NONBLOCK);
+  clock_getcpuclockid(group_->leader(), &cpu_clock_);
+}
+
+void Contestant::ask(Request request) {
+  char waiting = 0;
+  if (read(out_.read.get(), &waiting, 1) == 1)
+    throw KernelFault(FaultKind::out_of_turn, fmt::format("{} answered before it was asked", name_));
+  const char letter = static_cast<char>(request);
+  // A process that has ended is found by await().
+  [[maybe_unused]] const ssize_t n = write(in_.write.get(), &letter, 1);
+}
+
+void Contestant::await(Request request, double timeout_s) {
+  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
+  for (;;) {
+    check_interrupted();
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    pollfd wait = {out_.read.get(), POLLIN, 0};
+    poll(&wait, 1, static_cast<int>(std::clamp<int64_t>(left, 0, 100)));
+    char letter = 0;
+    const ssize_t got = read(out_.read.get(), &letter, 1);
+    if (got == 1) {
+      if (letter == static_cast<char>(request)) return;
+      if (letter == kFailed) throw KernelFault(FaultKind::does_not_run, message_of(control()));
+      throw KernelFault(FaultKind::out_of_turn, fmt::format("{} answered what it was not asked", name_));
+    }
+    if (got == 0) throw_end(group_->reap().value_or(0));
+    if (left <= 0)
+      throw KernelFault(FaultKind::timed_out, fmt::format("{} did not finish within {:.3g} s", name_, timeout_s));
+  }
+}
+
+void Contestant::throw_end(int status) {
+  // The pipe's end can come before the process's.
+  for (int i = 0; i < 200 && group_->leader() > 0; ++i) {
+    if (const auto reaped = group_->reap()) status = *reaped;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const Control& said = control();
+  if (said.forbidden_call >= 0)
+    throw KernelFault(FaultKind::forbidden_call,
+                      fmt::format("it made the system call {}, which a kernel may not: it computes, on the memory that "
+                                  "it is given, by the threads that call it",
+                                  system_call_name(said.forbidden_call)));
+  const int number = WIFSIGNALED(status) ? WTERMSIG(status) : said.crash_signal;
+  if (said.fault_memory == 'i') throw KernelFault(FaultKind::out_of_bounds, "it wrote to its inputs");
+  if (said.fault_memory == 'o') throw KernelFault(FaultKind::out_of_bounds, "it wrote far beyond its output");
+  if (number > 0)
+    throw KernelFault(FaultKind::crashed, fmt::format("it crashed: signal {} ({})", number, strsignal(number)));
+  throw KernelFault(FaultKind::ended_early, fmt::format("it ended its process with status {}", WEXITSTATUS(status)));
+}
+
+void Contestant::prepare(double timeout_s) {
+  ask(Request::prepare);
+  await(Request::prepare, timeout_s);
+}
+
+double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
+  if (places.size() > kMostLaunches) throw Error("more than {} launches at once", kMostLaunches);
+  Control& c = control();
+  c.launches = static_cast<uint32_t>(places.size());
+  std::copy(places.begin(), places.end(), c.places);
+  ask(Request::load);
+  await(Request::load, timeout_s);
+  const auto start = Clock::now();
+  ask(Request::run);
+  await(Request::run, timeout_s);
+  const double taken = std::chrono::duration<double>(Clock::now() - start).count(), used = cpu_seconds();
+  ask(Request::fetch);
+  await(Request::fetch, timeout_s);
+  if (is_confined_ && cpu_seconds() - used > std::max(2e-3, taken / 5))
+    throw KernelFault(FaultKind::works_on, "it went on working after it had answered");
+  return taken;
+}
+
+double Contestant::cpu_seconds() const {
+  timespec t = {};
+  return clock_gettime(cpu_clock_, &t) == 0 ? seconds_of(t) : 0;
+}
+
+void Contestant::wait_until_idle() {
+  constexpr auto kGlance = std::chrono::microseconds(300);
+  // OpenMP's threads spin for a while before they sleep; one that is still busy then works on something.
+  for (const auto deadline = Clock::now() + std::chrono::milliseconds(300);;) {
+    const double before = cpu_seconds();
+    std::this_thread::sleep_for(kGlance);
+    if (cpu_seconds() - before < 30e-6) return;
+    if (Clock::now() > deadline)
+      throw KernelFault(FaultKind::works_on, fmt::format("{} goes on working after it has answered", name_));
+  }
+}
+
+}  // namespace haqa

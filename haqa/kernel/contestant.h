@@ -1,0 +1,91 @@
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "haqa/kernel/protocol.h"
+#include "haqa/kernel/shared_memory.h"
+#include "haqa/worker/process_group.h"
+
+namespace haqa {
+
+/// What is wrong with a variant of a kernel.
+enum class FaultKind {
+  refused_source,    ///< includes what it may not, or does not keep to the language
+  does_not_compile,
+  does_not_load,
+  forbidden_call,    ///< made a system call: threads, files, sockets, memory, sleep
+  crashed,
+  ended_early,       ///< ended its process
+  timed_out,
+  out_of_bounds,     ///< wrote beside its output, or to its inputs
+  not_written,       ///< left a part of its output as it was
+  wrong_result,
+  works_on,          ///< went on working after it had answered
+  out_of_turn,       ///< answered what was not asked
+  impossible_time,   ///< faster than arithmetic and memory allow
+  does_not_run       ///< its device or its library refused it
+};
+
+std::string_view to_string(FaultKind kind);  ///< "wrong result", ...
+/// nullopt where to_string() gives no such name.
+std::optional<FaultKind> fault_kind(std::string_view name);
+
+/// A fault of a variant: the outcome of its trial, never the study's end.
+class KernelFault : public std::runtime_error {
+ public:
+  KernelFault(FaultKind what, const std::string& why) : std::runtime_error(why), kind(what) {}
+  FaultKind kind;
+};
+
+/// The judge's memory, in which all contestants find the same inputs: one set of outputs for each.
+struct Contest {
+  SharedMemory inputs{kInputBytes};
+};
+
+/// A process that runs one implementation of a kernel, as the judge sees it: its time is taken here, by this process's
+/// clock, and its outputs are read from memory that is poisoned before.
+class Contestant {
+ public:
+  /// command: the program and its first words, to which runner_arguments() and `rest` are added. Throws Error where it
+  /// cannot be started.
+  Contestant(std::string name, const Contest& contest, const std::string& program, int threads, uint64_t weights_limit,
+             const std::vector<std::string>& rest, bool is_confined);
+
+  const std::string& name() const { return name_; }
+  int threads() const { return threads_; }
+  bool is_confined() const { return is_confined_; }
+  std::byte* outputs() { return outputs_.data(); }
+  Control& control() { return *reinterpret_cast<Control*>(outputs_.data()); }
+
+  /// Hands over a problem. Throws KernelFault, as all below.
+  void prepare(double timeout_s);
+  /// Does the launches and returns the seconds they took, what waking and answering takes included. Afterwards a
+  /// confined one may not work on.
+  double run(std::span<const LaunchPlace> places, double timeout_s);
+  /// Seconds of processor time that it has used so far, all its threads.
+  double cpu_seconds() const;
+  /// Returns once it has stopped using the processor, or throws.
+  void wait_until_idle();
+
+ private:
+  void ask(Request request);
+  void await(Request request, double timeout_s);
+  [[noreturn]] void throw_end(int status);
+
+  std::string name_;
+  int threads_;
+  bool is_confined_;  ///< runs code that nobody has read
+  SharedMemory outputs_{kOutputBytes};
+  Pipe in_, out_;
+  std::optional<ProcessGroup> group_;
+  clockid_t cpu_clock_ = 0;
+};
+
+}  // namespace haqa

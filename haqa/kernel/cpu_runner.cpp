@@ -1,0 +1,196 @@
+#include "haqa/kernel/cpu_runner.h"
+
+#include <dlfcn.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <functional>
+
+#include "haqa/base/error.h"
+#include "haqa/kernel/runner.h"
+#include "haqa/kernel/sandbox.h"
+#include "haqa/kernel/team.h"
+#include "kernels/kernel.h"
+
+namespace haqa {
+namespace {
+
+constexpr uint64_t kScratch = uint64_t{1} << 20, kSharedScratch = uint64_t{64} << 20;
+constexpr uint64_t kRoomForCode = uint64_t{256} << 20;
+
+// What the signal handlers report to.
+Control* reported = nullptr;
+const std::byte* reported_inputs = nullptr;
+
+void report_call(int number) {
+  reported->forbidden_call = number;
+}
+
+void on_fault(int number, siginfo_t* info, void*) {
+  const auto* at = static_cast<const std::byte*>(info->si_addr);
+  const auto* outputs = reinterpret_cast<const std::byte*>(reported);
+  if (at >= reported_inputs && at < reported_inputs + kInputBytes) {
+    reported->fault_memory = 'i';
+  } else if (at >= outputs && at < outputs + kOutputBytes + (1 << 20)) {
+    reported->fault_memory = 'o';
+  }
+  reported->crash_signal = number;
+  _exit(128 + number);
+}
+
+/// Anonymous memory that is there before the sandbox closes.
+class Room {
+ public:
+  explicit Room(uint64_t bytes) : bytes_(bytes) {
+    void* memory = mmap(nullptr, bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw NoMemoryError("cannot map {} bytes: {}", bytes, std::strerror(errno));
+    madvise(memory, bytes, MADV_HUGEPAGE);
+    data_ = static_cast<std::byte*>(memory);
+  }
+  ~Room() { munmap(data_, bytes_ + 1); }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+  std::byte* data() const { return data_; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* data_;
+  uint64_t bytes_;
+};
+
+struct Variant {
+  decltype(&haqa_kernel) kernel = nullptr;
+  decltype(&haqa_packed_bytes) packed_bytes = nullptr;
+  decltype(&haqa_pack) pack = nullptr;
+};
+
+/// Its constructors run here, within the sandbox's first stage.
+Variant load_variant(const std::filesystem::path& library) {
+  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!handle) throw Error("{}", dlerror());
+  Variant v;
+  v.kernel = reinterpret_cast<decltype(v.kernel)>(dlsym(handle, "haqa_kernel"));
+  v.packed_bytes = reinterpret_cast<decltype(v.packed_bytes)>(dlsym(handle, "haqa_packed_bytes"));
+  v.pack = reinterpret_cast<decltype(v.pack)>(dlsym(handle, "haqa_pack"));
+  if (!v.kernel) throw Error("it has no function haqa_kernel; keep the entry point: extern \"C\" void haqa_kernel(const haqa_launch*)");
+  if (!v.pack != !v.packed_bytes) throw Error("it has one of haqa_pack and haqa_packed_bytes; both are needed, or neither");
+  return v;
+}
+
+haqa_tensor tensor_of(const TensorShape& shape, const std::byte* data) {
+  haqa_tensor t = {};
+  t.data = const_cast<std::byte*>(data);
+  std::copy(std::begin(shape.ne), std::end(shape.ne), t.ne);
+  std::copy(std::begin(shape.nb), std::end(shape.nb), t.nb);
+  return t;
+}
+
+class CpuRunner : public Runner {
+ public:
+  CpuRunner(const RunnerArguments& arguments, const RunnerMemory& memory)
+      : memory_(memory),
+        control_(memory.control()),
+        weights_(arguments.weights_limit),
+        scratch_(kScratch * static_cast<uint64_t>(arguments.threads)),
+        shared_scratch_(kSharedScratch),
+        team_(arguments.threads),
+        launches_([this](int thread) { run_launches(thread); }) {}
+  void take(const Variant& variant) { variant_ = variant; }
+
+  void prepare() override {
+    if (!control_.has_weights) return;
+    const std::byte* raw = memory_.inputs() + control_.weights_at;
+    const haqa_tensor tensor = tensor_of(control_.in[0], raw);
+    const int64_t bytes = variant_.pack ? variant_.packed_bytes(&tensor) : control_.in[0].bytes();
+    if (bytes < 0 || (variant_.pack && bytes % 64 != 0)) throw Error("haqa_packed_bytes gave {}, which is no multiple of 64", bytes);
+    copy_bytes_ = (static_cast<uint64_t>(bytes) + 4095) / 4096 * 4096;
+    if (copy_bytes_ * control_.copies > weights_.bytes())
+      throw Error("packed weights take {} bytes, far more than the {} that they are", bytes, control_.in[0].bytes());
+    if (variant_.pack) {
+      variant_.pack(&tensor, weights_.data());
+    } else {
+      std::memcpy(weights_.data(), raw, static_cast<size_t>(bytes));
+    }
+    for (uint32_t i = 1; i < control_.copies; ++i)
+      std::memcpy(weights_.data() + i * copy_bytes_, weights_.data(), static_cast<size_t>(bytes));
+    control_.packed_bytes = static_cast<uint64_t>(bytes);
+  }
+
+  void run() override { team_.run(launches_); }
+
+ private:
+  haqa_launch first_launch(int thread) {
+    haqa_launch launch = {};
+    for (uint32_t i = 0; i < control_.inputs; ++i) launch.in[i] = tensor_of(control_.in[i], nullptr);
+    launch.out = tensor_of(control_.out, nullptr);
+    launch.scalars = control_.scalar;
+    launch.scratch = scratch_.data() + kScratch * static_cast<uint64_t>(thread);
+    launch.shared_scratch = shared_scratch_.data();
+    launch.thread = thread;
+    launch.threads = team_.threads();
+    launch.team = &team_.shared();
+    launch.barrier = Team::barrier;
+    launch.take = Team::take;
+    return launch;
+  }
+
+  void run_launches(int thread) {
+    haqa_launch launch = first_launch(thread);
+    const uint32_t n = control_.launches, inputs = control_.inputs;
+    const bool has_weights = control_.has_weights;
+    for (uint32_t i = 0; i < n; ++i) {
+      const LaunchPlace& place = control_.places[i];
+      for (uint32_t k = 0; k < inputs; ++k) launch.in[k].data = const_cast<std::byte*>(memory_.inputs() + place.in[k]);
+      launch.out.data = memory_.outputs() + place.out;
+      if (has_weights) {
+        std::byte* copy = weights_.data() + place.copy * copy_bytes_;
+        launch.in[0].data = variant_.pack ? nullptr : copy;
+        launch.packed = variant_.pack ? copy : nullptr;
+      }
+      variant_.kernel(&launch);
+      Team::finish_launch(launch.team);
+    }
+  }
+
+  const RunnerMemory& memory_;
+  Control& control_;
+  Room weights_, scratch_, shared_scratch_;
+  Team team_;
+  const std::function<void(int)> launches_;
+  Variant variant_;
+  uint64_t copy_bytes_ = 0;
+};
+
+void catch_faults(const RunnerMemory& memory) {
+  reported = &memory.control();
+  reported_inputs = memory.inputs();
+  on_forbidden_call(report_call);
+  struct sigaction action = {};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO;
+  for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) sigaction(number, &action, nullptr);
+}
+
+}  // namespace
+
+void run_cpu_variant(const RunnerArguments& arguments, const std::filesystem::path& library) {
+  const RunnerMemory memory(arguments);
+  CpuRunner runner(arguments, memory);
+  system_call_name(0);
+  catch_faults(memory);
+  limit_resources(kRoomForCode);
+  confine_files({library.parent_path(), "/usr", "/lib", "/lib64", "/etc/ld.so.cache"}, {});
+  forbid_reaching_out();
+  try {
+    runner.take(load_variant(library));
+  } catch (const Error& e) {
+    return serve_failure(e.what(), memory.control());
+  }
+  forbid_all_but_computing();
+  serve(runner, memory.control());
+}
+
+}  // namespace haqa

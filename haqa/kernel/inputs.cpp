@@ -1,0 +1,110 @@
+#include "haqa/kernel/inputs.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "haqa/kernel/reference.h"
+
+namespace haqa {
+namespace {
+
+/// The sum of four uniform numbers of 16 bits, which is near enough to a normal one.
+float normal(FastRandom& random) {
+  const uint64_t bits = random.next();
+  const auto sum = static_cast<float>((bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48));
+  return (sum / 65536.0f - 2.0f) * 1.7320508f;
+}
+
+float tiny(FastRandom& random) {
+  switch (random.below(4)) {
+    case 0:
+      return 0;
+    case 1:
+      return static_cast<float>(random.uniform() * 1e-39);
+    default:
+      return normal(random) * 1e-30f;
+  }
+}
+
+float value(const KernelArgument& argument, Distribution distribution, bool first, FastRandom& random) {
+  if (distribution == Distribution::tiny) return tiny(random);
+  if (distribution == Distribution::outliers) {
+    if (argument.is_masked && !first && random.below(10) == 0) return -std::numeric_limits<float>::infinity();
+    if (random.below(100) == 0) return static_cast<float>((2 * random.uniform() - 1) * argument.outlier);
+  }
+  return normal(random);
+}
+
+void draw_floats(const KernelArgument& argument, Distribution distribution, FastRandom& random, std::byte* row,
+                 int64_t n) {
+  if (distribution == Distribution::normal) return draw_normal(random, row, static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = value(argument, distribution, i == 0, random);
+    std::memcpy(row + 4 * i, &x, sizeof x);
+  }
+}
+
+/// Blocks of random integers with a scale near 0.01; halves around 0.02.
+void draw_weights(ElementType type, FastRandom& random, std::byte* row, int64_t bytes) {
+  const int64_t block = row_bytes(type, block_length(type));
+  for (int64_t at = 0; at < bytes; at += block) {
+    const double scale = type == ElementType::f16 ? normal(random) * 0.02 : 0.005 + 0.01 * random.uniform();
+    const uint16_t half = double_to_half(scale);
+    std::memcpy(row + at, &half, sizeof half);
+    for (int64_t i = 2; i < block; i += 8) {
+      const uint64_t bits = random.next();
+      std::memcpy(row + at + i, &bits, static_cast<size_t>(std::min<int64_t>(8, block - i)));
+    }
+  }
+}
+
+/// Tokens one after another, beginning anywhere in a long context.
+void draw_positions(Distribution distribution, FastRandom& random, std::byte* row, int64_t n) {
+  constexpr int64_t kLongest = 131072;
+  const int64_t first = distribution == Distribution::tiny || n >= kLongest
+                            ? 0
+                            : static_cast<int64_t>(random.below(static_cast<uint64_t>(kLongest - n)));
+  for (int64_t i = 0; i < n; ++i) {
+    const auto position = static_cast<int32_t>(first + i);
+    std::memcpy(row + 4 * i, &position, sizeof position);
+  }
+}
+
+}  // namespace
+
+std::string_view to_string(Distribution distribution) {
+  switch (distribution) {
+    case Distribution::normal:
+      return "normal inputs";
+    case Distribution::outliers:
+      return "inputs with outliers";
+    case Distribution::tiny:
+      break;
+  }
+  return "tiny and denormal inputs";
+}
+
+void draw_normal(FastRandom& random, std::byte* to, size_t floats) {
+  for (size_t i = 0; i < floats; ++i) {
+    const float x = normal(random);
+    std::memcpy(to + 4 * i, &x, sizeof x);
+  }
+}
+
+void draw(const KernelArgument& argument, const TensorShape& shape, Distribution distribution, FastRandom& random,
+          std::byte* to) {
+  std::memset(to, 0xff, static_cast<size_t>(shape.bytes()));
+  for (int64_t r = 0; r < shape.rows(); ++r) {
+    std::byte* row = to + r % shape.ne[1] * shape.nb[1] + r / shape.ne[1] * shape.nb[2];
+    if (shape.type == ElementType::i32) {
+      draw_positions(distribution, random, row, shape.ne[0]);
+    } else if (shape.type == ElementType::f32) {
+      draw_floats(argument, distribution, random, row, shape.ne[0]);
+    } else {
+      draw_weights(shape.type, random, row, shape.row);
+    }
+  }
+}
+
+}  // namespace haqa

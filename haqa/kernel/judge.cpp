@@ -1,0 +1,255 @@
+#include "haqa/kernel/judge.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "haqa/base/error.h"
+
+namespace haqa {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kLine = 64;
+/// Inputs of the launches of a batch are windows of one stretch: all different, and all in the caches.
+constexpr uint64_t kSlack = 64 << 10;
+/// Outputs of a batch take turns within so many bytes, as a model's buffers do.
+constexpr uint64_t kRing = 512 << 10;
+constexpr double kBatchSeconds = 1.5e-3, kLongestBatch = 25e-3;
+constexpr double kVerifyTimeout = 30;
+
+uint64_t rounded(uint64_t bytes, uint64_t to = kLine) {
+  return (bytes + to - 1) / to * to;
+}
+
+/// Drops a stretch of memory from all caches of all cores.
+void flush(const std::byte* from, uint64_t bytes) {
+#if defined(__x86_64__)
+  for (uint64_t i = 0; i < bytes; i += kLine) __builtin_ia32_clflush(from + i);
+  __builtin_ia32_mfence();
+#elif defined(__aarch64__)
+  for (uint64_t i = 0; i < bytes; i += kLine) asm volatile("dc civac, %0" : : "r"(from + i) : "memory");
+  asm volatile("dsb sy" : : : "memory");
+#endif
+}
+
+}  // namespace
+
+/// Launches, and where what they read and write lies.
+struct Judge::Batch {
+  std::vector<LaunchPlace> places;
+  uint64_t outputs_from = 0, outputs_end = 0;
+};
+
+Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed)
+    : spec_(spec), problem_(problem), shapes_(tensors_of(spec, problem)), random_(seed) {
+  uint64_t sum = 0;
+  for (const TensorShape& s : shapes_) sum += static_cast<uint64_t>(s.bytes());
+  if (sum > kInputBytes / 4) throw UsageError("{} {}: takes {} bytes, more than can be measured here", spec.name, problem.label(), sum);
+}
+
+uint64_t Judge::weights_limit(const MachineRates& machine) const {
+  if (!spec_.weights()) return 4096;
+  const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
+  const uint64_t copies = std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64);
+  // Packing may pad; held-out shapes are small.
+  return copies * rounded(bytes + bytes / 2, 4096) + (64 << 20);
+}
+
+void Judge::hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes, uint32_t copies) {
+  Control& c = contestant.control();
+  c.inputs = static_cast<uint32_t>(spec_.inputs());
+  std::copy(shapes.begin(), shapes.end() - 1, c.in);
+  c.out = shapes.back();
+  c.scalars = static_cast<uint32_t>(spec_.scalars.size());
+  for (size_t i = 0; i < spec_.scalars.size(); ++i) c.scalar[i] = spec_.scalars[i].second;
+  c.has_weights = spec_.weights() != nullptr;
+  c.weights_at = weights_at_;
+  c.copies = copies;
+  contestant.prepare(kVerifyTimeout);
+}
+
+void Judge::verify_once(Contestant& contestant, const KernelProblem& problem, Distribution distribution,
+                        int64_t padding, const CheckEffort& effort) {
+  const std::vector<TensorShape> shapes = tensors_of(spec_, problem, padding);
+  const bool aligned = padding == 0;
+  LaunchPlace place;
+  std::vector<const std::byte*> inputs;
+  uint64_t at = 4096;
+  for (size_t i = 0; i < spec_.inputs(); ++i) {
+    const bool is_weights = i == 0 && spec_.weights();
+    place.in[i] = at + (aligned || is_weights ? 0 : 4 * (1 + random_.below(15)));
+    if (is_weights) weights_at_ = place.in[i];
+    std::byte* to = contest_.inputs.data() + place.in[i];
+    draw(spec_.arguments[i], shapes[i], distribution, random_, to);
+    inputs.push_back(to);
+    at = rounded(place.in[i] + static_cast<uint64_t>(shapes[i].bytes()) + 4096, 4096);
+  }
+  place.out = kOutputsAt + 4096 + (aligned ? 0 : 4 * (1 + random_.below(15)));
+  poison(contestant.outputs() + place.out - kMargin, static_cast<uint64_t>(shapes.back().bytes()) + 2 * kMargin);
+  hand_over(contestant, shapes, 1);
+  contestant.run({&place, 1}, kVerifyTimeout);
+  const std::string where = fmt::format("{} with {}{}", problem.label(), to_string(distribution),
+                                        aligned ? "" : ", unaligned and with gaps between rows");
+  check_launch(spec_, {shapes, inputs, contestant.outputs() + place.out, where}, effort, random_);
+}
+
+void Judge::verify(Contestant& contestant, bool quick) {
+  const CheckEffort all, some{1 << 15, 1 << 20};
+  for (const Shape& shape : spec_.held_out)
+    for (const Distribution d : {Distribution::normal, Distribution::outliers, Distribution::tiny})
+      for (const int64_t padding : {0, 20}) verify_once(contestant, {problem_.type, shape}, d, padding, all);
+  for (const Distribution d : {Distribution::normal, Distribution::outliers, Distribution::tiny})
+    verify_once(contestant, problem_, d, 0, quick ? some : all);
+  if (!quick) verify_once(contestant, problem_, Distribution::normal, 36, some);
+}
+
+Judge::Batch Judge::make_batch(size_t launches, bool cold) {
+  const bool spread = cold && !spec_.weights();  // each launch in memory of its own
+  Batch batch;
+  batch.places.resize(launches);
+  uint64_t at = free_from_;
+  for (size_t i = spec_.weights() ? 1 : 0; i < spec_.inputs(); ++i) {
+    const auto bytes = static_cast<uint64_t>(shapes_[i].bytes());
+    const uint64_t stretch = spread ? launches * rounded(bytes) : rounded(bytes + kSlack);
+    TensorShape whole = shapes_[i];
+    whole.ne[0] = static_cast<int64_t>(stretch / 4);
+    whole.ne[1] = whole.ne[2] = 1;
+    whole.row = static_cast<int64_t>(stretch);
+    draw(spec_.arguments[i], whole, Distribution::normal, random_, contest_.inputs.data() + at);
+    for (size_t l = 0; l < launches; ++l)
+      batch.places[l].in[i] = at + (spread ? l * rounded(bytes) : kLine * random_.below((stretch - bytes) / kLine + 1));
+    if (spread) flush(contest_.inputs.data() + at, stretch);
+    at = rounded(at + stretch, 4096);
+  }
+  const auto out = static_cast<uint64_t>(shapes_.back().bytes());
+  const uint64_t slot = rounded(out + 2 * kMargin);
+  const uint64_t slots = spread ? launches : std::clamp<uint64_t>(kRing / slot, 2, 64);
+  batch.outputs_from = kOutputsAt + 4096;
+  batch.outputs_end = batch.outputs_from + slots * slot;
+  for (size_t l = 0; l < launches; ++l) {
+    batch.places[l].out = batch.outputs_from + kMargin + l % slots * slot;
+    batch.places[l].copy = static_cast<uint32_t>(l % copies_);
+  }
+  return batch;
+}
+
+double Judge::timed(Contestant& contestant, const Batch& batch, double timeout_s) {
+  std::byte* outputs = contestant.outputs();
+  poison(outputs + batch.outputs_from, batch.outputs_end - batch.outputs_from);
+  return contestant.run(batch.places, timeout_s);
+}
+
+/// The last launch that wrote to each of some outputs.
+void Judge::check_batch(Contestant& contestant, const Batch& batch) {
+  const CheckEffort glance{1 << 13, 1 << 17};
+  const size_t launches = batch.places.size();
+  if (launches == 0 || !contestant.is_confined()) return;  // llama.cpp's own tolerances are its own
+  const auto slot = rounded(static_cast<uint64_t>(shapes_.back().bytes()) + 2 * kMargin);
+  const size_t slots = std::min<size_t>((batch.outputs_end - batch.outputs_from) / slot, launches);
+  const size_t looked_at = std::min<size_t>(slots, 3);
+  for (size_t i = 0; i < looked_at; ++i) {
+    const size_t launch = launches - 1 - (i == 0 ? 0 : random_.below(slots));
+    const LaunchPlace& place = batch.places[launch];
+    std::vector<const std::byte*> inputs;
+    for (size_t k = 0; k < spec_.inputs(); ++k)
+      inputs.push_back(contest_.inputs.data() + (k == 0 && spec_.weights() ? weights_at_ : place.in[k]));
+    check_launch(spec_, {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch"},
+                 glance, random_);
+  }
+}
+
+double Judge::overhead(Contestant& contestant, double timeout_s) {
+  std::vector<double> samples;
+  for (int i = 0; i < 9; ++i) {
+    contestant.wait_until_idle();
+    samples.push_back(contestant.run({}, timeout_s));
+  }
+  return median(samples);
+}
+
+size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options,
+                         const std::vector<double>& overheads) {
+  double fastest = HUGE_VAL, slowest = 0;
+  for (size_t i = 0; i < contestants.size(); ++i) {
+    double one = 0;
+    for (size_t launches = 1; launches <= kMostLaunches; launches *= 4) {
+      const Batch batch = make_batch(launches, options.cold);
+      const double taken = timed(*contestants[i], batch, options.launch_timeout) - overheads[i];
+      check_batch(*contestants[i], batch);
+      one = std::max(taken, 1e-9) / static_cast<double>(launches);
+      if (taken > kBatchSeconds / 4) break;
+    }
+    fastest = std::min(fastest, one);
+    slowest = std::max(slowest, one);
+  }
+  const double wanted = std::min(kBatchSeconds / fastest, std::max(1.0, kLongestBatch / slowest));
+  size_t most = kMostLaunches;
+  if (options.cold && !spec_.weights())
+    most = std::max<size_t>(1, (256 << 20) / static_cast<size_t>(shapes_.back().bytes() + shapes_[0].bytes()));
+  size_t launches = std::clamp<size_t>(static_cast<size_t>(wanted), 1, most);
+  if (copies_ > 1) launches = std::max<size_t>(launches, std::min<size_t>(most, 2));
+  return launches;
+}
+
+std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, const MachineRates& machine,
+                                const TimingOptions& options, const std::function<void(double)>& progress) {
+  copies_ = 1;
+  weights_at_ = 4096;
+  free_from_ = 4096;
+  if (spec_.weights()) {
+    const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
+    draw(spec_.arguments[0], shapes_[0], Distribution::normal, random_, contest_.inputs.data() + weights_at_);
+    free_from_ = rounded(weights_at_ + bytes + 4096, 4096);
+    if (options.cold) copies_ = static_cast<uint32_t>(std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64));
+  }
+  std::vector<double> overheads;
+  for (Contestant* c : contestants) {
+    hand_over(*c, shapes_, copies_);
+    overheads.push_back(overhead(*c, options.launch_timeout));
+  }
+  const size_t launches = batch_size(contestants, options, overheads);
+  const auto start = Clock::now();
+  std::vector<Paired> results(contestants.size());
+  std::vector<std::vector<double>> ratios(contestants.size());
+  uint32_t first_copy = 0;
+  for (int pair = 0; pair < options.most_pairs; ++pair) {
+    Batch batch = make_batch(launches, options.cold);
+    for (LaunchPlace& place : batch.places) place.copy = first_copy++ % copies_;
+    for (size_t turn = 0; turn < contestants.size(); ++turn) {
+      const size_t i = (turn + static_cast<size_t>(pair)) % contestants.size();
+      if (options.cold && !spec_.weights() && turn > 0) batch = make_batch(launches, true);
+      for (Contestant* c : contestants) c->wait_until_idle();
+      const double taken = timed(*contestants[i], batch, options.launch_timeout) - overheads[i];
+      results[i].samples_us.push_back(std::max(taken, 1e-9) / static_cast<double>(launches) * 1e6);
+      check_batch(*contestants[i], batch);
+    }
+    double widest = 0;
+    for (size_t i = 0; i < contestants.size(); ++i) {
+      ratios[i].push_back(results[0].samples_us.back() / results[i].samples_us.back());
+      results[i].ratio = estimate_median(ratios[i]);
+      widest = std::max(widest, results[i].ratio.high / results[i].ratio.low - 1);
+    }
+    const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+    if (progress) progress(std::min(1.0, elapsed / options.seconds));
+    if (pair + 1 >= options.least_pairs && (widest < options.tight || elapsed > options.seconds)) break;
+  }
+  for (Paired& r : results) r.microseconds = median(r.samples_us);
+  return results;
+}
+
+double impossible_below(const KernelSpec& spec, const KernelProblem& problem, const MachineRates& machine, bool cold) {
+  const double operations = operations_of(spec, problem), bytes = bytes_of(spec, problem);
+  const double peak = std::max(machine.fp32, spec.weights() && problem.type != ElementType::f32 ? 8 * machine.int8 : 0.0);
+  // Twice what was measured (matrix units of integers are not), and four loads of 64 bytes a cycle at 6 GHz from the nearest cache.
+  double least = bytes / (machine.cores * 4 * 64 * 6e9);
+  if (peak > 0) least = std::max(least, operations / (2 * peak));
+  if (cold && machine.bandwidth > 0) least = std::max(least, bytes / (4 * machine.bandwidth));
+  return least;
+}
+
+}  // namespace haqa

@@ -1,0 +1,83 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "haqa/base/json.h"
+#include "haqa/base/stats.h"
+#include "haqa/kernel/checks.h"
+#include "haqa/kernel/contestant.h"
+
+namespace haqa {
+
+/// What a machine can do at best, for what is impossible.
+struct MachineRates {
+  int cores = 1;
+  double fp32 = 0, int8 = 0;      ///< operations per second of all cores; 0: unknown
+  double bandwidth = 0;           ///< bytes per second from main memory; 0: unknown
+  uint64_t last_level_cache = 0;  ///< bytes
+};
+
+/// When timing stops.
+struct TimingOptions {
+  int least_pairs = 8, most_pairs = 200;
+  double seconds = 1;        ///< at most, but for the least pairs
+  double tight = 0.02;       ///< width of the interval, relative, that is enough
+  double launch_timeout = 10;
+  bool cold = false;         ///< weights, or else all data, out of the caches before each launch
+};
+
+/// One contestant beside another that it is compared with.
+struct Paired {
+  double microseconds = 0;        ///< a launch, median
+  Estimate ratio;                 ///< how many times as fast as the first contestant, median of paired ratios
+  std::vector<double> samples_us;
+};
+
+/// Verifies and times implementations of one kernel on one problem. All see the same inputs, drawn anew for every
+/// batch, in memory that they cannot write; each writes to memory of its own, poisoned before.
+class Judge {
+ public:
+  Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed);
+
+  Contest& contest() { return contest_; }
+  /// Bytes for the copies of the weights, with room for packing.
+  uint64_t weights_limit(const MachineRates& machine) const;
+
+  /// One launch of each: the problem and the held-out shapes, each distribution, aligned and not, with and without gaps
+  /// between rows. `quick`: less of the problem itself. Throws KernelFault.
+  void verify(Contestant& contestant, bool quick);
+
+  /// Contestants in rotating order, batch by batch, all of each pair on the same inputs; what each batch leaves is
+  /// checked. The first is what the others are compared with. Throws KernelFault, naming who where that is not the
+  /// last.
+  std::vector<Paired> time(const std::vector<Contestant*>& contestants, const MachineRates& machine,
+                           const TimingOptions& options, const std::function<void(double)>& progress = {});
+
+ private:
+  struct Batch;
+  void verify_once(Contestant& contestant, const KernelProblem& problem, Distribution distribution, int64_t padding,
+                   const CheckEffort& effort);
+  void hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes, uint32_t copies);
+  Batch make_batch(size_t launches, bool cold);
+  double timed(Contestant& contestant, const Batch& batch, double timeout_s);
+  void check_batch(Contestant& contestant, const Batch& batch);
+  double overhead(Contestant& contestant, double timeout_s);
+  size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options,
+                    const std::vector<double>& overheads);
+
+  const KernelSpec& spec_;
+  const KernelProblem problem_;
+  const std::vector<TensorShape> shapes_;  ///< without gaps: as they are timed
+  FastRandom random_;
+  Contest contest_;
+  uint32_t copies_ = 1;
+  uint64_t weights_at_ = 0, free_from_ = 0;  ///< in the inputs
+};
+
+/// The least time that a launch can take on this machine, generously reckoned, in seconds.
+double impossible_below(const KernelSpec& spec, const KernelProblem& problem, const MachineRates& machine, bool cold);
+
+}  // namespace haqa

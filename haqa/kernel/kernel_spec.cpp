@@ -1,0 +1,250 @@
+#include "haqa/kernel/kernel_spec.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/base/text.h"
+#include "haqa/kernel/reference.h"
+#include "haqa/space/space_file.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct TypeFacts {
+  ElementType type;
+  std::string_view name;
+  int64_t block, bytes;
+};
+constexpr std::array<TypeFacts, 5> kTypes = {{{ElementType::f32, "F32", 1, 4},
+                                              {ElementType::i32, "I32", 1, 4},
+                                              {ElementType::f16, "F16", 1, 2},
+                                              {ElementType::q8_0, "Q8_0", 32, 34},
+                                              {ElementType::q4_0, "Q4_0", 32, 18}}};
+
+const TypeFacts& facts(ElementType type) {
+  return kTypes[static_cast<size_t>(type)];
+}
+
+/// A member of a specification; says where it should be if it is not there.
+const Json& need(const Json& object, const char* key) {
+  if (!object.is_object() || !object.contains(key)) throw UsageError("{} is missing", key);
+  return object.at(key);
+}
+
+template <typename T>
+T need_as(const Json& object, const char* key) {
+  try {
+    return need(object, key).get<T>();
+  } catch (const Json::exception&) {
+    throw UsageError("{} is of the wrong type: {}", key, one_line(object.at(key).dump(), 60));
+  }
+}
+
+KernelArgument read_argument(const Json& json) {
+  KernelArgument a;
+  a.name = need_as<std::string>(json, "Name");
+  const auto type = need_as<std::string>(json, "Type");
+  a.is_weights = type == "weights";
+  if (type != "float" && type != "int32" && !a.is_weights)
+    throw UsageError("argument {}: Type is {}; it must be float, int32 or weights", a.name, type);
+  a.type = type == "int32" ? ElementType::i32 : ElementType::f32;
+  const auto access = need_as<std::string>(json, "AccessType");
+  if (access != "ReadOnly" && access != "WriteOnly")
+    throw UsageError("argument {}: AccessType is {}; it must be ReadOnly or WriteOnly", a.name, access);
+  a.is_output = access == "WriteOnly";
+  a.is_constant = json.value("Constant", false);
+  for (const Json& size : need(json, "Size")) a.size.emplace_back(size.is_string() ? size.get<std::string>() : size.dump());
+  if (a.size.empty() || a.size.size() > 3) throw UsageError("argument {}: Size must have one to three entries", a.name);
+  a.outlier = json.value("Outlier", a.outlier);
+  a.is_masked = json.value("Masked", false);
+  return a;
+}
+
+KernelEngine read_engine(const fs::path& folder, const std::string& name, const Json& json) {
+  KernelEngine engine;
+  engine.source = folder / need_as<std::string>(json, "KernelFile");
+  if (!fs::exists(engine.source)) throw UsageError("engine {}: there is no {}", name, engine.source.string());
+  engine.options = json.value("CompilerOptions", std::vector<std::string>{});
+  engine.space = space_from_t1(need(json, "ConfigurationSpace"));
+  return engine;
+}
+
+void check_arguments(const KernelSpec& spec) {
+  const std::vector<KernelArgument>& all = spec.arguments;
+  const auto outputs = std::count_if(all.begin(), all.end(), [](const auto& a) { return a.is_output; });
+  if (all.size() < 2 || all.size() > 4 || outputs != 1 || !all.back().is_output)
+    throw UsageError("Arguments must be one to three inputs and then one output");
+  for (size_t i = 1; i < all.size(); ++i)
+    if (all[i].is_constant) throw UsageError("argument {}: only the first may be Constant", all[i].name);
+  std::set<std::string> known(spec.shape_names.begin(), spec.shape_names.end());
+  for (const KernelArgument& a : all)
+    for (const Expression& size : a.size)
+      for (const std::string& name : size.names())
+        if (!known.contains(name)) throw UsageError("argument {}: Size names {}, which is not in Shape", a.name, name);
+}
+
+KernelSpec parse(const fs::path& folder, const Json& json) {
+  KernelSpec spec;
+  const Json &general = need(json, "General"), &kernel = need(json, "KernelSpecification");
+  spec.name = need_as<std::string>(general, "BenchmarkName");
+  spec.description = need_as<std::string>(general, "Description");
+  spec.shape_names = need_as<std::vector<std::string>>(kernel, "Shape");
+  for (const std::string& type : kernel.value("Types", std::vector<std::string>{"F32"}))
+    spec.types.push_back(element_type_from(type));
+  for (const Json& argument : need(kernel, "Arguments")) spec.arguments.push_back(read_argument(argument));
+  check_arguments(spec);
+  for (const Json& scalar : kernel.value("Scalars", Json::array()))
+    spec.scalars.emplace_back(need_as<std::string>(scalar, "Name"), need_as<float>(scalar, "Value"));
+  if (spec.scalars.size() > 4) throw UsageError("Scalars has more than 4 entries");
+  spec.reference = need_as<std::string>(kernel, "Reference");
+  if (!is_reference(spec.reference))
+    throw UsageError("Reference is {}; there are {}", spec.reference, fmt::join(reference_names(), ", "));
+  const Json& tolerance = need(kernel, "Tolerance");
+  spec.tolerance = {tolerance.value("Absolute", 0.0), tolerance.value("Relative", 0.0), tolerance.value("Norm", 0.0)};
+  spec.bytes.emplace_back(need_as<std::string>(kernel, "Bytes"));
+  spec.operations.emplace_back(need_as<std::string>(kernel, "Operations"));
+  const auto caches = kernel.value("Caches", std::string("hot"));
+  if (caches != "hot" && caches != "cold") throw UsageError("Caches is {}; it must be hot or cold", caches);
+  spec.is_cold = caches == "cold";
+  spec.held_out = need_as<std::vector<Shape>>(kernel, "HeldOutShapes");
+  for (const auto& [name, engine] : need(json, "Engines").items())
+    spec.engines.emplace(name, read_engine(folder, name, engine));
+  for (const Shape& shape : spec.held_out)
+    for (const ElementType type : spec.types) tensors_of(spec, {type, shape});
+  return spec;
+}
+
+Json numbers_of(const KernelSpec& spec, const KernelProblem& problem) {
+  Json numbers = Json::object();
+  for (size_t i = 0; i < spec.shape_names.size(); ++i) numbers[spec.shape_names[i]] = problem.shape[i];
+  return numbers;
+}
+
+double number_of(const KernelSpec& spec, const KernelProblem& problem, const Expression& expression) {
+  Json numbers = numbers_of(spec, problem);
+  numbers["weight_bytes"] = spec.weights() ? tensors_of(spec, problem).front().bytes() : 0;
+  const auto value = expression.number(numbers);
+  if (!value || !(*value > 0)) throw UsageError("{}: '{}' is no number above 0", spec.name, expression.text());
+  return *value;
+}
+
+KernelProblem problem_from(const Json& json) {
+  return {element_type_from(json.value("type", "F32")), need_as<Shape>(json, "shape")};
+}
+
+Json suites() {
+  return read_json(kernels_folder() / "suites.json");
+}
+
+}  // namespace
+
+std::string_view to_string(ElementType type) {
+  return facts(type).name;
+}
+
+int64_t row_bytes(ElementType type, int64_t n) {
+  return n / facts(type).block * facts(type).bytes;
+}
+
+int64_t block_length(ElementType type) {
+  return facts(type).block;
+}
+
+ElementType element_type_from(const std::string& name) {
+  for (const TypeFacts& t : kTypes)
+    if (t.name == name) return t.type;
+  throw UsageError("{} is no type of a kernel's weights; use F32, F16, Q8_0 or Q4_0", one_line(name, 30));
+}
+
+const KernelArgument* KernelSpec::weights() const {
+  return arguments.front().is_constant ? &arguments.front() : nullptr;
+}
+
+std::string KernelProblem::label() const {
+  const std::string text = fmt::format("[{}]", fmt::join(shape, ","));
+  return type == ElementType::f32 ? text : fmt::format("{} {}", to_string(type), text);
+}
+
+std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem& problem, int64_t padding) {
+  if (problem.shape.size() != spec.shape_names.size())
+    throw UsageError("{}: a shape has {} numbers ({}), not {}", spec.name, spec.shape_names.size(),
+                     fmt::join(spec.shape_names, ", "), problem.shape.size());
+  for (const int64_t n : problem.shape)
+    if (n < 1 || n > int64_t{1} << 31) throw UsageError("{}: {} is no dimension of a tensor", spec.name, n);
+  if (std::find(spec.types.begin(), spec.types.end(), problem.type) == spec.types.end())
+    throw UsageError("{}: there is no {} here", spec.name, to_string(problem.type));
+  const Json numbers = numbers_of(spec, problem);
+  std::vector<TensorShape> all;
+  for (const KernelArgument& a : spec.arguments) {
+    TensorShape t;
+    t.type = a.is_weights ? problem.type : a.type;
+    for (size_t d = 0; d < a.size.size(); ++d) t.ne[d] = static_cast<int64_t>(a.size[d].number(numbers).value_or(0));
+    if (t.ne[0] % block_length(t.type) != 0)
+      throw UsageError("{}: rows of {} elements are no whole blocks of {}", spec.name, t.ne[0], to_string(t.type));
+    t.row = row_bytes(t.type, t.ne[0]);
+    t.nb[0] = row_bytes(t.type, block_length(t.type));
+    t.nb[1] = t.row + (a.is_constant ? 0 : padding);
+    t.nb[2] = t.nb[1] * t.ne[1];
+    all.push_back(t);
+  }
+  return all;
+}
+
+double bytes_of(const KernelSpec& spec, const KernelProblem& problem) {
+  return number_of(spec, problem, spec.bytes.front());
+}
+
+double operations_of(const KernelSpec& spec, const KernelProblem& problem) {
+  return number_of(spec, problem, spec.operations.front());
+}
+
+KernelSpec read_kernel_spec(const fs::path& folder) {
+  const fs::path file = folder / "spec.json";
+  const Json json = read_json(file);
+  try {
+    return parse(folder, json);
+  } catch (const UsageError& e) {
+    throw UsageError("{}: {}", file.string(), e.what());
+  } catch (const std::exception& e) {  // of the JSON library, of a search space
+    throw UsageError("{}: {}", file.string(), e.what());
+  }
+}
+
+fs::path kernels_folder() {
+  if (const std::string named = environment("HAQA_KERNELS"); !named.empty()) return named;
+  const fs::path installed = program_folder().parent_path() / "share/haqa/kernels";
+  return fs::is_directory(installed) ? installed : fs::path(HAQA_SOURCE_DATA).parent_path() / "kernels";
+}
+
+std::vector<std::string> kernel_names() {
+  std::set<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(kernels_folder()))
+    if (fs::exists(entry.path() / "spec.json")) names.insert(entry.path().filename().string());
+  return {names.begin(), names.end()};
+}
+
+std::vector<std::string> suite_names() {
+  std::vector<std::string> names;
+  const Json all = suites();
+  for (const auto& [name, entries] : all.items()) names.push_back(name);
+  return names;
+}
+
+std::vector<SuiteEntry> read_suite(const std::string& name) {
+  const Json all = suites();
+  if (!all.contains(name))
+    throw UsageError("there is no suite {}; use one of {}", one_line(name), fmt::join(suite_names(), ", "));
+  std::vector<SuiteEntry> entries;
+  for (const Json& entry : all[name]) entries.push_back({need_as<std::string>(entry, "kernel"), problem_from(entry)});
+  return entries;
+}
+
+}  // namespace haqa

@@ -1,0 +1,112 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "haqa/space/search_space.h"
+
+namespace haqa {
+
+using Shape = std::vector<int64_t>;
+
+/// What stands in memory for an argument of a kernel.
+enum class ElementType { f32, i32, f16, q8_0, q4_0 };
+
+std::string_view to_string(ElementType type);  ///< "F32", "I32", "F16", "Q8_0", "Q4_0"
+/// Bytes of a row of `n` elements, which are whole blocks.
+int64_t row_bytes(ElementType type, int64_t n);
+/// Elements of a block: 32 where they are quantized, else 1.
+int64_t block_length(ElementType type);
+
+/// A kernel's input or output.
+struct KernelArgument {
+  std::string name;
+  ElementType type = ElementType::f32;
+  bool is_weights = false;       ///< its type is the problem's
+  bool is_output = false;
+  bool is_constant = false;      ///< handed over once, and may be packed: a model's weights
+  std::vector<Expression> size;  ///< as in ggml: the contiguous dimension first
+  double outlier = 1e4;          ///< magnitude of the largest values that it is tested with
+  bool is_masked = false;        ///< minus infinity occurs
+};
+
+/// How far an element may be from the reference: absolute + relative * |it| + norm * its scale, which for products is
+/// |row| * |column| / sqrt(k).
+struct Tolerance {
+  double absolute = 0, relative = 0, norm = 0;
+};
+
+/// Sources of a kernel for one engine, and what can be tuned in them.
+struct KernelEngine {
+  std::filesystem::path source;
+  std::vector<std::string> options;  ///< of the compiler
+  SearchSpace space;
+};
+
+/// A kernel as kernels/NAME/spec.json describes it, in the vocabulary of Kernel Tuner's T1.
+struct KernelSpec {
+  std::string name, description;
+  std::vector<std::string> shape_names;       ///< "ne0", ...
+  std::vector<ElementType> types;             ///< of the weights; F32 alone where there are none
+  std::vector<KernelArgument> arguments;      ///< inputs, then the output
+  std::vector<std::pair<std::string, float>> scalars;
+  std::string reference;  ///< its name in reference.h
+  Tolerance tolerance;
+  std::vector<Expression> bytes, operations;  ///< one each, over the shape's names and weight_bytes
+  bool is_cold = false;  ///< measured with weights out of the caches, as a model streams them
+  std::vector<Shape> held_out;                ///< shapes that a variant is checked on besides
+  std::map<std::string, KernelEngine> engines;
+
+  const KernelArgument* weights() const;  ///< the constant input, which is the first; nullptr where there is none
+  size_t inputs() const { return arguments.size() - 1; }
+};
+
+/// What a kernel is to compute: of which type and shape.
+struct KernelProblem {
+  ElementType type = ElementType::f32;  ///< of the weights
+  Shape shape;
+  std::string label() const;  ///< "[1024,64,32]", "Q8_0 [2048,1,2048]"
+};
+
+/// A tensor in memory as ggml has it: nb in bytes.
+struct TensorShape {
+  int64_t ne[3] = {1, 1, 1}, nb[3] = {0, 0, 0};
+  int64_t rows() const { return ne[1] * ne[2]; }
+  int64_t bytes() const { return (ne[1] - 1) * nb[1] + (ne[2] - 1) * nb[2] + row; }
+  int64_t row = 0;  ///< bytes of a row
+  ElementType type = ElementType::f32;
+};
+
+/// The shape of each argument, the output last, each row followed by `padding` bytes (a multiple of 4) where it is not
+/// constant. Throws UsageError where the problem does not suit the kernel.
+std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem& problem, int64_t padding = 0);
+
+/// Least traffic and arithmetic, for the roofline.
+double bytes_of(const KernelSpec& spec, const KernelProblem& problem);
+double operations_of(const KernelSpec& spec, const KernelProblem& problem);
+
+/// Reads FOLDER/spec.json. Throws UsageError that names the file and what is missing or wrong.
+KernelSpec read_kernel_spec(const std::filesystem::path& folder);
+
+/// Where the kernels are: $HAQA_KERNELS, else beside the installed program, else the source tree.
+std::filesystem::path kernels_folder();
+std::vector<std::string> kernel_names();
+
+/// A kernel with a problem of a suite: what one row of the table is about.
+struct SuiteEntry {
+  std::string kernel;
+  KernelProblem problem;
+};
+/// A suite of kernels/suites.json. Throws UsageError that lists the names there are.
+std::vector<SuiteEntry> read_suite(const std::string& name);
+std::vector<std::string> suite_names();
+
+/// "Q8_0" and the like. Throws UsageError.
+ElementType element_type_from(const std::string& name);
+
+}  // namespace haqa

@@ -1,0 +1,148 @@
+#include "haqa/kernel/measure.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <list>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/kernel/compiler.h"
+#include "haqa/kernel/judge.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+MachineRates machine_from(const Json& json) {
+  MachineRates m;
+  m.cores = json.value("cores", m.cores);
+  m.fp32 = json.value("fp32", m.fp32);
+  m.int8 = json.value("int8", m.int8);
+  m.bandwidth = json.value("bandwidth", m.bandwidth);
+  m.last_level_cache = json.value("last_level_cache", m.last_level_cache);
+  return m;
+}
+
+class Measurement {
+ public:
+  explicit Measurement(const Json& request)
+      : request_(request),
+        spec_(read_kernel_spec(request.at("kernel").get<std::string>())),
+        engine_(engine_of(spec_, request.value("engine", "cpu"))),
+        problem_{element_type_from(request.value("type", "F32")), request.at("shape").get<Shape>()},
+        machine_(machine_from(request.value("machine", Json::object()))),
+        threads_(std::max(1, request.value("threads", 1))),
+        judge_(spec_, problem_, request.value("seed", uint64_t{1})) {}
+
+  Json answer(const std::function<void(double)>& progress) {
+    Json result = Json::object();
+    try {
+      const Configuration configuration = request_.value("configuration", engine_.space.defaults());
+      Contestant& variant = add_variant("the variant", configuration, request_.value("source", ""), result);
+      const auto start = Clock::now();
+      judge_.verify(variant, result["cached"] && !request_.value("rebuild", false));
+      result["verify_s"] = since(start);
+      if (request_.at("command") == "measure") time_beside_others(variant, result, progress);
+    } catch (const KernelFault& fault) {
+      result["fault"] = to_string(fault.kind);
+      result["message"] = fault.what();
+    }
+    return result;
+  }
+
+ private:
+  static const KernelEngine& engine_of(const KernelSpec& spec, const std::string& name) {
+    const auto at = spec.engines.find(name);
+    if (at == spec.engines.end()) throw UsageError("{}: there is no engine {}", spec.name, name);
+    return at->second;
+  }
+
+  Contestant& add_variant(const std::string& name, const Configuration& configuration, const std::string& source,
+                          Json& result) {
+    SourceVariant variant{source.empty() ? read_file(engine_.source) : source, configuration, {}, engine_.options};
+    variant.defines.push_back(fmt::format("HAQA_WEIGHTS={}", weights_number(problem_.type)));
+    const Compiled compiled = compile(variant, request_.value("rebuild", false));
+    result["compile_s"] = compiled.seconds;
+    result["cached"] = compiled.cached;
+    const int threads = std::min(configuration.value("threads", threads_), std::max(machine_.cores, threads_));
+    return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-kernel").string(), threads,
+                                     judge_.weights_limit(machine_), std::vector<std::string>{compiled.library.string()},
+                                     /*is_confined=*/true);
+  }
+
+  static int weights_number(ElementType type) {
+    return type == ElementType::f16 ? 1 : type == ElementType::q8_0 ? 2 : type == ElementType::q4_0 ? 3 : 0;
+  }
+
+  Contestant& add_other(const std::string& name) {
+    if (name == "default") {
+      Json ignored;
+      return add_variant("our default variant", engine_.space.defaults(), "", ignored);
+    }
+    return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-ggml").string(), threads_,
+                                     judge_.weights_limit(machine_), std::vector<std::string>{name, spec_.reference},
+                                     /*is_confined=*/false);
+  }
+
+  void time_beside_others(Contestant& variant, Json& result, const std::function<void(double)>& progress) {
+    TimingOptions options;
+    options.cold = request_.value("cold", spec_.is_cold);
+    options.seconds = request_.value("seconds", options.seconds);
+    options.least_pairs = std::max(1, request_.value("pairs", options.least_pairs));
+    std::vector<std::string> names;
+    std::vector<Contestant*> all;
+    for (const Json& name : request_.value("against", Json{"ggml"})) {
+      names.push_back(name);
+      all.push_back(&add_other(name));
+    }
+    names.emplace_back("variant");
+    all.push_back(&variant);
+    const std::vector<Paired> times = judge_.time(all, machine_, options, progress);
+    for (size_t i = 0; i < names.size(); ++i)
+      result["times"][names[i]] = {{"us", times[i].microseconds},
+                                   {"ratio", times[i].ratio.median},
+                                   {"low", times[i].ratio.low},
+                                   {"high", times[i].ratio.high},
+                                   {"samples_us", times[i].samples_us}};
+    result["us"] = times.back().microseconds;
+    result["drift"] = drift(times.front().samples_us);
+    result["packed_bytes"] = variant.control().packed_bytes;
+    const double least = impossible_below(spec_, problem_, machine_, options.cold) * 1e6;
+    if (times.back().microseconds < least)
+      throw KernelFault(FaultKind::impossible_time,
+                        fmt::format("{:.3g} us is less than the {:.3g} us that its arithmetic and its memory take here at least",
+                                    times.back().microseconds, least));
+  }
+
+  /// How much slower the machine was in the second half than in the first: 1 where it was the same.
+  static double drift(const std::vector<double>& samples) {
+    const std::span<const double> all(samples);
+    const size_t half = all.size() / 2;
+    return half == 0 ? 1 : median(all.subspan(half)) / median(all.first(half));
+  }
+
+  const Json& request_;
+  const KernelSpec spec_;
+  const KernelEngine& engine_;
+  const KernelProblem problem_;
+  const MachineRates machine_;
+  const int threads_;
+  Judge judge_;
+  std::list<Contestant> contestants_;
+};
+
+}  // namespace
+
+Json measure_kernel(const Json& request, const std::function<void(double)>& progress) {
+  return Measurement(request).answer(progress);
+}
+
+}  // namespace haqa

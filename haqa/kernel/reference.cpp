@@ -1,0 +1,232 @@
+#include "haqa/kernel/reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <map>
+
+#include "haqa/base/error.h"
+
+namespace haqa {
+namespace {
+
+template <typename T>
+T load(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+/// What all references stand on: the inputs' places and the row in hand.
+class Rows : public Reference {
+ public:
+  Rows(const KernelSpec& spec, std::span<const TensorShape> shapes, std::span<const std::byte* const> inputs)
+      : shapes_(shapes.begin(), shapes.end()), inputs_(inputs.begin(), inputs.end()) {
+    for (const auto& [name, value] : spec.scalars) scalars_.push_back(value);
+  }
+  void begin_row(int64_t row) override {
+    const TensorShape& out = shapes_.back();
+    i1_ = row % out.ne[1];
+    i2_ = row / out.ne[1];
+  }
+
+ protected:
+  const std::byte* row_of(size_t input, int64_t i1, int64_t i2) const {
+    return inputs_[input] + i1 * shapes_[input].nb[1] + i2 * shapes_[input].nb[2];
+  }
+  /// Of the row in hand.
+  double value(size_t input, int64_t column) const {
+    return load<float>(row_of(input, i1_, i2_) + column * 4);
+  }
+  int64_t width() const { return shapes_.back().ne[0]; }
+
+  std::vector<TensorShape> shapes_;
+  std::vector<const std::byte*> inputs_;
+  std::vector<double> scalars_;
+  int64_t i1_ = 0, i2_ = 0;
+};
+
+class Softmax : public Rows {
+ public:
+  using Rows::Rows;
+  void begin_row(int64_t row) override {
+    Rows::begin_row(row);
+    largest_ = -std::numeric_limits<double>::infinity();
+    for (int64_t i = 0; i < width(); ++i) largest_ = std::max(largest_, value(0, i));
+    sum_ = 0;
+    for (int64_t i = 0; i < width(); ++i) sum_ += std::exp(value(0, i) - largest_);
+  }
+  Expected at(int64_t column) override { return {std::exp(value(0, column) - largest_) / sum_, 0}; }
+
+ private:
+  double largest_ = 0, sum_ = 0;
+};
+
+double silu(double x) {
+  return x / (1 + std::exp(-x));
+}
+
+class Silu : public Rows {
+ public:
+  using Rows::Rows;
+  Expected at(int64_t column) override { return {silu(value(0, column)), 0}; }
+};
+
+class Swiglu : public Rows {
+ public:
+  using Rows::Rows;
+  Expected at(int64_t column) override { return {silu(value(0, column)) * value(1, column), 0}; }
+};
+
+class RmsNorm : public Rows {
+ public:
+  using Rows::Rows;
+  void begin_row(int64_t row) override {
+    Rows::begin_row(row);
+    double squares = 0;
+    for (int64_t i = 0; i < width(); ++i) squares += value(0, i) * value(0, i);
+    factor_ = 1 / std::sqrt(squares / static_cast<double>(width()) + scalars_.at(0));
+  }
+  Expected at(int64_t column) override { return {value(0, column) * factor_ * weight(column), 0}; }
+
+ private:
+  /// One vector for all rows, where there is one.
+  double weight(int64_t column) const { return inputs_.size() > 1 ? load<float>(inputs_[1] + column * 4) : 1; }
+  double factor_ = 0;
+};
+
+/// Neighbouring pairs turned by their token's position, as LLaMA does. Source: Su et al. 2021, section 3.2.
+class Rope : public Rows {
+ public:
+  using Rows::Rows;
+  Expected at(int64_t column) override {
+    const int64_t pair = column / 2;
+    const double position = load<int32_t>(inputs_[1] + i2_ * 4);
+    const double angle = position * std::pow(scalars_.at(0), -2.0 * static_cast<double>(pair) / static_cast<double>(width()));
+    const double a = value(0, 2 * pair), b = value(0, 2 * pair + 1);
+    const double turned = column % 2 == 0 ? a * std::cos(angle) - b * std::sin(angle)
+                                          : a * std::sin(angle) + b * std::cos(angle);
+    return {turned, std::hypot(a, b)};
+  }
+};
+
+class Matmul : public Rows {
+ public:
+  using Rows::Rows;
+  bool is_product() const override { return true; }
+  void begin_row(int64_t row) override {
+    Rows::begin_row(row);
+    right_.resize(static_cast<size_t>(shapes_[1].ne[0]));
+    left_.resize(right_.size());
+    decode_row(ElementType::f32, row_of(1, row, 0), right_);
+    norm_ = norm(right_);
+  }
+  Expected at(int64_t column) override {
+    decode_row(shapes_[0].type, row_of(0, column, 0), left_);
+    double sum = 0;
+    for (size_t i = 0; i < left_.size(); ++i) sum += left_[i] * right_[i];
+    return {sum, norm(left_) * norm_ / std::sqrt(static_cast<double>(left_.size()))};
+  }
+
+ private:
+  static double norm(std::span<const double> values) {
+    double squares = 0;
+    for (const double v : values) squares += v * v;
+    return std::sqrt(squares);
+  }
+  std::vector<double> left_, right_;
+  double norm_ = 0;
+};
+
+using Maker = std::function<std::unique_ptr<Reference>(const KernelSpec&, std::span<const TensorShape>,
+                                                       std::span<const std::byte* const>)>;
+
+template <typename R>
+std::unique_ptr<Reference> make(const KernelSpec& spec, std::span<const TensorShape> shapes,
+                                std::span<const std::byte* const> inputs) {
+  return std::make_unique<R>(spec, shapes, inputs);
+}
+
+const std::map<std::string, Maker>& makers() {
+  static const std::map<std::string, Maker> all = {{"softmax", make<Softmax>},
+                                                   {"silu", make<Silu>},
+                                                   {"swiglu", make<Swiglu>},
+                                                   {"rms_norm", make<RmsNorm>},
+                                                   {"rms_norm_mul", make<RmsNorm>},
+                                                   {"rope", make<Rope>},
+                                                   {"matmul", make<Matmul>}};
+  return all;
+}
+
+void decode_blocks(ElementType type, const std::byte* row, std::span<double> out) {
+  const int64_t bytes = row_bytes(type, 32);
+  for (size_t block = 0; block < out.size() / 32; ++block) {
+    const std::byte* at = row + static_cast<int64_t>(block) * bytes;
+    const double scale = half_to_double(load<uint16_t>(at));
+    for (size_t i = 0; i < 32; ++i) {
+      if (type == ElementType::q8_0) {
+        out[block * 32 + i] = scale * load<int8_t>(at + 2 + i);
+      } else {
+        const auto pair = load<uint8_t>(at + 2 + i % 16);
+        out[block * 32 + i] = scale * ((i < 16 ? pair & 15 : pair >> 4) - 8);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+double half_to_double(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const double magnitude = exponent == 31  ? (fraction ? std::numeric_limits<double>::quiet_NaN() : INFINITY)
+                           : exponent == 0 ? std::ldexp(fraction, -24)
+                                           : std::ldexp(1024 + fraction, exponent - 25);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+uint16_t double_to_half(double value) {
+  const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+  const double magnitude = std::abs(value);
+  if (magnitude == 0) return sign;
+  const int exponent = std::max(-14, std::ilogb(magnitude));
+  const double units = std::nearbyint(std::ldexp(magnitude, 10 - exponent));  // 1024 to 2048, less where subnormal
+  return static_cast<uint16_t>(sign + (exponent + 14) * 1024 + static_cast<int>(units));
+}
+
+void decode_row(ElementType type, const std::byte* row, std::span<double> out) {
+  switch (type) {
+    case ElementType::f32:
+      for (size_t i = 0; i < out.size(); ++i) out[i] = load<float>(row + 4 * i);
+      return;
+    case ElementType::i32:
+      for (size_t i = 0; i < out.size(); ++i) out[i] = load<int32_t>(row + 4 * i);
+      return;
+    case ElementType::f16:
+      for (size_t i = 0; i < out.size(); ++i) out[i] = half_to_double(load<uint16_t>(row + 2 * i));
+      return;
+    case ElementType::q8_0:
+    case ElementType::q4_0:
+      return decode_blocks(type, row, out);
+  }
+}
+
+bool is_reference(const std::string& name) {
+  return makers().contains(name);
+}
+
+std::vector<std::string> reference_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, maker] : makers()) names.push_back(name);
+  return names;
+}
+
+std::unique_ptr<Reference> make_reference(const KernelSpec& spec, std::span<const TensorShape> shapes,
+                                          std::span<const std::byte* const> inputs) {
+  const auto at = makers().find(spec.reference);
+  if (at == makers().end()) throw Error("there is no reference {}", spec.reference);
+  return at->second(spec, shapes, inputs);
+}
+
+}  // namespace haqa

@@ -1,0 +1,40 @@
+#pragma once
+#include <cstddef>
+
+#include "haqa/kernel/protocol.h"
+#include "haqa/kernel/shared_memory.h"
+
+namespace haqa {
+
+/// The shared memory as a runner sees it.
+class RunnerMemory {
+ public:
+  explicit RunnerMemory(const RunnerArguments& arguments);
+  const std::byte* inputs() const { return inputs_.data(); }
+  std::byte* outputs() const { return outputs_.data(); }
+  Control& control() const { return *reinterpret_cast<Control*>(outputs_.data()); }
+
+ private:
+  SharedMemory inputs_, outputs_;
+};
+
+/// What one engine does for the judge (protocol.h). Throws Error where it cannot.
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual void prepare() = 0;
+  virtual void load() {}
+  virtual void run() = 0;
+  virtual void fetch() {}
+};
+
+/// Reads "--runner", inputs, outputs, threads and the limit of weights from a command line.
+RunnerArguments runner_arguments(int argc, char** argv);
+std::vector<std::string> to_words(const RunnerArguments& arguments);
+
+/// Answers requests on standard input until it ends. Allocates nothing of its own.
+void serve(Runner& runner, Control& control);
+/// Answers every request by why there is no runner.
+void serve_failure(const char* why, Control& control);
+
+}  // namespace haqa

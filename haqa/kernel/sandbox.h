@@ -1,0 +1,33 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace haqa {
+
+/// What generated code may do. Everything here holds for this process and all threads it has, and cannot be undone.
+
+/// No core files, no files written, at most `address_bytes` of address space beyond what is mapped now, no new
+/// privileges.
+void limit_resources(uint64_t address_bytes);
+
+/// From now on files below `readable` can be read and run and those below `writable` written too, and nothing else,
+/// where the kernel has Landlock (Linux 5.13); elsewhere nothing happens and false is returned.
+bool confine_files(const std::vector<std::filesystem::path>& readable,
+                   const std::vector<std::filesystem::path>& writable);
+
+/// Refuses system calls that reach beyond this process: starting others or threads, sockets, signals, other processes'
+/// memory. Loading a library is still possible. Throws Error where the kernel has no seccomp.
+void forbid_reaching_out();
+/// Refuses all but reading standard input, writing standard output, waiting for other threads and ending. A call that
+/// is refused ends the process by SIGSYS, for which on_forbidden_call() may have been set.
+void forbid_all_but_computing();
+
+/// Calls `report(number of the call)` before the process ends for it; must be async-signal-safe.
+void on_forbidden_call(void (*report)(int));
+
+/// "clone3"; "call 435" where it has no name.
+std::string system_call_name(int number);
+
+}  // namespace haqa
