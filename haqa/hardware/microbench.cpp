@@ -168,6 +168,32 @@ std::vector<Bandwidth> measure_bandwidth(const std::vector<int>& thread_counts, 
   return measured;
 }
 
+double measure_read_rate(uint64_t bytes, int threads, bool avx2, double seconds) {
+  constexpr uint64_t kUnit = 512;  // what the loops read at least
+  const uint64_t share = std::max<uint64_t>(kUnit, bytes / static_cast<uint64_t>(threads) / kUnit * kUnit);
+  const SumWords sum_words = best_sum_words(avx2);
+  const uint64_t repetitions = std::max<uint64_t>(1, (64 << 10) / share);  // the clock is read rarely
+  Buffer buffer((share * static_cast<uint64_t>(threads) / kChunkBytes + 1) * kChunkBytes);
+  if (!buffer.valid()) return 0;
+  touch(buffer, threads);
+  uint64_t* words = buffer.chunk(0).data();
+  double best = 0;
+  for (int round = 0; round < 4; ++round) {
+    std::atomic<uint64_t> next{0};
+    best = std::max(best, rate(threads, seconds / 4, [&] {
+                      thread_local uint64_t mine = 0;
+                      if (mine == 0) mine = next++ % static_cast<uint64_t>(threads) + 1;
+                      const std::span<const uint64_t> part(words + (mine - 1) * (share / 8), share / 8);
+                      for (uint64_t i = 0; i < repetitions; ++i) {
+                        const uint64_t sum = sum_words(part);
+                        asm volatile("" : : "m"(sum));
+                      }
+                      return static_cast<double>(share * repetitions);
+                    }));
+  }
+  return best;
+}
+
 PeakRates measure_peak(int threads, const std::vector<std::string>& instruction_sets, double seconds) {
   PeakRates peak;
   peak.fp32 = best_peak(fp32_kernels(), threads, instruction_sets, seconds / 3);

@@ -20,6 +20,10 @@ std::vector<int> bandwidth_thread_counts(int cores, int threads);
 std::vector<Bandwidth> measure_bandwidth(const std::vector<int>& thread_counts, uint64_t buffer_bytes, bool avx2,
                                          double seconds);
 
+/// Bytes per second at which data of so many bytes, shared out among the threads, are read again and again: from the
+/// cache that holds them. The best of a few rounds. 0 where memory cannot be had.
+double measure_read_rate(uint64_t bytes, int threads, bool avx2, double seconds);
+
 /// The best kernel of each type (peak_kernels.h) that `instruction_sets` allow, on `threads` threads: the best of
 /// a dozen rounds. 0 where there is no kernel, and always for int4: no CPU computes with it. Throws Error where threads
 /// cannot be started.

@@ -1,0 +1,142 @@
+#include "haqa/kernel/kernel_objective.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "haqa/base/error.h"
+#include "haqa/hardware/microbench.h"
+#include "haqa/kernel/contestant.h"
+#include "haqa/worker/worker.h"
+
+namespace haqa {
+namespace {
+
+/// Compiling, packing weights, verifying and timing; what hangs is ended by the judge long before.
+constexpr double kTimeLimit = 300;
+
+uint64_t last_level_cache(const HardwareProfile& hardware) {
+  uint64_t bytes = 0;
+  int level = 0;
+  for (const Cache& c : hardware.caches) level = std::max(level, c.level);
+  for (const Cache& c : hardware.caches)
+    if (c.level == level) bytes += c.bytes * static_cast<uint64_t>(std::max(1, c.count));
+  // The copies of weights that are to lie outside of it must fit the memory, twice.
+  return std::min(bytes, hardware.memory_bytes / 16);
+}
+
+FailReason reason_of(std::string_view fault) {
+  const auto kind = fault_kind(fault);
+  if (kind == FaultKind::timed_out) return FailReason::timed_out;
+  for (const FaultKind wrong : {FaultKind::wrong_result, FaultKind::not_written, FaultKind::out_of_bounds,
+                                FaultKind::impossible_time, FaultKind::works_on, FaultKind::out_of_turn})
+    if (kind == wrong) return FailReason::wrong_result;
+  return FailReason::crashed;
+}
+
+Outcome failure(FailReason reason, const std::string& message, Json metrics = Json::object()) {
+  Outcome outcome;
+  outcome.reason = reason;
+  outcome.message = message;
+  outcome.metrics = std::move(metrics);
+  return outcome;
+}
+
+Outcome outcome_of(const Json& answer) {
+  if (answer.contains("fault")) {
+    const std::string fault = answer["fault"];
+    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), {{"fault", fault}});
+  }
+  const Json &ours = answer.at("times").at("variant"), &theirs = answer.at("times").at("ggml");
+  Outcome outcome;
+  outcome.value = ours.at("ratio").get<double>();
+  outcome.metrics = {{"latency_us", ours.at("us")},      {"llama_cpp_us", theirs.at("us")},
+                     {"speedup_low", ours.at("low")},    {"speedup_high", ours.at("high")},
+                     {"compile_s", answer["compile_s"]}, {"verify_s", answer["verify_s"]},
+                     {"pairs", ours.at("samples_us").size()}};
+  // A machine that grows a fifth slower while it measures is busy with something else.
+  if (const double drift = answer.value("drift", 1.0); drift > 1.2 || drift < 0.8) outcome.metrics["drift"] = drift;
+  return outcome;
+}
+
+}  // namespace
+
+SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const std::string> compilers) {
+  std::vector<Parameter> parameters = space.parameters();
+  for (Parameter& p : parameters) {
+    if (p.name != "threads") continue;
+    std::erase_if(p.choices, [&](const Json& n) { return n.get<int>() > threads; });
+    if (std::find(p.choices.begin(), p.choices.end(), Json(threads)) == p.choices.end()) p.choices.emplace_back(threads);
+    p.default_value = std::min(p.default_value.get<int>(), threads);
+    if (std::find(p.choices.begin(), p.choices.end(), p.default_value) == p.choices.end()) p.default_value = threads;
+  }
+  if (compilers.size() > 1)
+    parameters.push_back(categorical_parameter("compiler", {compilers.begin(), compilers.end()}, compilers.front(),
+                                               "Who compiles the source."));
+  return SearchSpace(std::move(parameters), space.constraints());
+}
+
+Json kernel_request(const KernelTask& task, const std::string& command, const Configuration& configuration) {
+  Configuration parameters = configuration;
+  const std::string source = parameters.value(kCode, "");
+  parameters.erase(kCode);
+  const HardwareProfile& hardware = task.hardware;
+  return {{"command", command},
+          {"kernel", task.folder.string()},
+          {"engine", task.engine},
+          {"type", to_string(task.problem.type)},
+          {"shape", task.problem.shape},
+          {"configuration", parameters},
+          {"source", source},
+          {"threads", std::max(1, hardware.cores)},
+          {"seconds", task.seconds},
+          {"pairs", task.pairs},
+          {"seed", task.seed},
+          {"machine",
+           {{"cores", std::max(hardware.cores, hardware.threads)},
+            {"fp32", hardware.peak.fp32},
+            {"int8", hardware.peak.int8},
+            {"bandwidth", hardware.best_bandwidth()},
+            {"last_level_cache", last_level_cache(hardware)}}}};
+}
+
+KernelObjective::KernelObjective(KernelTask task, std::function<void(double)> progress)
+    : task_(std::move(task)), progress_(std::move(progress)) {}
+
+Outcome KernelObjective::evaluate(const Configuration& configuration, const Report&) {
+  Json request = kernel_request(task_, "measure", configuration);
+  request["seed"] = ++task_.seed;
+  try {
+    return outcome_of(call_worker("haqa-kernel", request, {kTimeLimit}, progress_));
+  } catch (const WorkerError& e) {
+    if (e.end == ProcessEnd::exited) throw;  // the judge itself says what is wrong: no compiler, a baseline that fails
+    return failure(e.end == ProcessEnd::timed_out ? FailReason::timed_out : FailReason::crashed, e.what());
+  }
+}
+
+Json KernelObjective::confirm(const Configuration& configuration, const std::vector<std::string>& against,
+                              std::optional<bool> cold) const {
+  Json request = kernel_request(task_, "measure", configuration);
+  request["rebuild"] = true;
+  request["against"] = against;
+  request["seconds"] = 3 * task_.seconds;
+  request["pairs"] = 2 * task_.pairs;
+  request["seed"] = task_.seed + 1000003;
+  if (cold) request["cold"] = *cold;
+  return call_worker("haqa-kernel", request, {kTimeLimit}, progress_);
+}
+
+double roofline_seconds(const KernelTask& task, bool cold) {
+  const HardwareProfile& hardware = task.hardware;
+  const double bytes = bytes_of(task.spec, task.problem);
+  const double peak = task.problem.type == ElementType::f32 || task.problem.type == ElementType::f16
+                          ? hardware.peak.fp32
+                          : std::max(hardware.peak.fp32, hardware.peak.int8);
+  const double arithmetic = peak > 0 ? operations_of(task.spec, task.problem) / peak : 0;
+  const double rate = cold ? hardware.best_bandwidth()
+                           : measure_read_rate(static_cast<uint64_t>(bytes), std::max(1, hardware.cores),
+                                               hardware.has("avx2"), 0.02);
+  return std::max(arithmetic, rate > 0 ? bytes / rate : 0);
+}
+
+}  // namespace haqa
