@@ -188,7 +188,8 @@ std::optional<std::string> refused_in_source(std::string_view source) {
   if (source.size() > kLongestSource) return fmt::format("it is longer than {} bytes", kLongestSource);
   if (source.find('\0') != std::string_view::npos) return "it holds a zero byte";
   const std::string text = without_comments(source);
-  if (text.find("R\"") != std::string::npos) return "raw string literals, which can hide what follows";
+  static const std::regex raw(R"((^|[^\w"'])(u8|u|U|L)?R")");
+  if (std::regex_search(text, raw)) return "raw string literals, which can hide what follows";
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
     if (const auto refused = refused_directive(line)) return refused;

@@ -98,7 +98,9 @@ void Contestant::await(Request request, double timeout_s) {
     const ssize_t got = read(out_.read.get(), &letter, 1);
     if (got == 1) {
       if (letter == static_cast<char>(request)) return;
-      if (letter == kFailed) throw KernelFault(FaultKind::does_not_run, message_of(control()));
+      if (letter == kFailed)
+        throw KernelFault(control().does_not_load ? FaultKind::does_not_load : FaultKind::does_not_run,
+                          message_of(control()));
       throw KernelFault(FaultKind::out_of_turn, fmt::format("{} answered what it was not asked", name_));
     }
     if (got == 0) throw_end(group_->reap().value_or(0));

@@ -40,7 +40,7 @@ class Measurement {
         problem_{element_type_from(request.value("type", "F32")), request.at("shape").get<Shape>()},
         machine_(machine_from(request.value("machine", Json::object()))),
         threads_(std::max(1, request.value("threads", 1))),
-        judge_(spec_, problem_, request.value("seed", uint64_t{1})) {}
+        judge_(spec_, problem_, request.value("seed", uint64_t{1}), request.value("timeout", 20.0)) {}
 
   Json answer(const std::function<void(double)>& progress) {
     Json result = Json::object();

@@ -15,6 +15,7 @@ namespace haqa {
 ///                  is what all ratios refer to
 ///   cold           caches as measured (missing: as the specification says); seconds, pairs: of timing
 ///   machine        {"cores", "fp32", "int8", "bandwidth", "last_level_cache"}; seed
+///   timeout        seconds that a contestant may take for what it is asked at once
 ///   rebuild        compile even where the cache has it
 /// The answer: {"compile_s", "cached", "verify_s"}, and of timing {"us", "times": {NAME: {"us", "ratio", "low", "high",
 /// "samples"}}, "launches", "drift"}; or {"fault", "message"} where the variant has one.
