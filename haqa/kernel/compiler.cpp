@@ -78,21 +78,39 @@ std::string without_comments(std::string_view text) {
   return out;
 }
 
+/// What sources include beside the system's: all headers of the kernels, by their paths in that folder.
+std::map<std::string, std::string> kernel_headers() {
+  std::map<std::string, std::string> headers;
+  const fs::path folder = kernels_folder();
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
+    if (entry.path().extension() == ".h")
+      headers[fs::relative(entry.path(), folder).generic_string()] = read_file(entry.path());
+  return headers;
+}
+
+/// Sources lie in a folder beside those headers.
+std::set<std::string> allowed_includes() {
+  std::set<std::string> allowed = {"<stdint.h>", "<stddef.h>",  "<string.h>", "<math.h>",      "<float.h>",
+                                   "<limits.h>", "<cstdint>",   "<cstddef>",  "<cstring>",     "<cmath>",
+                                   "<cfloat>",   "<climits>",   "<algorithm>", "<array>",      "<bit>",
+                                   "<limits>",   "<type_traits>", "<utility>", "<immintrin.h>", "<arm_neon.h>"};
+  for (const auto& [path, text] : kernel_headers()) {
+    allowed.insert("\"" + path + "\"");
+    allowed.insert("\"../" + path + "\"");
+  }
+  return allowed;
+}
+
 /// "#include" and the like, with what follows.
-std::optional<std::string> refused_directive(const std::string& line) {
+std::optional<std::string> refused_directive(const std::string& line, const std::set<std::string>& allowed_files) {
   static const std::set<std::string> allowed_directives = {"define", "undef", "if", "ifdef", "ifndef", "elif", "else",
                                                            "endif",  "error", "pragma", "include", ""};
-  static const std::set<std::string> allowed_files = {
-      "<stdint.h>",  "<stddef.h>",    "<string.h>",   "<math.h>",      "<float.h>",  "<limits.h>", "<cstdint>",
-      "<cstddef>",   "<cstring>",     "<cmath>",      "<cfloat>",      "<climits>",  "<algorithm>", "<array>",
-      "<bit>",       "<limits>",      "<type_traits>", "<utility>",    "<immintrin.h>", "<arm_neon.h>",
-      "\"kernel.h\"", "\"vector.h\""};
   static const std::regex directive(R"(^\s*(?:#|%:|\?\?=)\s*(\w*)\s*(.*?)\s*$)");
   std::smatch found;
   if (!std::regex_match(line, found, directive)) return std::nullopt;
   if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
   if (found[1] == "include" && !allowed_files.contains(found[2]))
-    return fmt::format("#include {}; it may include {}", found[2].str(), fmt::join(allowed_files, " "));
+    return fmt::format("#include {}; it may include {}", one_line(found[2].str(), 100), fmt::join(allowed_files, " "));
   return std::nullopt;
 }
 
@@ -153,21 +171,13 @@ fs::path compiler_of(const Configuration& parameters) {
 /// The messages as the source's author can use them: without our folders, the first of them.
 std::string messages_of(const std::string& errors, const fs::path& folder) {
   std::string text = std::regex_replace(errors, std::regex(folder.string() + "/?"), "");
-  text = std::regex_replace(text, std::regex(kernels_folder().string() + "/?"), "");
+  text = std::regex_replace(text, std::regex("code/code.cpp"), "code");
   std::istringstream lines(printable(text));
   std::string kept;
   for (std::string line; std::getline(lines, line) && kept.size() < 1500;)
     if (line.find("In file included") == std::string::npos) kept += line + '\n';
   while (!kept.empty() && kept.back() == '\n') kept.pop_back();
   return shortened(kept, 1500);
-}
-
-/// What sources include beside the system's: kernels/*.h.
-std::map<std::string, std::string> kernel_headers() {
-  std::map<std::string, std::string> headers;
-  for (const fs::directory_entry& entry : fs::directory_iterator(kernels_folder()))
-    if (entry.path().extension() == ".h") headers[entry.path().filename().string()] = read_file(entry.path());
-  return headers;
 }
 
 std::string with_include(const std::string& source) {
@@ -190,9 +200,10 @@ std::optional<std::string> refused_in_source(std::string_view source) {
   const std::string text = without_comments(source);
   static const std::regex raw(R"((^|[^\w"'])(u8|u|U|L)?R")");
   if (std::regex_search(text, raw)) return "raw string literals, which can hide what follows";
+  const std::set<std::string> allowed = allowed_includes();
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
-    if (const auto refused = refused_directive(line)) return refused;
+    if (const auto refused = refused_directive(line, allowed)) return refused;
   for (const char* pasted : {"##", "%:%:", "?\?=?\?="})
     if (text.find(pasted) != std::string::npos) return "pasted tokens (##)";
   static const std::regex forbidden(R"(\b_*asm_*\b|\bincbin\b|__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
@@ -218,11 +229,15 @@ Compiled compile(const SourceVariant& variant, bool again) {
     result.cached = false;
     make_folder(cache);
     const TemporaryFolder folder;
-    write_file(folder / "code.cpp", source);
-    for (const auto& [name, text] : headers) write_file(folder / name, text);
+    make_folder(folder / "code");
+    write_file(folder / "code/code.cpp", source);
+    for (const auto& [name, text] : headers) {
+      make_folder((folder / name).parent_path());
+      write_file(folder / name, text);
+    }
     Command command{{(program_folder() / "haqa-kernel").string(), "--confined", folder.path().string(), compiler.string()}};
     for (const std::string& o : options) command.argv.push_back(o);
-    for (const char* word : {"-I", ".", "-o", "code.so", "code.cpp"}) command.argv.emplace_back(word);
+    for (const char* word : {"-I", ".", "-o", "code.so", "code/code.cpp"}) command.argv.emplace_back(word);
     command.timeout_s = kTimeLimit;
     command.memory_bytes = kMemoryLimit;
     const ProcessResult process = run_process(command);

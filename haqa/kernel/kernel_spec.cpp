@@ -81,7 +81,8 @@ void check_arguments(const KernelSpec& spec) {
   const std::vector<KernelArgument>& all = spec.arguments;
   const auto outputs = std::count_if(all.begin(), all.end(), [](const auto& a) { return a.is_output; });
   if (all.size() < 2 || all.size() > 4 || outputs != 1 || !all.back().is_output)
-    throw UsageError("Arguments must be one to three inputs and then one output");
+    throw UsageError("Arguments must be one to three inputs, then one output, and what scalars there are");
+  if (spec.scalars.size() > 4) throw UsageError("Arguments holds more than 4 scalars");
   for (size_t i = 1; i < all.size(); ++i)
     if (all[i].is_constant) throw UsageError("argument {}: only the first may be Constant", all[i].name);
   std::set<std::string> known(spec.shape_names.begin(), spec.shape_names.end());
@@ -99,11 +100,14 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   spec.shape_names = need_as<std::vector<std::string>>(kernel, "Shape");
   for (const std::string& type : kernel.value("Types", std::vector<std::string>{"F32"}))
     spec.types.push_back(element_type_from(type));
-  for (const Json& argument : need(kernel, "Arguments")) spec.arguments.push_back(read_argument(argument));
+  for (const Json& argument : need(kernel, "Arguments")) {
+    if (argument.is_object() && argument.value("MemoryType", "") == "Scalar") {
+      spec.scalars.emplace_back(need_as<std::string>(argument, "Name"), need_as<float>(argument, "FillValue"));
+    } else {
+      spec.arguments.push_back(read_argument(argument));
+    }
+  }
   check_arguments(spec);
-  for (const Json& scalar : kernel.value("Scalars", Json::array()))
-    spec.scalars.emplace_back(need_as<std::string>(scalar, "Name"), need_as<float>(scalar, "Value"));
-  if (spec.scalars.size() > 4) throw UsageError("Scalars has more than 4 entries");
   spec.reference = need_as<std::string>(kernel, "Reference");
   if (!is_reference(spec.reference))
     throw UsageError("Reference is {}; there are {}", spec.reference, fmt::join(reference_names(), ", "));
