@@ -27,8 +27,8 @@ struct Compiled {
 /// set.
 std::vector<std::string> installed_compilers();
 
-/// What a kernel's source may not hold: includes beyond the few that computing needs, assembler, pasted tokens (which
-/// could spell either); nullopt where there is none of it. A compiler would show what it includes in its messages.
+/// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler or
+/// the compiler that read files; nullopt where there is none of it. A compiler would show what it reads in its messages.
 std::optional<std::string> refused_in_source(std::string_view source);
 
 /// Compiles into the cache folder, or finds it there: by the text of the source and of kernel.h, the options, the
