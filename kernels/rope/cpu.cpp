@@ -192,10 +192,16 @@ struct Heads {
 static void rotate_by_heads(const Tables* tables, Heads heads, int64_t n) {
   for (int64_t h = 0; h < heads.count; ++h) {
     const float* x = heads.x + h * heads.x_stride;
-    write_row<unroll, kPastCaches>(heads.y + h * heads.y_stride, n, [&](int64_t i, auto size, int) {
+    float* y = heads.y + h * heads.y_stride;
+    const auto rotated = [&](int64_t i, auto size, int) {
       return one_of(x + i, size) * load(reinterpret_cast<const float*>(tables->by_one) + i, size) +
              other_of(x + i, size) * load(reinterpret_cast<const float*>(tables->by_other) + i, size);
-    });
+    };
+    // Past the caches, vectors begin at multiples of their size, which must not part a pair.
+    if (kPastCaches && reinterpret_cast<uintptr_t>(y) % 8 == 0)
+      write_row<unroll, true>(y, n, rotated);
+    else
+      write_row<unroll, false>(y, n, rotated);
   }
 }
 
