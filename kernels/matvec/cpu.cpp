@@ -21,13 +21,13 @@
 #define row_groups 1
 #endif
 #ifndef unroll
-#define unroll 2
+#define unroll 1
 #endif
 #ifndef prefetch_l1
 #define prefetch_l1 32
 #endif
 #ifndef prefetch_l2
-#define prefetch_l2 192
+#define prefetch_l2 64
 #endif
 #ifndef sharing
 #define sharing static
@@ -165,6 +165,23 @@ inline Ints dot4(Ints sum, Ints w, Ints x) {
 #endif
 }
 
+/// dot4() with the four bytes at `x` for every lane, as part of the instruction where that can be.
+template <typename Ints>
+inline Ints dot4_everywhere(Ints sum, Ints w, const int8_t* x) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+  using Int = typename Vector<1>::LooseInts;
+  if constexpr (sizeof(Ints) == 64)
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const Int*>(x)));
+  else if constexpr (sizeof(Ints) == 32)
+    asm("vpdpbusd %2%{1to8%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const Int*>(x)));
+  else
+    asm("vpdpbusd %2%{1to4%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const Int*>(x)));
+  return sum;
+#else
+  return dot4(sum, w, splat<Ints>(load_ints<1>(x)[0]));
+#endif
+}
+
 /// Fetches the `bytes` that follow `p` at both distances, which count lines of 64 bytes.
 template <int bytes>
 inline void prefetch(const uint8_t* p) {
@@ -173,6 +190,11 @@ inline void prefetch(const uint8_t* p) {
     if (prefetch_l2 > 0) __builtin_prefetch(p + i + 64 * prefetch_l2, 0, 2);
     if (prefetch_l1 > 0) __builtin_prefetch(p + i + 64 * prefetch_l1, 0, 3);
   }
+}
+
+/// What prefetch() will count on: the lines up to its longer distance.
+inline void fetch_ahead(const uint8_t* p) {
+  for (int i = 0; i < prefetch_l2; ++i) __builtin_prefetch(p + 64 * i, 0, 2);
 }
 
 // ---- activations ----
@@ -191,31 +213,29 @@ struct Columns {
   const float* values[C];
 };
 
+inline int32_t bits_of(float value) {
+  int32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+/// To 8 bits. Loops that the compiler turns into vectors, as the largest size is that of the bits without their sign.
 inline void quantize_block(const float* x, Block& block) {
-  using Floats = Vector<kLanes>::Floats;
-  using Ints = Vector<kLanes>::Ints;
-  typedef int8_t Bytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
-  constexpr int kParts = kBlock / kLanes;
-  Floats part[kParts], largest{};
-#pragma GCC unroll 8
-  for (int i = 0; i < kParts; ++i) {
-    part[i] = load_floats<kLanes>(x + i * kLanes);
-    const Floats size = reinterpret_cast<Floats>(reinterpret_cast<Ints>(part[i]) & INT32_MAX);
+  int32_t largest = 0;
+  for (int i = 0; i < kBlock; ++i) {
+    const int32_t size = bits_of(x[i]) & INT32_MAX;
     largest = size > largest ? size : largest;
   }
-  float bound = 0;
-  for (int i = 0; i < kLanes; ++i) bound = largest[i] > bound ? largest[i] : bound;
+  float bound;
+  __builtin_memcpy(&bound, &largest, sizeof bound);
   const float inverse = bound > 1e-35f ? 127 / bound : 0;
-  // Adding 1.5 * 2^23 rounds to nearest; the integer is in the low bits then.
-  Ints total{};
-#pragma GCC unroll 8
-  for (int i = 0; i < kParts; ++i) {
-    const Ints rounded = reinterpret_cast<Ints>(part[i] * inverse + 0x1.8p23f) - 0x4b400000;
-    total += rounded;
-    *reinterpret_cast<Bytes*>(block.values + i * kLanes) = __builtin_convertvector(rounded, Bytes);
-  }
   int32_t sum = 0;
-  for (int i = 0; i < kLanes; ++i) sum += total[i];
+  for (int i = 0; i < kBlock; ++i) {
+    // Adding 1.5 * 2^23 rounds to nearest; the integer is in the low bits then.
+    const int32_t rounded = bits_of(x[i] * inverse + 0x1.8p23f) - 0x4b400000;
+    sum += rounded;
+    block.values[i] = static_cast<int8_t>(rounded);
+  }
   block.start = -kOffset * sum;
   block.scale = bound / 127;
 }
@@ -248,25 +268,37 @@ inline int64_t group_bytes(int64_t k) {
   return kQuantized ? k / kBlock * kBlockBytes : k * kDepthBytes;
 }
 
+/// The dot products of a block of one vector of rows. Of two weights in a byte the upper ones are taken as 16 times what
+/// they are where the sums have room for it.
+template <int C>
+inline void dot_block(const uint8_t* w, const Block* x, Ints (&dot)[C]) {
+  constexpr bool kPairs = kWeights == kQ4;
+  constexpr bool kLateShift = kPairs && HAQA_VNNI;
+  Ints upper[C] = {};
+#pragma GCC unroll 8
+  for (int c = 0; c < C; ++c) dot[c] = splat<Ints>(x[c].start);
+#pragma GCC unroll 8
+  for (int q = 0; q < (kPairs ? 4 : 8); ++q) {
+    const Ints quad = load_ints<kLanes>(w + 4 * kRows * q);
+    const Ints low = kPairs ? quad & 0x0f0f0f0f : quad;
+    const Ints high = kLateShift ? quad & static_cast<int32_t>(0xf0f0f0f0) : (quad >> 4) & 0x0f0f0f0f;
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {
+      dot[c] = dot4_everywhere(dot[c], low, x[c].values + 4 * q);
+      if (kPairs) upper[c] = dot4_everywhere(upper[c], high, x[c].values + 16 + 4 * q);
+    }
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < C; ++c)
+    if (kPairs) dot[c] += kLateShift ? upper[c] >> 4 : upper[c];
+}
+
 template <int C>
 inline void add_block(const uint8_t* w, const Block* x, Floats (&sum)[row_groups][C]) {
-  constexpr int kQuads = kWeights == kQ4 ? 4 : 8;
 #pragma GCC unroll 8
   for (int g = 0; g < row_groups; ++g) {
     Ints dot[C];
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) dot[c] = splat<Ints>(x[c].start);
-#pragma GCC unroll 8
-    for (int q = 0; q < kQuads; ++q) {
-      const Ints quad = load_ints<kLanes>(w + 2 * kRows + 4 * kLanes * (q * row_groups + g));
-      const Ints low = kWeights == kQ4 ? quad & 0x0f0f0f0f : quad;
-      const Ints high = (quad >> 4) & 0x0f0f0f0f;
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) {
-        dot[c] = dot4(dot[c], low, splat<Ints>(load_ints<1>(x[c].values + 4 * q)[0]));
-        if (kWeights == kQ4) dot[c] = dot4(dot[c], high, splat<Ints>(load_ints<1>(x[c].values + 16 + 4 * q)[0]));
-      }
-    }
+    dot_block<C>(w + 2 * kRows + 4 * kLanes * g, x, dot);
     const Floats scale = load_halves<kLanes>(w + 2 * kLanes * g);
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) sum[g][c] += __builtin_convertvector(dot[c], Floats) * (scale * x[c].scale);
@@ -318,10 +350,14 @@ inline void multiply_floats(const uint8_t* w, const Columns<C>& x, int64_t k, Fl
       for (int c = 0; c < C; ++c) sum[g][c] += part[s][g][c];
 }
 
+inline const uint8_t* weights_at(const haqa_launch* launch, int64_t row) {
+  return static_cast<const uint8_t*>(launch->packed) + row / kRows * group_bytes(launch->in[1].ne[0]);
+}
+
 template <int C>
 void multiply_rows(const haqa_launch* launch, const Columns<C>& x, int64_t row, float (&result)[C][kRows]) {
   const int64_t k = launch->in[1].ne[0];
-  const uint8_t* w = static_cast<const uint8_t*>(launch->packed) + row / kRows * group_bytes(k);
+  const uint8_t* w = weights_at(launch, row);
   Floats sum[row_groups][C] = {};
   if constexpr (kQuantized)
     multiply_quantized<C>(w, x, k, sum);
@@ -413,13 +449,18 @@ inline void multiply_floats(const uint8_t* (&w)[kRows], const Columns<C>& x, int
     }
 }
 
+/// The last row stands in for those that are not there.
+inline const uint8_t* weights_at(const haqa_launch* launch, int64_t row) {
+  const haqa_tensor& weights = launch->in[0];
+  const int64_t last = launch->out.ne[0] - 1;
+  return static_cast<const uint8_t*>(weights.data) + (row < last ? row : last) * weights.nb[1];
+}
+
 template <int C>
 void multiply_rows(const haqa_launch* launch, const Columns<C>& x, int64_t row, float (&result)[C][kRows]) {
-  const haqa_tensor& weights = launch->in[0];
-  const int64_t k = launch->in[1].ne[0], last = launch->out.ne[0] - 1;
+  const int64_t k = launch->in[1].ne[0];
   const uint8_t* w[kRows];
-  for (int r = 0; r < kRows; ++r)
-    w[r] = static_cast<const uint8_t*>(weights.data) + (row + r < last ? row + r : last) * weights.nb[1];
+  for (int r = 0; r < kRows; ++r) w[r] = weights_at(launch, row + r);
   Floats sum[kRows][C] = {};
   if constexpr (kQuantized)
     multiply_quantized<C>(w, x, k, sum);
@@ -488,7 +529,11 @@ void multiply(const haqa_launch* launch) {
   const int64_t groups = (out.ne[0] + kRows - 1) / kRows, batches = (out.ne[1] + C - 1) / C;
   constexpr int64_t kStep = share_rows > kRows ? share_rows / kRows : 1;
   Preparation<C> preparation(launch);
+  bool begun = false;
   haqa_share(launch, groups * batches, kStep, HAQA_CHOICE(haqa_, sharing), [&](int64_t first, int64_t end) {
+    // The first weights come in while the activations are quantized.
+    if (!begun) fetch_ahead(weights_at(launch, first % groups * kRows));
+    begun = true;
     for (int64_t i = first; i < end; ++i) {
       const int64_t batch = i / groups, row = i % groups * kRows;
       float result[C][kRows];
