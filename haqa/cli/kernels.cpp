@@ -81,6 +81,11 @@ Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
   return facts;
 }
 
+/// The header that says what a source of the engine is given.
+std::string interface_file(const std::string& engine) {
+  return engine == "cpu" ? "kernel.h" : engine + ".h";
+}
+
 /// A kernel's rounds, in a folder and a log of their own.
 class KernelRun {
  public:
@@ -101,7 +106,7 @@ class KernelRun {
     row["rounds"] = log_.finished().size();
     row["track"] = {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}};
     for (const Trial& t : log_.finished()) row["trials"].push_back(haqa::to_json(t));
-    write_file(folder_ / "results.t4.json", t4_results(track_, log_.finished()).dump(1) + "\n");
+    write_file(folder_ / "results.t4.json", to_t4(track_, log_.finished()).dump(1) + "\n");
     return row;
   }
 
@@ -131,12 +136,13 @@ class KernelRun {
     track.direction = Direction::maximize;
     track.value_name = "speed-up over llama.cpp's own implementation";
     track.answer_names = engine().answer_names;
+    if (asks_agent(task_.sampler)) track.answer_names.push_back({kCode, {kCode}, "code changed"});
     std::vector<std::string> all;
     for (const SuiteEntry& e : task_.entries) all.push_back(title_of(e));
     track.brief = agent_prompts().render(
         "kernel", {{"model", task_.title},
                    {"device", hardware.name},
-                   {"hardware", hardware_facts(hardware)},
+                   {"hardware", to_line(hardware_facts(hardware))},
                    {"kernel", to_line(kernel_facts(objective_.task(), track.space.defaults()))},
                    {"kernels", fmt::format("{}", fmt::join(all, ", "))},
                    {"engine", task_.engine},
@@ -318,8 +324,12 @@ void check_task(const KernelsTask& task) {
   if (const auto unknown = unknown_sampler(task.sampler)) throw UsageError("--sampler: {}", *unknown);
 }
 
-void start(const KernelsTask& task, const RunFlags& flags) {
+void start(KernelsTask task, const RunFlags& flags) {
   check_task(task);
+  if (task.engine == "cpu" && installed_compilers().empty()) {
+    Progress(flags.quiet).note("no C++ compiler is installed (apt-get install g++): only the prebuilt defaults are measured");
+    task.rounds = 1;
+  }
   const fs::path folder = flags.output.empty() ? new_folder("kernels") : flags.output;
   RunLog log = RunLog::create(folder);
   write_file(folder / "task.json", to_json(task).dump(2) + "\n");

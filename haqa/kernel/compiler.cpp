@@ -1,8 +1,8 @@
 #include "haqa/kernel/compiler.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -135,6 +135,24 @@ std::string processor() {
   return text;
 }
 
+/// The instruction sets of kernels/CMakeLists.txt that this processor has, best first.
+std::vector<const char*> processor_levels() {
+  std::vector<const char*> levels;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (v3 && v4 && __builtin_cpu_supports("avx512vnni")) levels.push_back("x86-64-v4-vnni");
+  if (v3) levels.push_back("x86-64-v3");
+#elif defined(__aarch64__)
+  constexpr unsigned long kHalf = 1 << 10, kDotProduct = 1 << 20;  // HWCAP_ASIMDHP, HWCAP_ASIMDDP
+  const unsigned long has = getauxval(AT_HWCAP);
+  if ((has & kHalf) && (has & kDotProduct)) levels.push_back("armv8.2-dotprod");
+#endif
+  return levels;
+}
+
 /// A compiler is the same as long as its file is.
 std::string version_of(const fs::path& program) {
   struct stat s = {};
@@ -264,6 +282,14 @@ Compiled compile(const SourceVariant& variant, bool again) {
   }
   result.seconds = seconds();
   return result;
+}
+
+std::optional<fs::path> prebuilt_variant(const std::string& kernel, std::string_view type) {
+  for (const char* level : processor_levels()) {
+    const fs::path library = program_folder() / "kernels" / fmt::format("{}-{}-{}.so", kernel, type, level);
+    if (fs::exists(library)) return library;
+  }
+  return std::nullopt;
 }
 
 int run_confined(int argc, char** argv) {

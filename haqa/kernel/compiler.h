@@ -37,6 +37,10 @@ std::optional<std::string> refused_in_source(std::string_view source);
 /// again: even where the cache has it.
 Compiled compile(const SourceVariant& variant, bool again = false);
 
+/// A kernel's default variant as it was built with HAQA for this processor's instruction set, "softmax" for "F32";
+/// nullopt where there is none.
+std::optional<std::filesystem::path> prebuilt_variant(const std::string& kernel, std::string_view type);
+
 /// `haqa-kernel --confined FOLDER PROGRAM...`: the program, which can write to that folder alone.
 int run_confined(int argc, char** argv);
 

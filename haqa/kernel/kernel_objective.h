@@ -13,8 +13,10 @@ namespace haqa {
 /// The name of the parameter that holds a source of the agent's own; empty: the shipped one.
 inline constexpr const char* kCode = "code";
 
-/// The engine's space as it is on a machine: teams of no more threads than it has, the compilers that are installed.
-SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const std::string> compilers);
+/// The engine's space as it is on a machine: teams of no more threads than it has, the compilers that are installed;
+/// with_code: and the source, for who can write one.
+SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const std::string> compilers,
+                          bool with_code = false);
 
 /// One kernel on one problem, to be measured by the worker haqa-kernel.
 struct KernelTask {

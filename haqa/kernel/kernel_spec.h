@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "haqa/space/search_space.h"
+#include "haqa/study/study.h"
 
 namespace haqa {
 
@@ -46,6 +46,7 @@ struct KernelEngine {
   std::filesystem::path source;
   std::vector<std::string> options;  ///< of the compiler
   SearchSpace space;
+  std::vector<AnswerName> answer_names;  ///< what the paper's answers call some of its parameters
 };
 
 /// A kernel as kernels/NAME/spec.json describes it, in the vocabulary of Kernel Tuner's T1.

@@ -1,9 +1,13 @@
 #include "haqa/kernel/measure.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <list>
 
 #include "haqa/base/error.h"
@@ -29,6 +33,16 @@ MachineRates machine_from(const Json& json) {
   m.bandwidth = json.value("bandwidth", m.bandwidth);
   m.last_level_cache = json.value("last_level_cache", m.last_level_cache);
   return m;
+}
+
+/// Processor seconds that the whole machine has been busy so far, or kept waiting by others on its host; 0 where the
+/// system does not tell.
+double machine_busy_seconds() {
+  std::ifstream stat("/proc/stat");
+  std::string cpu;
+  double user = 0, nice = 0, system = 0, idle = 0, waiting = 0, irq = 0, soft = 0, steal = 0;
+  if (!(stat >> cpu >> user >> nice >> system >> idle >> waiting >> irq >> soft >> steal)) return 0;
+  return (user + nice + system + irq + soft + steal) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 class Measurement {
@@ -67,19 +81,45 @@ class Measurement {
 
   Contestant& add_variant(const std::string& name, const Configuration& configuration, const std::string& source,
                           Json& result) {
+    const fs::path library = built(configuration, source, result);
+    const int threads = std::min(configuration.value("threads", threads_), std::max(machine_.cores, threads_));
+    return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-kernel").string(), threads,
+                                     judge_.weights_limit(machine_), std::vector<std::string>{library.string()},
+                                     /*is_confined=*/true);
+  }
+
+  fs::path built(const Configuration& configuration, const std::string& source, Json& result) {
+    if (installed_compilers().empty()) return prebuilt(configuration, source, result);
     SourceVariant variant{source.empty() ? read_file(engine_.source) : source, configuration, {}, engine_.options};
     variant.defines.push_back(fmt::format("HAQA_WEIGHTS={}", weights_number(problem_.type)));
     const Compiled compiled = compile(variant, request_.value("rebuild", false));
     result["compile_s"] = compiled.seconds;
     result["cached"] = compiled.cached;
-    const int threads = std::min(configuration.value("threads", threads_), std::max(machine_.cores, threads_));
-    return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-kernel").string(), threads,
-                                     judge_.weights_limit(machine_), std::vector<std::string>{compiled.library.string()},
-                                     /*is_confined=*/true);
+    return compiled.library;
+  }
+
+  /// Without a compiler the default variant runs all the same.
+  fs::path prebuilt(Configuration configuration, const std::string& source, Json& result) {
+    Configuration defaults = engine_.space.defaults();
+    for (Configuration* c : {&configuration, &defaults}) c->erase("threads");
+    const auto library = prebuilt_variant(spec_.name, to_string(problem_.type));
+    if (!source.empty() || configuration != defaults || !library)
+      throw KernelFault(FaultKind::does_not_compile,
+                        "there is no C++ compiler here, so that only the default variant can run; install one: apt-get "
+                        "install g++");
+    result["compile_s"] = 0;
+    result["cached"] = true;
+    result["prebuilt"] = true;
+    return *library;
   }
 
   static int weights_number(ElementType type) {
     return type == ElementType::f16 ? 1 : type == ElementType::q8_0 ? 2 : type == ElementType::q4_0 ? 3 : 0;
+  }
+
+  /// Where the library that a user would call is installed, and computes this.
+  bool has_openblas() const {
+    return spec_.reference == "matmul" && problem_.type == ElementType::f32 && dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL);
   }
 
   Contestant& add_other(const std::string& name) {
@@ -100,12 +140,17 @@ class Measurement {
     std::vector<std::string> names;
     std::vector<Contestant*> all;
     for (const Json& name : request_.value("against", Json{"ggml"})) {
+      if (name == "openblas" && !has_openblas()) continue;
       names.push_back(name);
       all.push_back(&add_other(name));
     }
     names.emplace_back("variant");
     all.push_back(&variant);
+    const double others_before = machine_busy_seconds() - own_seconds();
+    const auto start = Clock::now();
     const std::vector<Paired> times = judge_.time(all, machine_, options, progress);
+    const double others = machine_busy_seconds() - own_seconds() - others_before;
+    result["busy"] = std::clamp(others / (since(start) * machine_.cores), 0.0, 1.0);
     for (size_t i = 0; i < names.size(); ++i)
       result["times"][names[i]] = {{"us", times[i].microseconds},
                                    {"ratio", times[i].ratio.median},
@@ -120,6 +165,15 @@ class Measurement {
       throw KernelFault(FaultKind::impossible_time,
                         fmt::format("{:.3g} us is less than the {:.3g} us that its arithmetic and its memory take here at least",
                                     times.back().microseconds, least));
+  }
+
+  /// Processor seconds of this process and its contestants.
+  double own_seconds() const {
+    timespec t = {};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    double sum = static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+    for (const Contestant& c : contestants_) sum += c.cpu_seconds();
+    return sum;
   }
 
   /// How much slower the machine was in the second half than in the first: 1 where it was the same.
