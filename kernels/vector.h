@@ -18,7 +18,7 @@ enum haqa_division { haqa_division_exact = 0, haqa_division_estimate = 1 };
 enum haqa_exponent { haqa_exponent_bits = 0, haqa_exponent_scale = 1 };
 
 typedef float Floats __attribute__((vector_size(4 * vector_width)));
-typedef int32_t Ints __attribute__((vector_size(4 * vector_width)));
+typedef int32_t Ints __attribute__((vector_size(4 * vector_width), may_alias));
 typedef float FloatsInMemory __attribute__((vector_size(4 * vector_width), aligned(4), may_alias));
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)

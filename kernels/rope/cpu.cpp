@@ -41,15 +41,27 @@ constexpr int kPairs = HAQA_CHOICE(pairs_, pairs);
 constexpr bool kPastCaches = HAQA_CHOICE(haqa_stores_, stores);
 constexpr int64_t kMostColumns = 8192;  ///< of a head, at a time: what scratch memory has room for
 
-typedef double Doubles __attribute__((vector_size(8 * vector_width)));
-typedef int64_t Longs __attribute__((vector_size(8 * vector_width)));
+/// As many as a register holds: compilers are poor at wider ones.
+#if HAQA_AVX512 && vector_width >= 8
+enum : int64_t { kDoubles = 8 };
+#elif defined(__AVX__) || HAQA_AVX512
+enum : int64_t { kDoubles = 4 };
+#else
+enum : int64_t { kDoubles = 2 };
+#endif
+typedef double Doubles __attribute__((vector_size(8 * kDoubles)));
+typedef int64_t Longs __attribute__((vector_size(8 * kDoubles)));
+typedef float FewFloats __attribute__((vector_size(4 * kDoubles)));
+typedef int32_t FewInts __attribute__((vector_size(4 * kDoubles)));
 
 /// Of this thread, for some columns of a head. A vector x of it becomes lane by lane one_of(x) * by_one + other_of(x) *
 /// by_other.
 struct Tables {
-  Doubles quarters[kMostColumns / 2 / kWidth];  ///< quarter turns a position, by pair
-  Floats by_one[kMostColumns / kWidth];         ///< for one position, by column
+  Doubles quarters[kMostColumns / 2 / kDoubles];  ///< quarter turns a position, by pair
+  Floats by_one[kMostColumns / kWidth];           ///< for one position, by column
   Floats by_other[kMostColumns / kWidth];
+  alignas(64) float rest[kMostColumns / 2];  ///< of those turns, from -1/2 to 1/2, by pair
+  alignas(64) int32_t whole[kMostColumns / 2];
 };
 static_assert(sizeof(Tables) <= 1 << 20, "there is no more scratch memory");
 
@@ -146,13 +158,13 @@ static void fill_quarters(Tables* tables, const haqa_launch* launch, int64_t fir
       -2 * __builtin_log2(static_cast<double>(launch->scalars[0])) / static_cast<double>(launch->out.ne[0]);
   constexpr double kRadian = -0.65149612947231879805;
   Doubles pair = all_doubles(static_cast<double>(first / 2));
-  for (int i = 0; i < kWidth; ++i) pair[i] += i;
+  for (int i = 0; i < kDoubles; ++i) pair[i] += i;
   Doubles turns = exp2_of(pair * step + kRadian);
-  const Doubles factor = exp2_of(all_doubles(static_cast<double>(kWidth) * step));
-  for (int64_t i = 0; i < vectors_of_pairs(n); ++i) {
+  const Doubles factor = exp2_of(all_doubles(static_cast<double>(kDoubles) * step));
+  for (int64_t i = 0; i < vectors_of_pairs(n) * kWidth / kDoubles; ++i) {
     tables->quarters[i] = turns;
     if (HAQA_CHOICE(frequencies_, frequencies) == frequencies_power) {
-      pair += static_cast<double>(kWidth);
+      pair += static_cast<double>(kDoubles);
       turns = exp2_of(pair * step + kRadian);
     } else {
       turns *= factor;
@@ -165,12 +177,16 @@ static inline Floats with_sign(Floats v, Ints sign) {
 }
 
 static void fill_rotations(Tables* tables, int64_t n, int32_t position) {
-  for (int64_t i = 0; i < vectors_of_pairs(n); ++i) {
+  for (int64_t i = 0; i < vectors_of_pairs(n) * kWidth / kDoubles; ++i) {
     const Doubles quarters = static_cast<double>(position) * tables->quarters[i], whole = rounded(quarters);
-    const Floats r = __builtin_convertvector(quarters - whole, Floats), r2 = r * r;
+    reinterpret_cast<FewFloats*>(tables->rest)[i] = __builtin_convertvector(quarters - whole, FewFloats);
+    reinterpret_cast<FewInts*>(tables->whole)[i] = __builtin_convertvector(whole, FewInts);
+  }
+  for (int64_t i = 0; i < vectors_of_pairs(n); ++i) {
+    const Floats r = load(tables->rest + i * kWidth), r2 = r * r;
+    const Ints quarter = reinterpret_cast<const Ints*>(tables->whole)[i], odd = (quarter & 1) != 0;
     const Floats sine = (((r2 * -0.00459228922f + 0.0796759054f) * r2 - 0.645962954f) * r2 + 1.57079625f) * r;
     const Floats cosine = ((r2 * -0.020426251f + 0.253606349f) * r2 - 1.23369801f) * r2 + 1;
-    const Ints quarter = __builtin_convertvector(whole, Ints), odd = (quarter & 1) != 0;
     const Floats s = with_sign(odd ? cosine : sine, quarter >> 1);
     const Floats c = with_sign(odd ? sine : cosine, (quarter + 1) >> 1);
     const Floats other = kPairs == pairs_swap ? c : s, second = kPairs == pairs_swap ? s : c;
@@ -205,21 +221,29 @@ static void rotate_by_heads(const Tables* tables, Heads heads, int64_t n) {
   }
 }
 
-/// Some columns at a time of all heads, whose rotation stays in registers.
+/// Some vectors of columns at a time of all heads: their rotation stays in registers.
+template <int vectors, typename Size>
+static void rotate_columns(const Tables* tables, Heads heads, int64_t first, Size size) {
+  Floats by_one[vectors], by_other[vectors];
+  repeat<vectors>([&](int k) {
+    by_one[k] = tables->by_one[first / kWidth + k];
+    by_other[k] = tables->by_other[first / kWidth + k];
+  });
+  for (int64_t h = 0; h < heads.count; ++h) {
+    const float* x = heads.x + h * heads.x_stride + first;
+    float* y = heads.y + h * heads.y_stride + first;
+    repeat<vectors>([&](int k) {
+      const int64_t i = k * kWidth;
+      store(y + i, one_of(x + i, size) * by_one[k] + other_of(x + i, size) * by_other[k], size);
+    });
+  }
+}
+
 static void rotate_by_columns(const Tables* tables, Heads heads, int64_t n) {
-  const auto vector_of_heads = [&](int64_t i, auto size) {
-    const Floats by_one = tables->by_one[i / kWidth], by_other = tables->by_other[i / kWidth];
-    const auto rotate = [&](int64_t h) {
-      const float* x = heads.x + h * heads.x_stride + i;
-      store(heads.y + h * heads.y_stride + i, one_of(x, size) * by_one + other_of(x, size) * by_other, size);
-    };
-    int64_t h = 0;
-    for (; h + unroll <= heads.count; h += unroll) repeat<unroll>([&](int k) { rotate(h + k); });
-    for (; h < heads.count; ++h) rotate(h);
-  };
   int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) vector_of_heads(i, Whole{});
-  if (i < n) vector_of_heads(i, Part{n - i});
+  for (; i + unroll * kWidth <= n; i += unroll * kWidth) rotate_columns<unroll>(tables, heads, i, Whole{});
+  for (; i + kWidth <= n; i += kWidth) rotate_columns<1>(tables, heads, i, Whole{});
+  if (i < n) rotate_columns<1>(tables, heads, i, Part{n - i});
 }
 
 /// What the tables hold.
