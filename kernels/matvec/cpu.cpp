@@ -59,7 +59,8 @@ constexpr int kWeights = HAQA_WEIGHTS;
 constexpr bool kQuantized = kWeights >= kQ8;
 constexpr bool kTeamQuantizes = HAQA_CHOICE(HAQA_QUANTIZE_, quantize);
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && !(HAQA_WEIGHTS >= 2 && defined(__AVXVNNI__) && !defined(__AVX512VNNI__))
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
+    !(HAQA_WEIGHTS >= 2 && defined(__AVXVNNI__) && !defined(__AVX512VNNI__))
 constexpr int kWidest = 16;
 #elif defined(__AVX2__)
 constexpr int kWidest = 8;
@@ -268,8 +269,8 @@ inline int64_t group_bytes(int64_t k) {
   return kQuantized ? k / kBlock * kBlockBytes : k * kDepthBytes;
 }
 
-/// The dot products of a block of one vector of rows. Of two weights in a byte the upper ones are taken as 16 times what
-/// they are where the sums have room for it.
+/// The dot products of a block of one vector of rows. Of two weights in a byte the upper ones are taken as 16 times
+/// what they are where the sums have room for it.
 template <int C>
 inline void dot_block(const uint8_t* w, const Block* x, Ints (&dot)[C]) {
   constexpr bool kPairs = kWeights == kQ4;
@@ -512,8 +513,7 @@ class Preparation {
     for (int c = 0; c < C; ++c) columns_.values[c] = column(x_, number * C + c);
     if (!kQuantized) return;
     columns_.blocks = static_cast<const Block*>(team_ ? launch_->shared_scratch : launch_->scratch);
-    if (!team_)
-      quantize_columns<C>(x_, number * C, 0, x_.ne[0] / kBlock, static_cast<Block*>(launch_->scratch));
+    if (!team_) quantize_columns<C>(x_, number * C, 0, x_.ne[0] / kBlock, static_cast<Block*>(launch_->scratch));
   }
 
   const haqa_launch* launch_;
