@@ -121,6 +121,8 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
     throw UsageError("Reference is {}; there are {}", spec.reference, fmt::join(reference_names(), ", "));
   const Json& tolerance = need(kernel, "Tolerance");
   spec.tolerance = {tolerance.value("Absolute", 0.0), tolerance.value("Relative", 0.0), tolerance.value("Norm", 0.0)};
+  const Json norms = tolerance.value("NormOf", Json::object());
+  for (const auto& [type, norm] : norms.items()) spec.norm_of[element_type_from(type)] = norm.get<double>();
   spec.bytes.emplace_back(need_as<std::string>(kernel, "Bytes"));
   spec.operations.emplace_back(need_as<std::string>(kernel, "Operations"));
   const auto caches = kernel.value("Caches", std::string("hot"));
@@ -178,6 +180,12 @@ ElementType element_type_from(const std::string& name) {
 
 const KernelArgument* KernelSpec::weights() const {
   return arguments.front().is_constant ? &arguments.front() : nullptr;
+}
+
+Tolerance KernelSpec::tolerance_of(ElementType type) const {
+  Tolerance t = tolerance;
+  if (const auto at = norm_of.find(type); at != norm_of.end()) t.norm = at->second;
+  return t;
 }
 
 std::string KernelProblem::label() const {

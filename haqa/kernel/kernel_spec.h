@@ -58,6 +58,7 @@ struct KernelSpec {
   std::vector<std::pair<std::string, float>> scalars;
   std::string reference;  ///< its name in reference.h
   Tolerance tolerance;
+  std::map<ElementType, double> norm_of;  ///< Tolerance::norm where a type has another
   std::vector<Expression> bytes, operations;  ///< one each, over the shape's names and weight_bytes
   bool is_cold = false;  ///< measured with weights out of the caches, as a model streams them
   std::vector<Shape> held_out;                ///< shapes that a variant is checked on besides
@@ -65,6 +66,7 @@ struct KernelSpec {
 
   const KernelArgument* weights() const;  ///< the constant input, which is the first; nullptr where there is none
   size_t inputs() const { return arguments.size() - 1; }
+  Tolerance tolerance_of(ElementType type) const;
 };
 
 /// What a kernel is to compute: of which type and shape.

@@ -7,11 +7,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <list>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/hardware/detect.h"
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/judge.h"
 
@@ -35,14 +35,9 @@ MachineRates machine_from(const Json& json) {
   return m;
 }
 
-/// Processor seconds that the whole machine has been busy so far, or kept waiting by others on its host; 0 where the
-/// system does not tell.
+/// Processor seconds that the whole machine has been busy so far, or kept waiting by others on its host.
 double machine_busy_seconds() {
-  std::ifstream stat("/proc/stat");
-  std::string cpu;
-  double user = 0, nice = 0, system = 0, idle = 0, waiting = 0, irq = 0, soft = 0, steal = 0;
-  if (!(stat >> cpu >> user >> nice >> system >> idle >> waiting >> irq >> soft >> steal)) return 0;
-  return (user + nice + system + irq + soft + steal) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  return static_cast<double>(read_cpu_time().busy) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 class Measurement {
