@@ -13,7 +13,6 @@
 #define HAQA_PASTE(a, b) a##b
 #define HAQA_CHOICE(prefix, value) HAQA_PASTE(prefix, value)
 enum haqa_split { haqa_split_none = 0, haqa_split_barrier = 1, haqa_split_twice = 2 };
-enum haqa_stores { haqa_stores_cached = 0, haqa_stores_nontemporal = 1 };
 enum haqa_division { haqa_division_exact = 0, haqa_division_estimate = 1 };
 enum haqa_exponent { haqa_exponent_bits = 0, haqa_exponent_scale = 1 };
 
@@ -77,7 +76,8 @@ static inline Floats load_or(const float* p, Part part, float fill) {
   return load(p, part, fill);
 }
 
-/// Past the caches, to an address that is a multiple of the vector. fence() makes such stores seen by other threads.
+/// Past the caches, to an address that is a multiple of the vector. fence_after() makes such stores seen by other
+/// threads.
 static inline void store_past_caches(float* p, Floats v) {
 #ifdef __clang__
   __builtin_nontemporal_store(v, reinterpret_cast<Floats*>(p));
@@ -91,8 +91,9 @@ static inline void store_past_caches(float* p, Floats v) {
   store(p, v);
 #endif
 }
-static inline void fence() {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+template <int eighths_past_caches>
+static inline void fence_after() {
+  if (eighths_past_caches > 0) __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 /// Whichever is larger; the second where one is no number.
@@ -223,27 +224,29 @@ static inline void prefetch_after(const float* p) {
 }
 
 /// y[i] = compute(i, size, chain) for a whole row: i is where the vector begins, size what load() wants, and chain from
-/// 0 to below `chains`.
-template <int chains, bool past_caches, typename Compute>
+/// 0 to below `chains`. So many eighths of y, page by page, are written past the caches.
+template <int chains, int eighths_past_caches, typename Compute>
 static inline void write_row(float* y, int64_t n, Compute compute) {
   int64_t i = 0;
-  if (past_caches) {
+  if (eighths_past_caches > 0) {
     const int64_t first = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(y) / 4 % kWidth);
     i = first < n ? first : n;
     if (i > 0) store(y, compute(int64_t{0}, Part{i}, 0), Part{i});
   }
-  const auto put = [&](int64_t at, Floats v) {
-    if (past_caches)
-      store_past_caches(y + at, v);
-    else
-      store(y + at, v);
+  const auto is_past_caches = [&](int64_t at) {
+    constexpr int kPage = 4096;
+    return eighths_past_caches == 8 ||
+           (eighths_past_caches > 0 && reinterpret_cast<uintptr_t>(y + at) / kPage % 8 < eighths_past_caches);
   };
   for (; i + chains * kWidth <= n; i += chains * kWidth) {
     Floats v[chains];
     repeat<chains>([&](int k) { v[k] = compute(i + k * kWidth, Whole{}, k); });
-    repeat<chains>([&](int k) { put(i + k * kWidth, v[k]); });
+    if (is_past_caches(i))
+      repeat<chains>([&](int k) { store_past_caches(y + i + k * kWidth, v[k]); });
+    else
+      repeat<chains>([&](int k) { store(y + i + k * kWidth, v[k]); });
   }
-  for (; i + kWidth <= n; i += kWidth) put(i, compute(i, Whole{}, 0));
+  for (; i + kWidth <= n; i += kWidth) store(y + i, compute(i, Whole{}, 0));
   if (i < n) store(y + i, compute(i, Part{n - i}, 0), Part{n - i});
 }
 

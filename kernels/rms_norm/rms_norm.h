@@ -21,16 +21,18 @@
 #ifndef split
 #define split twice
 #endif
+#ifndef split_from
+#define split_from 8192
+#endif
 #ifndef prefetch
 #define prefetch 0
 #endif
-#ifndef stores
-#define stores cached
+#ifndef nontemporal
+#define nontemporal 0
 #endif
 #include "../vector.h"
 
 enum { fusion_none, fusion_next_row };
-constexpr bool kPastCaches = HAQA_CHOICE(haqa_stores_, stores);
 constexpr int64_t kBlock =
     8192;  ///< floats whose squares are summed up in one vector: no more, for the sake of accuracy
 
@@ -58,7 +60,7 @@ static inline float scale_for(const haqa_launch* launch, double sum) {
 /// weight(v, i, size) is v times the weights from i on, or v.
 template <typename Weight>
 static inline void write_scaled(float* y, const float* x, int64_t n, float scale, Weight weight) {
-  write_row<unroll, kPastCaches>(y, n,
+  write_row<unroll, nontemporal>(y, n,
                                  [&](int64_t i, auto size, int) { return weight(load(x + i, size) * scale, i, size); });
 }
 
@@ -69,7 +71,7 @@ static inline double write_and_sum(float* y, const float* x, const float* next, 
   for (int64_t i = 0; i < n; i += kBlock) {
     Floats squares[unroll] = {};
     const int64_t count = n - i < kBlock ? n - i : kBlock;
-    write_row<unroll, kPastCaches>(y + i, count, [&](int64_t at, auto size, int chain) {
+    write_row<unroll, nontemporal>(y + i, count, [&](int64_t at, auto size, int chain) {
       prefetch_after<prefetch>(next + i + at);
       const Floats v = load(next + i + at, size);
       squares[chain] += v * v;
@@ -133,10 +135,11 @@ static void split_rows(const haqa_launch* launch, Weight weight) {
 
 template <typename Weight>
 static void rms_norm(const haqa_launch* launch, Weight weight) {
-  if (HAQA_CHOICE(haqa_split_, split) != haqa_split_none && launch->out.ne[1] * launch->out.ne[2] < launch->threads)
+  if (HAQA_CHOICE(haqa_split_, split) != haqa_split_none && launch->out.ne[0] >= split_from &&
+      launch->out.ne[1] * launch->out.ne[2] < launch->threads)
     split_rows(launch, weight);
   else
     whole_rows(launch, weight);
-  if (kPastCaches) fence();
+  fence_after<nontemporal>();
 }
 #endif

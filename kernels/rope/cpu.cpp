@@ -27,8 +27,8 @@
 #ifndef split
 #define split none
 #endif
-#ifndef stores
-#define stores cached
+#ifndef nontemporal
+#define nontemporal 0
 #endif
 #include "../vector.h"
 
@@ -38,7 +38,6 @@ enum { frequencies_power, frequencies_product };
 enum { split_none, split_columns };
 constexpr int kOrder = HAQA_CHOICE(order_, order);
 constexpr int kPairs = HAQA_CHOICE(pairs_, pairs);
-constexpr bool kPastCaches = HAQA_CHOICE(haqa_stores_, stores);
 constexpr int64_t kMostColumns = 8192;  ///< of a head, at a time: what scratch memory has room for
 
 /// As many as a register holds: compilers are poor at wider ones.
@@ -214,10 +213,10 @@ static void rotate_by_heads(const Tables* tables, Heads heads, int64_t n) {
              other_of(x + i, size) * load(reinterpret_cast<const float*>(tables->by_other) + i, size);
     };
     // Past the caches, vectors begin at multiples of their size, which must not part a pair.
-    if (kPastCaches && reinterpret_cast<uintptr_t>(y) % 8 == 0)
-      write_row<unroll, true>(y, n, rotated);
+    if (nontemporal > 0 && reinterpret_cast<uintptr_t>(y) % 8 == 0)
+      write_row<unroll, nontemporal>(y, n, rotated);
     else
-      write_row<unroll, false>(y, n, rotated);
+      write_row<unroll, 0>(y, n, rotated);
   }
 }
 
@@ -294,5 +293,5 @@ void haqa_kernel(const haqa_launch* launch) {
       rotate_rows(first, end, {0, ne0});
     });
   }
-  if (kPastCaches) fence();
+  fence_after<nontemporal>();
 }

@@ -12,10 +12,10 @@
 #define share_floats 256
 #endif
 #ifndef prefetch
-#define prefetch 0
+#define prefetch 16
 #endif
-#ifndef stores
-#define stores cached
+#ifndef nontemporal
+#define nontemporal 0
 #endif
 #ifndef exp_degree
 #define exp_degree 5
@@ -33,15 +33,15 @@ static inline Floats silu(Floats x) {
 }
 
 void haqa_kernel(const haqa_launch* launch) {
-  constexpr bool kPastCaches = HAQA_CHOICE(haqa_stores_, stores);
   const haqa_tensor &in = launch->in[0], &out = launch->out;
   share_elements(launch, is_contiguous(in) && is_contiguous(out), share_floats, HAQA_CHOICE(haqa_, sharing),
                  [&](int64_t i1, int64_t i2, int64_t first, int64_t n) {
                    const float* x = row(in, i1, i2) + first;
-                   write_row<unroll, kPastCaches>(row_to_write(out, i1, i2) + first, n, [&](int64_t i, auto size, int) {
+                   float* y = row_to_write(out, i1, i2) + first;
+                   write_row<unroll, nontemporal>(y, n, [&](int64_t i, auto size, int) {
                      prefetch_after<prefetch>(x + i);
                      return silu(load(x + i, size));
                    });
                  });
-  if (kPastCaches) fence();
+  fence_after<nontemporal>();
 }

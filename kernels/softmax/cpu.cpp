@@ -19,14 +19,17 @@
 #ifndef split
 #define split barrier
 #endif
+#ifndef split_from
+#define split_from 8192
+#endif
 #ifndef prefetch
 #define prefetch 0
 #endif
 #ifndef prefetch_next
 #define prefetch_next 0
 #endif
-#ifndef stores
-#define stores cached
+#ifndef nontemporal
+#define nontemporal 0
 #endif
 #ifndef exp_degree
 #define exp_degree 5
@@ -39,7 +42,7 @@
 enum { passes_stored, passes_recomputed, passes_online };
 constexpr int kPasses = HAQA_CHOICE(passes_, passes);
 constexpr bool kScale = HAQA_CHOICE(haqa_exponent_, exponent);
-constexpr bool kPastCaches = HAQA_CHOICE(haqa_stores_, stores) && kPasses != passes_stored;
+constexpr int kPastCaches = kPasses == passes_stored ? 0 : nontemporal;
 
 /// Whether exp(x - max) is 2^(x * log2(e) - m) with m = max * log2(e), rounded, which saves an operation. It is off by
 /// a factor that is the same in numerator and sum, but only where the product is not rounded and there is one m.
@@ -129,7 +132,7 @@ static void write(float* y, const float* x, int64_t n, Sum part, Sum whole) {
   const float inverse = 1 / whole.sum;
   if (kPasses == passes_stored) {
     const float scale = part.max == whole.max ? inverse : inverse * rescaled(part.max, whole.max);
-    write_row<unroll, false>(y, n, [&](int64_t i, auto size, int) { return load(y + i, size) * scale; });
+    write_row<unroll, 0>(y, n, [&](int64_t i, auto size, int) { return load(y + i, size) * scale; });
   } else {
     write_row<unroll, kPastCaches>(
         y, n, [&](int64_t i, auto size, int) { return power(load(x + i, size), whole.max) * inverse; });
@@ -166,7 +169,7 @@ static void split_rows(const haqa_launch* launch) {
 
 void haqa_kernel(const haqa_launch* launch) {
   const int64_t n = launch->out.ne[0], rows = launch->out.ne[1] * launch->out.ne[2];
-  if (HAQA_CHOICE(haqa_split_, split) != haqa_split_none && rows < launch->threads) {
+  if (HAQA_CHOICE(haqa_split_, split) != haqa_split_none && rows < launch->threads && n >= split_from) {
     split_rows(launch);
   } else {
     share_rows_of(launch, share_rows, HAQA_CHOICE(haqa_, sharing), [&](const float* x, float* y, const float* next) {
@@ -174,5 +177,5 @@ void haqa_kernel(const haqa_launch* launch) {
       write(y, x, n, sum, sum);
     });
   }
-  if (kPastCaches) fence();
+  fence_after<kPastCaches>();
 }
