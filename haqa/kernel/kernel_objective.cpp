@@ -133,17 +133,20 @@ Json KernelObjective::confirm(const Configuration& configuration, const std::vec
   return call_worker("haqa-kernel", request, {kTimeLimit}, progress_);
 }
 
+double arithmetic_seconds(const KernelTask& task) {
+  const HardwareProfile& hardware = task.hardware;
+  const bool quantized = block_length(task.problem.type) > 1;
+  const double peak = quantized ? std::max(hardware.peak.fp32, hardware.peak.int8) : hardware.peak.fp32;
+  return peak > 0 ? operations_of(task.spec, task.problem) / peak : 0;
+}
+
 double roofline_seconds(const KernelTask& task, bool cold) {
   const HardwareProfile& hardware = task.hardware;
   const double bytes = bytes_of(task.spec, task.problem);
-  const double peak = task.problem.type == ElementType::f32 || task.problem.type == ElementType::f16
-                          ? hardware.peak.fp32
-                          : std::max(hardware.peak.fp32, hardware.peak.int8);
-  const double arithmetic = peak > 0 ? operations_of(task.spec, task.problem) / peak : 0;
   const double rate = cold ? hardware.best_bandwidth()
                            : measure_read_rate(static_cast<uint64_t>(bytes), std::max(1, hardware.cores),
                                                hardware.has("avx2"), 0.02);
-  return std::max(arithmetic, rate > 0 ? bytes / rate : 0);
+  return std::max(arithmetic_seconds(task), rate > 0 ? bytes / rate : 0);
 }
 
 }  // namespace haqa

@@ -122,8 +122,17 @@ class Measurement {
       Json ignored;
       return add_variant("our default variant", engine_.space.defaults(), "", ignored);
     }
+    if (name == "read") return add_read();
     return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-ggml").string(), threads_,
                                      judge_.weights_limit(machine_), std::vector<std::string>{name, spec_.reference},
+                                     /*is_confined=*/false);
+  }
+
+  /// What reading the weights alone takes. Its output means nothing, so that it is not checked.
+  Contestant& add_read() {
+    const Compiled compiled = compile({read_file(kernels_folder() / "read.cpp"), Configuration::object(), {}, {}});
+    return contestants_.emplace_back("read", judge_.contest(), (program_folder() / "haqa-kernel").string(), threads_,
+                                     judge_.weights_limit(machine_), std::vector<std::string>{compiled.library.string()},
                                      /*is_confined=*/false);
   }
 
@@ -136,6 +145,7 @@ class Measurement {
     std::vector<Contestant*> all;
     for (const Json& name : request_.value("against", Json{"ggml"})) {
       if (name == "openblas" && !has_openblas()) continue;
+      if (name == "read" && (!spec_.weights() || installed_compilers().empty())) continue;
       names.push_back(name);
       all.push_back(&add_other(name));
     }

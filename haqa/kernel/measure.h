@@ -11,7 +11,7 @@ namespace haqa {
 ///   type, shape    the problem
 ///   configuration  of the engine's space; source: text in place of the shipped one (empty or missing: that)
 ///   threads        those of llama.cpp, and what a configuration without "threads" gets
-///   against        "ggml", "default" (this kernel's default variant), "openblas" (where it is installed): what it is timed beside; the first
+///   against        "ggml", "default" (this kernel's default variant), "openblas" (where it is installed), "read" (reading its weights alone): what it is timed beside; the first
 ///                  is what all ratios refer to
 ///   cold           caches as measured (missing: as the specification says); seconds, pairs: of timing
 ///   machine        {"cores", "fp32", "int8", "bandwidth", "last_level_cache"}; seed
