@@ -462,6 +462,8 @@ void add_kernels(CLI::App& app) {
     require_asked(*command, asks_agent(o->task.sampler));
     require_no_secret(o->task.agent.endpoint.base_url);
     o->task.sampler = located_sampler(o->task.sampler, fs::current_path());
+    constexpr int kTokensOfASource = 16384;
+    o->task.agent.endpoint.max_tokens = std::max(o->task.agent.endpoint.max_tokens, kTokensOfASource);
     choose_entries(*o);
     start(o->task, o->flags);
   });
