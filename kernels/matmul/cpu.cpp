@@ -87,10 +87,6 @@ inline Floats load(const float* p) {
   return *reinterpret_cast<const LooseFloats*>(p);
 }
 
-inline void store(float* p, Floats value) {
-  *reinterpret_cast<LooseFloats*>(p) = value;
-}
-
 constexpr int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
 }
@@ -139,6 +135,10 @@ inline void prefetch_stream(const float* weights) {
 }
 
 #if HAQA_CHOICE(HAQA_LAYOUT_, layout)
+inline void store(float* p, Floats value) {
+  *reinterpret_cast<LooseFloats*>(p) = value;
+}
+
 /// The sums of a tile, rows side by side in each column.
 template <int N>
 struct Tile {
@@ -217,15 +217,15 @@ struct Tile {
   static constexpr int kTurn = unroll * kLanes;  // steps in a turn of the loop
   float sums[N][register_m];
 
-  /// The last row stands in for those that are not there: `rows` is where each begins.
+  /// The last row stands in for those that are not there.
   template <bool stream>
   inline void multiply(const Job& job, const float* w, const Columns<N>& x, int64_t depth, Ahead ahead) {
     const float* rows[register_m];
-    const int64_t last = (job.m - 1) * job.row_stride;
+    const float* end = job.weights + (job.m - 1) * job.row_stride + job.k;
 #pragma GCC unroll 8
     for (int i = 0; i < register_m; ++i) {
-      const int64_t offset = (w - job.weights) + i * job.row_stride;
-      rows[i] = offset - offset % job.row_stride <= last ? w + i * job.row_stride : w;
+      rows[i] = i == 0 ? w : rows[i - 1] + job.row_stride;
+      if (rows[i] >= end) rows[i] = rows[i - 1];
     }
     Floats part[N][register_m] = {};
     const auto step = [&](int64_t p) {

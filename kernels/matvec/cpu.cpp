@@ -255,6 +255,12 @@ void quantize_columns(const haqa_tensor& x, int64_t j, int64_t first, int64_t en
   }
 }
 
+/// How far the innermost loop is unrolled: less where so many sums are computed at once that nothing is gained.
+template <int C>
+constexpr int kUnroll = unroll* C* row_groups <= 16 ? unroll
+                        : C* row_groups >= 16       ? 1
+                                                    : 16 / (C * row_groups);
+
 // ---- products: what one thread does for kRows rows of the weights and C columns ----
 
 #if HAQA_CHOICE(HAQA_LAYOUT_, layout)
@@ -278,7 +284,6 @@ inline void dot_block(const uint8_t* w, const Block* x, Ints (&dot)[C]) {
   Ints upper[C] = {};
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c) dot[c] = splat<Ints>(x[c].start);
-#pragma GCC unroll 8
   for (int q = 0; q < (kPairs ? 4 : 8); ++q) {
     const Ints quad = load_ints<kLanes>(w + 4 * kRows * q);
     const Ints low = kPairs ? quad & 0x0f0f0f0f : quad;
@@ -311,10 +316,10 @@ inline void multiply_quantized(const uint8_t* w, const Columns<C>& x, int64_t k,
   const int64_t blocks = k / kBlock;
   const Block* column = x.blocks;
   int64_t b = 0;
-  for (; b + unroll <= blocks; b += unroll, w += unroll * kBlockBytes, column += unroll * C) {
-    prefetch<unroll * kBlockBytes>(w);
+  for (; b + kUnroll<C> <= blocks; b += kUnroll<C>, w += kUnroll<C> * kBlockBytes, column += kUnroll<C> * C) {
+    prefetch<kUnroll<C> * kBlockBytes>(w);
 #pragma GCC unroll 8
-    for (int u = 0; u < unroll; ++u) add_block<C>(w + u * kBlockBytes, column + u * C, sum);
+    for (int u = 0; u < kUnroll<C>; ++u) add_block<C>(w + u * kBlockBytes, column + u * C, sum);
   }
   for (; b < blocks; ++b, w += kBlockBytes, column += C) add_block<C>(w, column, sum);
 }
@@ -334,7 +339,7 @@ inline void add_depth(const uint8_t* w, const Columns<C>& x, int64_t p, Floats (
 template <int C>
 inline void multiply_floats(const uint8_t* w, const Columns<C>& x, int64_t k, Floats (&sum)[row_groups][C]) {
   constexpr int kSums = C * row_groups >= 8 ? 1 : C * row_groups >= 4 ? 2 : 4;
-  constexpr int kDepth = 4 * unroll;
+  constexpr int kDepth = 4 * kUnroll<C>;
   Floats part[kSums][row_groups][C] = {};
   int64_t p = 0;
   for (; p + kDepth <= k; p += kDepth, w += kDepth * kDepthBytes) {
@@ -380,7 +385,7 @@ constexpr int kParts = kWeights == kQ4 ? 4 : kWeights == kQ8 && kLanes > 8 ? 8 :
 using Floats = Vector<kParts>::Floats;
 using Ints = Vector<kParts>::Ints;
 
-inline Ints dot_block(const uint8_t* w, const Block& x) {
+[[maybe_unused]] inline Ints dot_block(const uint8_t* w, const Block& x) {
   Ints dot = {x.start};
   if (kWeights == kQ4) {
     const Ints pairs = load_ints<kParts>(w + 2);
@@ -410,18 +415,18 @@ inline void multiply_quantized(const uint8_t* (&w)[kRows], const Columns<C>& x, 
     }
   };
   int64_t b = 0;
-  for (; b + unroll <= blocks; b += unroll) {
+  for (; b + kUnroll<C> <= blocks; b += kUnroll<C>) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) prefetch<unroll * kBlockBytes>(w[r] + b * kBlockBytes);
+    for (int r = 0; r < kRows; ++r) prefetch<kUnroll<C> * kBlockBytes>(w[r] + b * kBlockBytes);
 #pragma GCC unroll 8
-    for (int u = 0; u < unroll; ++u) add(b + u);
+    for (int u = 0; u < kUnroll<C>; ++u) add(b + u);
   }
   for (; b < blocks; ++b) add(b);
 }
 
 template <int C>
 inline void multiply_floats(const uint8_t* (&w)[kRows], const Columns<C>& x, int64_t k, Floats (&sum)[kRows][C]) {
-  constexpr int kDepth = kParts * unroll;
+  constexpr int kDepth = kParts * kUnroll<C>;
   const auto add = [&](int64_t p) {
     Floats column[C];
 #pragma GCC unroll 8
@@ -439,7 +444,7 @@ inline void multiply_floats(const uint8_t* (&w)[kRows], const Columns<C>& x, int
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) prefetch<kDepth * kElementBytes>(w[r] + p * kElementBytes);
 #pragma GCC unroll 8
-    for (int u = 0; u < unroll; ++u) add(p + u * kParts);
+    for (int u = 0; u < kUnroll<C>; ++u) add(p + u * kParts);
   }
   for (; p + kParts <= k; p += kParts) add(p);
   for (; p < k; ++p)
