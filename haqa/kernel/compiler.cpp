@@ -124,7 +124,7 @@ std::string hash_of(std::string_view text) {
 
 std::string macro_of(const std::string& name, const Json& value) {
   const Json number = value.is_boolean() ? Json(value.get<bool>() ? 1 : 0) : value;
-  return fmt::format("-D{}={}", name, number.is_string() ? number.get<std::string>() : number.dump());
+  return fmt::format("{}={}", name, number.is_string() ? number.get<std::string>() : number.dump());
 }
 
 std::vector<std::string> options_of(const SourceVariant& variant) {
@@ -132,9 +132,7 @@ std::vector<std::string> options_of(const SourceVariant& variant) {
                                       "-fno-exceptions", "-fno-rtti", "-fno-plt", "-shared", "-fPIC", "-w",
                                       "-fdiagnostics-color=never", "-fmax-errors=5"};
   for (const std::string& o : variant.options) options.push_back(o);
-  for (const std::string& d : variant.defines) options.push_back("-D" + d);
-  for (const auto& [name, value] : variant.parameters.items())
-    if (name != "threads" && name != "compiler") options.push_back(macro_of(name, value));
+  for (const std::string& macro : macros_of(variant)) options.push_back("-D" + macro);
   return options;
 }
 
@@ -198,6 +196,13 @@ std::optional<std::string> refused_in_source(std::string_view source) {
   if (std::smatch found; std::regex_search(text, found, forbidden))
     return fmt::format("{}; kernels are written in C++ with intrinsics and the compiler's vector types", found.str());
   return std::nullopt;
+}
+
+std::vector<std::string> macros_of(const SourceVariant& variant) {
+  std::vector<std::string> macros = variant.defines;
+  for (const auto& [name, value] : variant.parameters.items())
+    if (name != "threads" && name != "compiler") macros.push_back(macro_of(name, value));
+  return macros;
 }
 
 Compiled compile(const SourceVariant& variant, bool again) {

@@ -31,6 +31,9 @@ std::vector<std::string> installed_compilers();
 /// could spell either); nullopt where there is none of it. A compiler would show what it includes in its messages.
 std::optional<std::string> refused_in_source(std::string_view source);
 
+/// "NAME=value" for what is defined and for the parameters.
+std::vector<std::string> macros_of(const SourceVariant& variant);
+
 /// Compiles into the cache folder, or finds it there: by the text of the source and of kernel.h, the options, the
 /// compiler's version and the processor. The compiler sees no files but the system's and its own. Throws KernelFault
 /// (refused_source, does_not_compile, with the compiler's messages; timed_out), UsageError where there is no compiler.

@@ -46,6 +46,9 @@ struct KernelEngine {
   std::filesystem::path source;
   std::vector<std::string> options;  ///< of the compiler
   SearchSpace space;
+  /// Of a device's engine: work-items that are needed in each dimension, over the shape's names and the parameters, and
+  /// those of a work-group, over the parameters.
+  std::vector<Expression> problem_size, block;
 };
 
 /// A kernel as kernels/NAME/spec.json describes it, in the vocabulary of Kernel Tuner's T1.
