@@ -79,7 +79,7 @@ std::string without_comments(std::string_view text) {
 }
 
 /// "#include" and the like, with what follows.
-std::optional<std::string> refused_directive(const std::string& line) {
+std::optional<std::string> refused_directive(const std::string& line, bool may_include) {
   static const std::set<std::string> allowed_directives = {"define", "undef", "if", "ifdef", "ifndef", "elif", "else",
                                                            "endif",  "error", "pragma", "include", ""};
   static const std::set<std::string> allowed_files = {
@@ -91,6 +91,7 @@ std::optional<std::string> refused_directive(const std::string& line) {
   std::smatch found;
   if (!std::regex_match(line, found, directive)) return std::nullopt;
   if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
+  if (found[1] == "include" && !may_include) return "#include; what it needs stands before it";
   if (found[1] == "include" && !allowed_files.contains(found[2]))
     return fmt::format("#include {}; it may include {}", found[2].str(), fmt::join(allowed_files, " "));
   return std::nullopt;
@@ -182,14 +183,14 @@ std::vector<std::string> installed_compilers() {
   return names;
 }
 
-std::optional<std::string> refused_in_source(std::string_view source) {
+std::optional<std::string> refused_in_source(std::string_view source, bool may_include) {
   if (source.size() > kLongestSource) return fmt::format("it is longer than {} bytes", kLongestSource);
   if (source.find('\0') != std::string_view::npos) return "it holds a zero byte";
   const std::string text = without_comments(source);
   if (text.find("R\"") != std::string::npos) return "raw string literals, which can hide what follows";
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
-    if (const auto refused = refused_directive(line)) return refused;
+    if (const auto refused = refused_directive(line, may_include)) return refused;
   for (const char* pasted : {"##", "%:%:", "?\?=?\?="})
     if (text.find(pasted) != std::string::npos) return "pasted tokens (##)";
   static const std::regex forbidden(R"(\b_*asm_*\b|\bincbin\b|__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");

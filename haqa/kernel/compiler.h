@@ -29,7 +29,8 @@ std::vector<std::string> installed_compilers();
 
 /// What a kernel's source may not hold: includes beyond the few that computing needs, assembler, pasted tokens (which
 /// could spell either); nullopt where there is none of it. A compiler would show what it includes in its messages.
-std::optional<std::string> refused_in_source(std::string_view source);
+/// A device's source may include nothing: what it needs stands before it.
+std::optional<std::string> refused_in_source(std::string_view source, bool may_include = true);
 
 /// "NAME=value" for what is defined and for the parameters.
 std::vector<std::string> macros_of(const SourceVariant& variant);

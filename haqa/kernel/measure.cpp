@@ -98,7 +98,7 @@ class Measurement {
   fs::path build(const SourceVariant& variant, Json& result) {
     if (const auto device = device_engine(engine_name_)) {
       result["cached"] = false;
-      if (const auto refused = refused_in_source(variant.source))
+      if (const auto refused = refused_in_source(variant.source, /*may_include=*/false))
         throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
       const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
       const std::string prelude = read_file(kernels_folder() / device->prelude);

@@ -234,7 +234,7 @@ class OpenClRunner : public Runner {
 
   /// Throws BuildError with the compiler's messages.
   void build() {
-    const char* texts[] = {variant_.prelude.c_str(), "\n#line 1\n", variant_.source.c_str()};
+    const char* texts[] = {variant_.prelude.c_str(), "\n#line 1 \"opencl.cl\"\n", variant_.source.c_str()};
     cl_int code = CL_SUCCESS;
     program_.reset(cl_.create_program(context_.get(), 3, texts, nullptr, &code));
     check(code, "take a source");
