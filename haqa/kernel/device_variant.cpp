@@ -39,7 +39,8 @@ size_t whole(const std::string& text, const Json& numbers) {
 }
 
 int32_t narrowed(int64_t value) {
-  if (value < 0 || value > std::numeric_limits<int32_t>::max()) throw Error("a tensor's {} does not fit 32 bits", value);
+  if (value < 0 || value > std::numeric_limits<int32_t>::max())
+    throw Error("a tensor's {} does not fit 32 bits", value);
   return static_cast<int32_t>(value);
 }
 
@@ -67,16 +68,23 @@ MemoryRange range_of(const Control& control, uint64_t bytes, uint64_t margin, Pl
 
 DeviceVariant device_variant(const KernelSpec& spec, const KernelEngine& engine, const SourceVariant& variant,
                              const std::string& prelude) {
-  DeviceVariant v{prelude, variant.source, macros_of(variant), variant.options, variant.parameters, {},
-                  texts_of(engine.problem_size), texts_of(engine.block)};
+  DeviceVariant v{prelude,
+                  variant.source,
+                  macros_of(variant),
+                  variant.options,
+                  variant.parameters,
+                  {},
+                  texts_of(engine.problem_size),
+                  texts_of(engine.block)};
   for (const KernelArgument& a : spec.arguments) v.sizes.push_back(texts_of(a.size));
   return v;
 }
 
 void write_device_variant(const DeviceVariant& variant, const std::filesystem::path& file) {
-  const Json json = {{"prelude", variant.prelude},       {"source", variant.source}, {"macros", variant.macros},
-                     {"options", variant.options},       {"sizes", variant.sizes},   {"parameters", variant.parameters},
-                     {"problem_size", variant.problem_size}, {"block", variant.block}};
+  const Json json = {
+      {"prelude", variant.prelude},           {"source", variant.source}, {"macros", variant.macros},
+      {"options", variant.options},           {"sizes", variant.sizes},   {"parameters", variant.parameters},
+      {"problem_size", variant.problem_size}, {"block", variant.block}};
   write_file(file, json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 

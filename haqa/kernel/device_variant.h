@@ -12,10 +12,10 @@ namespace haqa {
 
 /// A variant of a kernel for a device, as the worker hands it to the process that builds and runs it: a file of JSON.
 struct DeviceVariant {
-  std::string prelude;                          ///< what stands before the source: types and helpers
+  std::string prelude;  ///< what stands before the source: types and helpers
   std::string source;
-  std::vector<std::string> macros;              ///< "NAME=value"
-  std::vector<std::string> options;             ///< of the compiler
+  std::vector<std::string> macros;   ///< "NAME=value"
+  std::vector<std::string> options;  ///< of the compiler
   Configuration parameters;
   std::vector<std::vector<std::string>> sizes;  ///< of each argument, as the specification has them
   std::vector<std::string> problem_size, block;

@@ -21,12 +21,19 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-/// Engines whose variants are built where they run, by `haqa-kernel --NAME` (kernel_main.cpp), and what stands before
-/// each of their sources. "cuda" is to be added here.
+void write_for_opencl(const KernelSpec& spec, const KernelEngine& engine, const SourceVariant& variant,
+                      const fs::path& file) {
+  const std::string prelude = read_file(kernels_folder() / "kernel.clh");
+  write_device_variant(device_variant(spec, engine, variant, prelude), file);
+}
+
+/// An engine whose variants are compiled where they run: by `haqa-kernel --NAME` (kernel_main.cpp), from a file.
 struct DeviceEngine {
-  std::string_view name, prelude;
+  std::string_view name;
+  void (*write)(const KernelSpec&, const KernelEngine&, const SourceVariant&, const fs::path&);
 };
-constexpr std::array<DeviceEngine, 1> kDeviceEngines = {{{"opencl", "kernel.clh"}}};
+/// "cuda" is to be added here.
+constexpr std::array<DeviceEngine, 1> kDeviceEngines = {{{"opencl", write_for_opencl}}};
 
 std::optional<DeviceEngine> device_engine(const std::string& name) {
   const auto at = std::find_if(kDeviceEngines.begin(), kDeviceEngines.end(), [&](const auto& e) { return e.name == name; });
@@ -101,8 +108,7 @@ class Measurement {
       if (const auto refused = refused_in_source(variant.source, /*may_include=*/false))
         throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
       const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
-      const std::string prelude = read_file(kernels_folder() / device->prelude);
-      write_device_variant(device_variant(spec_, engine_, variant, prelude), file);
+      device->write(spec_, engine_, variant, file);
       return file;
     }
     if (engine_name_ != "cpu") throw UsageError("there is no engine {}", engine_name_);

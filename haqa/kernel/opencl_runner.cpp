@@ -154,7 +154,8 @@ std::vector<Device> all_devices(const OpenCl& cl) {
 }
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
@@ -238,10 +239,12 @@ class OpenClRunner : public Runner {
     cl_int code = CL_SUCCESS;
     program_.reset(cl_.create_program(context_.get(), 3, texts, nullptr, &code));
     check(code, "take a source");
-    if (cl_.build_program(program_.get(), 1, &device_.id, build_options(variant_).c_str(), nullptr, nullptr) != CL_SUCCESS)
+    if (cl_.build_program(program_.get(), 1, &device_.id, build_options(variant_).c_str(), nullptr, nullptr) !=
+        CL_SUCCESS)
       throw BuildError("{}", build_messages(build_log()));
     kernel_.reset(cl_.create_kernel(program_.get(), "haqa_kernel", &code));
-    if (code != CL_SUCCESS) throw BuildError("it has no kernel haqa_kernel; keep the entry point as kernels/README.md has it");
+    if (code != CL_SUCCESS)
+      throw BuildError("it has no kernel haqa_kernel; keep the entry point as kernels/README.md has it");
     pack_.reset(cl_.create_kernel(program_.get(), "haqa_pack", &code));
   }
 
@@ -290,8 +293,8 @@ class OpenClRunner : public Runner {
     check(cl_.kernel_info(kernel_.get(), CL_KERNEL_NUM_ARGS, sizeof count, &count, nullptr), "describe haqa_kernel");
     const uint32_t wanted = control_.inputs + 2 + control_.scalars;
     if (count != wanted)
-      throw Error("haqa_kernel has {} arguments, not {}: {} inputs, the output, haqa_shape, and {} scalars", count, wanted,
-                  control_.inputs, control_.scalars);
+      throw Error("haqa_kernel has {} arguments, not {}: {} inputs, the output, haqa_shape, and {} scalars", count,
+                  wanted, control_.inputs, control_.scalars);
   }
 
   void check_work_group() const {
@@ -305,7 +308,8 @@ class OpenClRunner : public Runner {
 
   void set_constant_arguments() {
     for (uint32_t i = 0; i < control_.scalars; ++i)
-      check(cl_.set_argument(kernel_.get(), control_.inputs + 2 + i, sizeof(float), &control_.scalar[i]), "take a scalar");
+      check(cl_.set_argument(kernel_.get(), control_.inputs + 2 + i, sizeof(float), &control_.scalar[i]),
+            "take a scalar");
   }
 
   void upload_weights() {

@@ -21,24 +21,30 @@ namespace {
 namespace fs = std::filesystem;
 
 Json argument(const char* name, const char* type, Json size, bool is_output = false) {
-  return {{"Name", name}, {"Type", type}, {"AccessType", is_output ? "WriteOnly" : "ReadOnly"}, {"Size", std::move(size)}};
+  return {
+      {"Name", name}, {"Type", type}, {"AccessType", is_output ? "WriteOnly" : "ReadOnly"}, {"Size", std::move(size)}};
 }
 
 /// An operation along rows of [ne0, ne1, ne2], with these inputs.
 Json row_wise(const std::string& reference, Json arguments, Json tolerance) {
   arguments.push_back(argument("y", "float", {"ne0", "ne1", "ne2"}, true));
-  return {{"Shape", {"ne0", "ne1", "ne2"}}, {"Arguments", std::move(arguments)}, {"Reference", reference},
-          {"Tolerance", std::move(tolerance)}, {"Bytes", "8 * ne0 * ne1 * ne2"}, {"Operations", "ne0 * ne1 * ne2"},
-          {"HeldOutShapes", {{2, 1, 1}, {34, 3, 2}}}};
+  return {
+      {"Shape", {"ne0", "ne1", "ne2"}},          {"Arguments", std::move(arguments)}, {"Reference", reference},
+      {"Tolerance", std::move(tolerance)},       {"Bytes", "8 * ne0 * ne1 * ne2"},    {"Operations", "ne0 * ne1 * ne2"},
+      {"HeldOutShapes", {{2, 1, 1}, {34, 3, 2}}}};
 }
 
 Json product(const std::string& type, Json types) {
   Json weights = argument("a", type.c_str(), {"k", "m"});
   weights["Constant"] = true;
-  return {{"Shape", {"m", "n", "k"}}, {"Types", std::move(types)},
+  return {{"Shape", {"m", "n", "k"}},
+          {"Types", std::move(types)},
           {"Arguments", {weights, argument("b", "float", {"k", "n"}), argument("c", "float", {"m", "n"}, true)}},
-          {"Reference", "matmul"}, {"Tolerance", {{"Absolute", 1e-30}, {"Norm", 2e-5}}}, {"Bytes", "4 * m * k"},
-          {"Operations", "2 * m * n * k"}, {"HeldOutShapes", {{1, 1, 32}, {33, 3, 96}}}};
+          {"Reference", "matmul"},
+          {"Tolerance", {{"Absolute", 1e-30}, {"Norm", 2e-5}}},
+          {"Bytes", "4 * m * k"},
+          {"Operations", "2 * m * n * k"},
+          {"HeldOutShapes", {{1, 1, 32}, {33, 3, 96}}}};
 }
 
 Json specification(const std::string& operation) {
@@ -90,10 +96,11 @@ class OpenClRunner : public testing::Test {
 
   Json ask(const std::string& operation, Shape shape, const std::string& source = "", const std::string& type = "F32",
            const std::string& command = "verify") {
-    const Json request = {{"command", command}, {"kernel", folder_of(operation).string()}, {"engine", "opencl"},
-                          {"type", type},       {"shape", shape},                          {"source", source},
-                          {"threads", 2},       {"against", {"default"}},                  {"seconds", 0.05},
-                          {"pairs", 2}};
+    const Json request = {{"command", command}, {"kernel", folder_of(operation).string()},
+                          {"engine", "opencl"}, {"type", type},
+                          {"shape", shape},     {"source", source},
+                          {"threads", 2},       {"against", {"default"}},
+                          {"seconds", 0.05},    {"pairs", 2}};
     return measure_kernel(request, {});
   }
 
@@ -142,9 +149,14 @@ TEST_F(OpenClRunner, WeightsMayBePackedByTheVariant) {
   const fs::path folder = folder_of("matvec");
   const KernelSpec spec = read_kernel_spec(folder);
   Configuration configuration = spec.engines.at("opencl").space.defaults();
-  configuration["layout"] = "apart";
-  const Json answer = measure_kernel({{"command", "verify"}, {"kernel", folder.string()}, {"engine", "opencl"},
-                                      {"type", "Q4_0"}, {"shape", {33, 1, 320}}, {"configuration", configuration}}, {});
+  configuration["weight_layout"] = "apart";
+  const Json answer = measure_kernel({{"command", "verify"},
+                                      {"kernel", folder.string()},
+                                      {"engine", "opencl"},
+                                      {"type", "Q4_0"},
+                                      {"shape", {33, 1, 320}},
+                                      {"configuration", configuration}},
+                                     {});
   EXPECT_FALSE(answer.contains("fault")) << answer;
 }
 
@@ -164,13 +176,17 @@ TEST_F(OpenClRunner, ArgumentsThatAreMissingAreAFault) {
 }
 
 TEST_F(OpenClRunner, WrongResultsAreCaught) {
-  expect_fault(silu_with(kStore, "haqa_store_within(value * sigmoid(value) * 1.001f, y, column, n);"), "wrong result", "");
-  expect_fault(silu_with(kStore, "if (r != 1) haqa_store_within(value * sigmoid(value), y, column, n);"), "not written", "");
+  expect_fault(silu_with(kStore, "haqa_store_within(value * sigmoid(value) * 1.001f, y, column, n);"), "wrong result",
+               "");
+  expect_fault(silu_with(kStore, "if (r != 1) haqa_store_within(value * sigmoid(value), y, column, n);"), "not written",
+               "");
 }
 
 TEST_F(OpenClRunner, WhatIsWrittenBesideTheOutputIsCaught) {
-  expect_fault(silu_with(kStore, std::string(kStore) + " haqa_out_row(out, s.out, i1, i2)[n] = 1;"), "out of bounds", "behind");
-  expect_fault(silu_with(kStore, std::string(kStore) + " haqa_out_row(out, s.out, 0, 0)[-3] = 1;"), "out of bounds", "before");
+  expect_fault(silu_with(kStore, std::string(kStore) + " haqa_out_row(out, s.out, i1, i2)[n] = 1;"), "out of bounds",
+               "behind");
+  expect_fault(silu_with(kStore, std::string(kStore) + " haqa_out_row(out, s.out, 0, 0)[-3] = 1;"), "out of bounds",
+               "before");
 }
 
 TEST_F(OpenClRunner, WhatNeverEndsIsEnded) {
@@ -181,7 +197,8 @@ TEST_F(OpenClRunner, WhatNeverEndsIsEnded) {
   const fs::path file = kernels_ / "variant.json";
   write_device_variant(device_variant(spec, engine, endless, read_file(kernels_folder() / "kernel.clh")), file);
   Contest contest;
-  Contestant contestant("it", contest, (program_folder() / "haqa-kernel").string(), 1, 4096, {file.string()}, true, "opencl");
+  Contestant contestant("it", contest, (program_folder() / "haqa-kernel").string(), 1, 4096, {file.string()}, true,
+                        "opencl");
   const std::vector<TensorShape> shapes = tensors_of(spec, {ElementType::f32, {64, 1, 1}});
   contestant.control().inputs = 1;
   contestant.control().in[0] = shapes[0];

@@ -2,9 +2,10 @@
 // tile_n elements.
 #define layout_row 0     // a as it comes; vectors lie along k
 #define layout_column 1  // a transposed once beforehand; vectors lie along m
-#define memory_global 0
-#define memory_local 1
-#define LAYOUT HAQA_CHOICE(layout_, layout)
+#define placement_global_memory 0
+#define placement_local_memory 1
+#define PLACEMENT HAQA_CHOICE(placement_, placement)
+#define LAYOUT HAQA_CHOICE(layout_, weight_layout)
 
 #if LAYOUT == layout_column
 #define ROW_STEP vector_width  // rows of a that a vector holds
@@ -23,15 +24,15 @@ __kernel void haqa_pack(__global const float* raw, __global float* packed, const
 #define ROW(r) ((x + (r) * block_size_x) * ROW_STEP)
 #define COLUMN(c) (y + (c) * block_size_y)
 
-#if HAQA_CHOICE(memory_, memory) == memory_local
+#if PLACEMENT == placement_local_memory
 #define GROUP_ROWS (block_size_x * tile_m)
 #define GROUP_COLUMNS (block_size_y * tile_n)
-#define B_LINE (tile_k + padding)
+#define B_LINE (tile_k + tile_padding)
 #if LAYOUT == layout_column
-#define A_LINE (GROUP_ROWS + padding)
+#define A_LINE (GROUP_ROWS + tile_padding)
 #define A_ROOM (tile_k * A_LINE)
 #else
-#define A_LINE (tile_k + padding)
+#define A_LINE (tile_k + tile_padding)
 #define A_ROOM (GROUP_ROWS * A_LINE)
 #endif
 
@@ -51,7 +52,7 @@ __kernel void haqa_kernel(__global const float* in0, __global const float* in1, 
   for (int r = 0; r < ROW_VECTORS; ++r)
     for (int c = 0; c < tile_n; ++c) sums[r][c] = 0;
 
-#if HAQA_CHOICE(memory_, memory) == memory_local
+#if PLACEMENT == placement_local_memory
   __local float a_tile[A_ROOM], b_tile[GROUP_COLUMNS * B_LINE];
   const int item = y * block_size_x + x, items = block_size_x * block_size_y;
   for (int begin = 0; begin < k; begin += tile_k) {

@@ -1,8 +1,8 @@
 // c[m, n] = a[k, m] * b[k, n] for few columns n, with weights a as llama.cpp stores them (HAQA_WEIGHTS: 1 F16, 2 Q8_0, 3
 // Q4_0). A group's line of work-items shares a row: each multiplies every block_size_x-th block of 32 weights.
-#define memory_global 0
-#define memory_local 1
-#define MEMORY HAQA_CHOICE(memory_, memory)
+#define placement_global_memory 0
+#define placement_local_memory 1
+#define PLACEMENT HAQA_CHOICE(placement_, placement)
 #define layout_blocks 0  // the scale of each block before its numbers
 #define layout_apart 1   // all scales of a row before all its numbers, laid out once beforehand
 #define PARTS (32 / vector_width)
@@ -14,7 +14,7 @@
 #else
 #define NUMBERS 16
 #endif
-#define IS_APART (HAQA_WEIGHTS != 1 && HAQA_CHOICE(layout_, layout) == layout_apart)
+#define IS_APART (HAQA_WEIGHTS != 1 && HAQA_CHOICE(layout_, weight_layout) == layout_apart)
 
 #if IS_APART
 /// One work-item a row.
@@ -75,7 +75,7 @@ __kernel void haqa_kernel(__global const uchar* in0, __global const float* in1, 
   for (int r = 0; r < rows_per_item; ++r)
     for (int c = 0; c < columns_per_item; ++c) sums[r][c] = 0;
 
-#if MEMORY == memory_local
+#if PLACEMENT == placement_local_memory
   __local float staged[columns_per_item][block_size_x * 32];
   const int item = get_local_id(1) * block_size_x + x;
 #else
@@ -83,7 +83,7 @@ __kernel void haqa_kernel(__global const uchar* in0, __global const float* in1, 
 #endif
   for (int begin = 0; begin < blocks; begin += block_size_x) {
     const int b = begin + x;
-#if MEMORY == memory_local
+#if PLACEMENT == placement_local_memory
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int c = 0; c < columns_per_item; ++c)
       for (int i = item * vector_width; i < block_size_x * 32; i += block_size_x * block_size_y * vector_width)
@@ -105,7 +105,7 @@ __kernel void haqa_kernel(__global const uchar* in0, __global const float* in1, 
       for (int part = 0; part < PARTS; ++part) {
         haqa_floats right[columns_per_item];
         for (int c = 0; c < columns_per_item; ++c) {
-#if MEMORY == memory_local
+#if PLACEMENT == placement_local_memory
           right[c] = haqa_load_local(staged[c] + x * 32 + part * vector_width);
 #else
           right[c] = haqa_load(columns[c] + b * 32 + part * vector_width);

@@ -1,17 +1,17 @@
 // y = x / sqrt(mean of x^2 + eps) * w. A group's line of work-items shares a row; each keeps its first vectors of it.
-#define memory_global 0
-#define memory_local 1
-#define memory_registers 2
-#define MEMORY HAQA_CHOICE(memory_, memory)
+#define placement_global_memory 0
+#define placement_local_memory 1
+#define placement_registers 2
+#define PLACEMENT HAQA_CHOICE(placement_, placement)
 #define root_exact 0
 #define root_native 1
 
-#if MEMORY == memory_global
+#if PLACEMENT == placement_global_memory
 #define KEPT_VECTORS 0
 #else
 #define KEPT_VECTORS kept_vectors
 #endif
-#if MEMORY == memory_local
+#if PLACEMENT == placement_local_memory
 #define KEPT(v) kept[(v) * block_size_x * block_size_y]
 #else
 #define KEPT(v) kept[v]
@@ -31,7 +31,7 @@ static inline float root(float mean) {
 __kernel void haqa_kernel(__global const float* in0, __global const float* in1, __global float* out, const haqa_shape s, const float eps) {
   const int n = s.out.ne[0], rows = haqa_rows(s.out), x = get_local_id(0);
   __local float room[HAQA_GROUP_ROOM];
-#if MEMORY == memory_local
+#if PLACEMENT == placement_local_memory
   __local haqa_floats all_kept[KEPT_VECTORS * block_size_x * block_size_y];
   __local haqa_floats* kept = all_kept + get_local_id(1) * block_size_x + x;
 #else
@@ -44,20 +44,20 @@ __kernel void haqa_kernel(__global const float* in0, __global const float* in1, 
     __global const float* from = haqa_row(in0, s.in[0], i1, i2);
     __global const float* weights = haqa_row(in1, s.in[1], 0, 0);
     __global float* to = haqa_out_row(out, s.out, i1, i2);
-    haqa_floats squares[sums];
-    for (int j = 0; j < sums; ++j) squares[j] = 0;
+    haqa_floats squares[square_sums];
+    for (int j = 0; j < square_sums; ++j) squares[j] = 0;
     FOR_KEPT(k) {
       KEPT(k) = haqa_load_within(from, COLUMN(k), n, 0);
-      squares[k % sums] += KEPT(k) * KEPT(k);
+      squares[k % square_sums] += KEPT(k) * KEPT(k);
     }
-    for (int v = KEPT_VECTORS; COLUMN(v) < n; v += sums) {
-      for (int j = 0; j < sums; ++j) {
+    for (int v = KEPT_VECTORS; COLUMN(v) < n; v += square_sums) {
+      for (int j = 0; j < square_sums; ++j) {
         if (COLUMN(v + j) >= n) break;
         const haqa_floats value = haqa_load_within(from, COLUMN(v + j), n, 0);
         squares[j] += value * value;
       }
     }
-    for (int j = 1; j < sums; ++j) squares[0] += squares[j];
+    for (int j = 1; j < square_sums; ++j) squares[0] += squares[j];
     const float factor = root(haqa_group_sum(haqa_sum(squares[0]), room) / n + eps);
     if (line < rows) {
       FOR_KEPT(k) haqa_store_within(KEPT(k) * factor * haqa_load_within(weights, COLUMN(k), n, 0), to, COLUMN(k), n);

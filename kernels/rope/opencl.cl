@@ -3,8 +3,8 @@
 // fraction matters: in double precision, or in 64 bits behind the point, where multiplication drops whole turns.
 #define angles_double 0
 #define angles_integers 1
-#define turns_exact 0
-#define turns_native 1
+#define trigonometry_exact 0
+#define trigonometry_native 1
 
 #define PAIRS HAQA_JOIN(float, pairs_per_item)
 #if pairs_per_item == 1
@@ -66,7 +66,7 @@ static inline float reduced(int position, frequency f, int* quarter) {
 static inline float2 cos_sin(int position, frequency f) {
   int quarter;
   const float rest = reduced(position, f, &quarter);
-#if HAQA_CHOICE(turns_, turns) == turns_native
+#if HAQA_CHOICE(trigonometry_, trigonometry) == trigonometry_native
   const float c = native_cos(rest), s = native_sin(rest);
 #else
   const float c = cos(rest), s = sin(rest);

@@ -14,7 +14,7 @@ static inline haqa_floats sigmoid(haqa_floats x) {
 
 __kernel void haqa_kernel(__global const float* in0, __global float* out, const haqa_shape s) {
   const int n = s.out.ne[0], rows = haqa_rows(s.out), first = (int)get_global_id(1) * rows_per_item;
-#if HAQA_CHOICE(order_, order) == order_near
+#if HAQA_CHOICE(order_, item_order) == order_near
   const int begin = (int)get_global_id(0) * vectors_per_item, step = 1;
 #else
   const int begin = (int)(get_group_id(0) * block_size_x * vectors_per_item + get_local_id(0)), step = block_size_x;

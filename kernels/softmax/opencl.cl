@@ -1,8 +1,8 @@
 // y = exp(x - the row's largest) / sum. A group's line of work-items shares a row; each keeps its first vectors of it.
-#define memory_global 0
-#define memory_local 1
-#define memory_registers 2
-#define MEMORY HAQA_CHOICE(memory_, memory)
+#define placement_global_memory 0
+#define placement_local_memory 1
+#define placement_registers 2
+#define PLACEMENT HAQA_CHOICE(placement_, placement)
 #define passes_two 2
 #define passes_three 3
 #define exponential_exp 0
@@ -14,12 +14,12 @@
 #define EXP exp
 #endif
 
-#if MEMORY == memory_global
+#if PLACEMENT == placement_global_memory
 #define KEPT_VECTORS 0
 #else
 #define KEPT_VECTORS kept_vectors
 #endif
-#if MEMORY == memory_local
+#if PLACEMENT == placement_local_memory
 #define KEPT(v) kept[(v) * block_size_x * block_size_y]
 #else
 #define KEPT(v) kept[v]
@@ -32,7 +32,7 @@
 __kernel void haqa_kernel(__global const float* in0, __global float* out, const haqa_shape s) {
   const int n = s.out.ne[0], rows = haqa_rows(s.out), x = get_local_id(0);
   __local float room[HAQA_GROUP_ROOM];
-#if MEMORY == memory_local
+#if PLACEMENT == placement_local_memory
   __local haqa_floats all_kept[KEPT_VECTORS * block_size_x * block_size_y];
   __local haqa_floats* kept = all_kept + get_local_id(1) * block_size_x + x;
 #else
