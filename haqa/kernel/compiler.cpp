@@ -102,13 +102,18 @@ std::set<std::string> allowed_includes() {
 }
 
 /// "#include" and the like, with what follows.
+<<<<<<< HEAD
 std::optional<std::string> refused_directive(const std::string& line, const std::set<std::string>& allowed_files) {
+=======
+std::optional<std::string> refused_directive(const std::string& line, bool may_include) {
+>>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   static const std::set<std::string> allowed_directives = {"define", "undef", "if", "ifdef", "ifndef", "elif", "else",
                                                            "endif",  "error", "pragma", "include", ""};
   static const std::regex directive(R"(^\s*(?:#|%:|\?\?=)\s*(\w*)\s*(.*?)\s*$)");
   std::smatch found;
   if (!std::regex_match(line, found, directive)) return std::nullopt;
   if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
+  if (found[1] == "include" && !may_include) return "#include; what it needs stands before it";
   if (found[1] == "include" && !allowed_files.contains(found[2]))
     return fmt::format("#include {}; it may include {}", one_line(found[2].str(), 100), fmt::join(allowed_files, " "));
   return std::nullopt;
@@ -172,7 +177,7 @@ std::string hash_of(std::string_view text) {
 
 std::string macro_of(const std::string& name, const Json& value) {
   const Json number = value.is_boolean() ? Json(value.get<bool>() ? 1 : 0) : value;
-  return fmt::format("-D{}={}", name, number.is_string() ? number.get<std::string>() : number.dump());
+  return fmt::format("{}={}", name, number.is_string() ? number.get<std::string>() : number.dump());
 }
 
 std::vector<std::string> options_of(const SourceVariant& variant) {
@@ -180,9 +185,7 @@ std::vector<std::string> options_of(const SourceVariant& variant) {
                                       "-fno-exceptions", "-fno-rtti", "-fno-plt", "-shared", "-fPIC", "-w",
                                       "-fdiagnostics-color=never", "-fmax-errors=5"};
   for (const std::string& o : variant.options) options.push_back(o);
-  for (const std::string& d : variant.defines) options.push_back("-D" + d);
-  for (const auto& [name, value] : variant.parameters.items())
-    if (name != "threads" && name != "compiler") options.push_back(macro_of(name, value));
+  for (const std::string& macro : macros_of(variant)) options.push_back("-D" + macro);
   return options;
 }
 
@@ -224,7 +227,7 @@ std::vector<std::string> installed_compilers() {
   return names;
 }
 
-std::optional<std::string> refused_in_source(std::string_view source) {
+std::optional<std::string> refused_in_source(std::string_view source, bool may_include) {
   if (source.size() > kLongestSource) return fmt::format("it is longer than {} bytes", kLongestSource);
   if (source.find('\0') != std::string_view::npos) return "it holds a zero byte";
   const std::string text = without_comments(source);
@@ -233,13 +236,29 @@ std::optional<std::string> refused_in_source(std::string_view source) {
   const std::set<std::string> allowed = allowed_includes();
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
+<<<<<<< HEAD
     if (const auto refused = refused_directive(line, allowed)) return refused;
   static const std::regex forbidden(
       R"(__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
   if (std::smatch found; std::regex_search(text, found, forbidden)) return found.str();
   if (holds_assembler_directive(text))
     return "a text with a dot or a backslash, or one made of tokens (#x); assembly is instructions alone";
+=======
+    if (const auto refused = refused_directive(line, may_include)) return refused;
+  for (const char* pasted : {"##", "%:%:", "?\?=?\?="})
+    if (text.find(pasted) != std::string::npos) return "pasted tokens (##)";
+  static const std::regex forbidden(R"(\b_*asm_*\b|\bincbin\b|__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
+  if (std::smatch found; std::regex_search(text, found, forbidden))
+    return fmt::format("{}; kernels are written in C++ with intrinsics and the compiler's vector types", found.str());
+>>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   return std::nullopt;
+}
+
+std::vector<std::string> macros_of(const SourceVariant& variant) {
+  std::vector<std::string> macros = variant.defines;
+  for (const auto& [name, value] : variant.parameters.items())
+    if (name != "threads" && name != "compiler") macros.push_back(macro_of(name, value));
+  return macros;
 }
 
 Compiled compile(const SourceVariant& variant, bool again) {

@@ -63,11 +63,18 @@ std::optional<FaultKind> fault_kind(std::string_view name) {
 }
 
 Contestant::Contestant(std::string name, const Contest& contest, const std::string& program, int threads,
-                       uint64_t weights_limit, const std::vector<std::string>& rest, bool is_confined)
-    : name_(std::move(name)), threads_(threads), is_confined_(is_confined), in_(make_pipe()), out_(make_pipe()) {
+                       uint64_t weights_limit, const std::vector<std::string>& rest, bool is_confined,
+                       const std::string& engine)
+    : name_(std::move(name)),
+      threads_(threads),
+      is_confined_(is_confined),
+      is_on_device_(engine != "cpu"),
+      in_(make_pipe()),
+      out_(make_pipe()) {
   control().forbidden_call = -1;
   Command command{{program}};
-  for (const std::string& word : to_words({contest.inputs.path(), outputs_.path(), threads, weights_limit}))
+  const std::string mode = is_on_device_ ? "--" + engine : "--runner";
+  for (const std::string& word : to_words({contest.inputs.path(), outputs_.path(), threads, weights_limit, mode}))
     command.argv.push_back(word);
   command.argv.insert(command.argv.end(), rest.begin(), rest.end());
   const Descriptor nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));
@@ -98,15 +105,30 @@ void Contestant::await(Request request, double timeout_s) {
     const ssize_t got = read(out_.read.get(), &letter, 1);
     if (got == 1) {
       if (letter == static_cast<char>(request)) return;
+<<<<<<< HEAD
       if (letter == kFailed)
         throw KernelFault(control().does_not_load ? FaultKind::does_not_load : FaultKind::does_not_run,
                           message_of(control()));
+=======
+      if (letter == kFailed) throw_failure();
+>>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
       throw KernelFault(FaultKind::out_of_turn, fmt::format("{} answered what it was not asked", name_));
     }
     if (got == 0) throw_end(group_->reap().value_or(0));
     if (left <= 0)
       throw KernelFault(FaultKind::timed_out, fmt::format("{} did not finish within {:.3g} s", name_, timeout_s));
   }
+}
+
+void Contestant::throw_failure() {
+  const Control& said = control();
+  // Of a variant on the processor this would be the variant's own word.
+  const Failure failure = is_on_device_ ? said.failure : Failure::none;
+  if (failure == Failure::no_device) throw UsageError("{}", message_of(said));
+  if (failure == Failure::does_not_compile)
+    throw KernelFault(FaultKind::does_not_compile,
+                      shortened(printable(std::string(said.message, strnlen(said.message, sizeof said.message))), 1000));
+  throw KernelFault(FaultKind::does_not_run, message_of(said));
 }
 
 void Contestant::throw_end(int status) {
@@ -147,7 +169,7 @@ double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
   const double taken = std::chrono::duration<double>(Clock::now() - start).count(), used = cpu_seconds();
   ask(Request::fetch);
   await(Request::fetch, timeout_s);
-  if (is_confined_ && cpu_seconds() - used > std::max(2e-3, taken / 5))
+  if (is_confined_ && !is_on_device_ && cpu_seconds() - used > std::max(2e-3, taken / 5))
     throw KernelFault(FaultKind::works_on, "it went on working after it had answered");
   return taken;
 }

@@ -53,14 +53,15 @@ struct Contest {
 /// clock, and its outputs are read from memory that is poisoned before.
 class Contestant {
  public:
-  /// command: the program and its first words, to which runner_arguments() and `rest` are added. Throws Error where it
-  /// cannot be started.
+  /// command: the program and its first words, to which runner_arguments() and `rest` are added. An engine other than
+  /// the processor's runs in the program's mode of that name. Throws Error where it cannot be started.
   Contestant(std::string name, const Contest& contest, const std::string& program, int threads, uint64_t weights_limit,
-             const std::vector<std::string>& rest, bool is_confined);
+             const std::vector<std::string>& rest, bool is_confined, const std::string& engine = "cpu");
 
   const std::string& name() const { return name_; }
   int threads() const { return threads_; }
   bool is_confined() const { return is_confined_; }
+  bool is_on_device() const { return is_on_device_; }
   std::byte* outputs() { return outputs_.data(); }
   Control& control() { return *reinterpret_cast<Control*>(outputs_.data()); }
 
@@ -77,11 +78,13 @@ class Contestant {
  private:
   void ask(Request request);
   void await(Request request, double timeout_s);
+  [[noreturn]] void throw_failure();
   [[noreturn]] void throw_end(int status);
 
   std::string name_;
   int threads_;
   bool is_confined_;  ///< runs code that nobody has read
+  bool is_on_device_;  ///< its outputs are copied when they are fetched, which takes time
   SharedMemory outputs_{kOutputBytes};
   Pipe in_, out_;
   std::optional<ProcessGroup> group_;

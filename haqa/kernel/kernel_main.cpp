@@ -9,6 +9,7 @@
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/cpu_runner.h"
 #include "haqa/kernel/measure.h"
+#include "haqa/kernel/opencl_runner.h"
 #include "haqa/kernel/runner.h"
 #include "haqa/worker/worker.h"
 
@@ -29,6 +30,12 @@ int main(int argc, char** argv) {
     if (mode == "--runner") {
       if (argc < 7) throw haqa::UsageError("this program answers haqa");
       haqa::run_cpu_variant(haqa::runner_arguments(argc, argv), argv[6]);
+      return 0;
+    }
+    // Engines of devices: the mode is "--" and the engine's name.
+    if (mode == "--opencl") {
+      if (argc < 7) throw haqa::UsageError("this program answers haqa");
+      haqa::run_opencl_variant(haqa::runner_arguments(argc, argv), argv[6]);
       return 0;
     }
   } catch (const std::exception& e) {

@@ -68,12 +68,34 @@ KernelArgument read_argument(const Json& json) {
   return a;
 }
 
+std::vector<Expression> read_expressions(const Json& list, const char* key) {
+  if (!list.is_array() || list.empty() || list.size() > 3) throw UsageError("{} must have one to three entries", key);
+  std::vector<Expression> expressions;
+  for (const Json& e : list) expressions.emplace_back(e.is_string() ? e.get<std::string>() : e.dump());
+  return expressions;
+}
+
+/// Kernel Tuner's names are those of the block where nothing else is said.
+void read_geometry(const Json& json, KernelEngine& engine) {
+  engine.problem_size = read_expressions(need(json, "ProblemSize"), "ProblemSize");
+  if (json.contains("Block")) {
+    engine.block = read_expressions(json["Block"], "Block");
+    return;
+  }
+  for (const char* name : {"block_size_x", "block_size_y", "block_size_z"}) {
+    const auto& all = engine.space.parameters();
+    const bool there = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return p.name == name; });
+    engine.block.emplace_back(there ? name : "1");
+  }
+}
+
 KernelEngine read_engine(const fs::path& folder, const std::string& name, const Json& json) {
   KernelEngine engine;
   engine.source = folder / need_as<std::string>(json, "KernelFile");
   if (!fs::exists(engine.source)) throw UsageError("engine {}: there is no {}", name, engine.source.string());
   engine.options = json.value("CompilerOptions", std::vector<std::string>{});
   engine.space = space_from_t1(need(json, "ConfigurationSpace"));
+<<<<<<< HEAD
   const Json answers = json.value("AnswerNames", Json::object());
   for (const auto& [key, parameters] : answers.items())
     engine.answer_names.push_back({key, parameters.get<std::vector<std::string>>(), ""});
@@ -82,7 +104,26 @@ KernelEngine read_engine(const fs::path& folder, const std::string& name, const 
       if (const auto& all = engine.space.parameters();
           !p.empty() && std::none_of(all.begin(), all.end(), [&](const Parameter& known) { return known.name == p; }))
         throw UsageError("engine {}: AnswerNames names {}, which is no parameter", name, p);
+=======
+  if (name != "cpu") read_geometry(json, engine);
+>>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   return engine;
+}
+
+/// A launch's geometry is found from the shape's names and the parameters: of the shape those that are the size of an
+/// argument on their own (device_variant.h).
+void check_geometry(const KernelSpec& spec, const KernelEngine& engine) {
+  std::set<std::string> known;
+  for (const Parameter& p : engine.space.parameters()) known.insert(p.name);
+  const auto check = [&](const std::vector<Expression>& expressions, const char* where) {
+    for (const Expression& e : expressions)
+      for (const std::string& name : e.names())
+        if (!known.contains(name)) throw UsageError("{}: '{}' names {}, which is not known there", where, e.text(), name);
+  };
+  check(engine.block, "Block");
+  for (const KernelArgument& a : spec.arguments)
+    for (const Expression& size : a.size) known.insert(size.text());
+  check(engine.problem_size, "ProblemSize");
 }
 
 void check_arguments(const KernelSpec& spec) {
@@ -130,7 +171,7 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   spec.is_cold = caches == "cold";
   spec.held_out = need_as<std::vector<Shape>>(kernel, "HeldOutShapes");
   for (const auto& [name, engine] : need(json, "Engines").items())
-    spec.engines.emplace(name, read_engine(folder, name, engine));
+    check_geometry(spec, spec.engines.emplace(name, read_engine(folder, name, engine)).first->second);
   for (const Shape& shape : spec.held_out)
     for (const ElementType type : spec.types) tensors_of(spec, {type, shape});
   return spec;

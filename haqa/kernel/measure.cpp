@@ -6,13 +6,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <list>
+#include <optional>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+<<<<<<< HEAD
 #include "haqa/hardware/detect.h"
+=======
+#include "haqa/base/temporary_folder.h"
+>>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
 #include "haqa/kernel/compiler.h"
+#include "haqa/kernel/device_variant.h"
 #include "haqa/kernel/judge.h"
 
 namespace haqa {
@@ -20,6 +27,25 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+
+void write_for_opencl(const KernelSpec& spec, const KernelEngine& engine, const SourceVariant& variant,
+                      const fs::path& file) {
+  const std::string prelude = read_file(kernels_folder() / "kernel.clh");
+  write_device_variant(device_variant(spec, engine, variant, prelude), file);
+}
+
+/// An engine whose variants are compiled where they run: by `haqa-kernel --NAME` (kernel_main.cpp), from a file.
+struct DeviceEngine {
+  std::string_view name;
+  void (*write)(const KernelSpec&, const KernelEngine&, const SourceVariant&, const fs::path&);
+};
+/// "cuda" is to be added here.
+constexpr std::array<DeviceEngine, 1> kDeviceEngines = {{{"opencl", write_for_opencl}}};
+
+std::optional<DeviceEngine> device_engine(const std::string& name) {
+  const auto at = std::find_if(kDeviceEngines.begin(), kDeviceEngines.end(), [&](const auto& e) { return e.name == name; });
+  return at == kDeviceEngines.end() ? std::nullopt : std::optional(*at);
+}
 
 double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -45,7 +71,8 @@ class Measurement {
   explicit Measurement(const Json& request)
       : request_(request),
         spec_(read_kernel_spec(request.at("kernel").get<std::string>())),
-        engine_(engine_of(spec_, request.value("engine", "cpu"))),
+        engine_name_(request.value("engine", "cpu")),
+        engine_(engine_of(spec_, engine_name_)),
         problem_{element_type_from(request.value("type", "F32")), request.at("shape").get<Shape>()},
         machine_(machine_from(request.value("machine", Json::object()))),
         threads_(std::max(1, request.value("threads", 1))),
@@ -59,6 +86,7 @@ class Measurement {
       const auto start = Clock::now();
       judge_.verify(variant, result["cached"] && !request_.value("rebuild", false));
       result["verify_s"] = since(start);
+      if (variant.is_on_device()) result["compile_s"] = variant.control().compile_s;
       if (request_.at("command") == "measure") time_beside_others(variant, result, progress);
     } catch (const KernelFault& fault) {
       result["fault"] = to_string(fault.kind);
@@ -87,10 +115,29 @@ class Measurement {
     if (installed_compilers().empty()) return prebuilt(configuration, source, result);
     SourceVariant variant{source.empty() ? read_file(engine_.source) : source, configuration, {}, engine_.options};
     variant.defines.push_back(fmt::format("HAQA_WEIGHTS={}", weights_number(problem_.type)));
+    const fs::path file = build(variant, result);
+    const int threads = std::min(configuration.value("threads", threads_), std::max(machine_.cores, threads_));
+    return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-kernel").string(), threads,
+                                     judge_.weights_limit(machine_), std::vector<std::string>{file.string()},
+                                     /*is_confined=*/true, engine_name_);
+  }
+
+  /// The file that the variant's process is started with: a library, or what a device's own compiler gets there.
+  fs::path build(const SourceVariant& variant, Json& result) {
+    if (const auto device = device_engine(engine_name_)) {
+      result["cached"] = false;
+      if (const auto refused = refused_in_source(variant.source, /*may_include=*/false))
+        throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
+      const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
+      device->write(spec_, engine_, variant, file);
+      return file;
+    }
+    if (engine_name_ != "cpu") throw UsageError("there is no engine {}", engine_name_);
     const Compiled compiled = compile(variant, request_.value("rebuild", false));
     result["compile_s"] = compiled.seconds;
     result["cached"] = compiled.cached;
     return compiled.library;
+<<<<<<< HEAD
   }
 
   /// Without a compiler the default variant runs all the same.
@@ -106,17 +153,24 @@ class Measurement {
     result["cached"] = true;
     result["prebuilt"] = true;
     return *library;
+=======
+>>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   }
 
   static int weights_number(ElementType type) {
     return type == ElementType::f16 ? 1 : type == ElementType::q8_0 ? 2 : type == ElementType::q4_0 ? 3 : 0;
   }
 
+<<<<<<< HEAD
   /// Where the library that a user would call is installed, and computes this.
   bool has_openblas() const {
     return spec_.reference == "matmul" && problem_.type == ElementType::f32 && dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL);
   }
 
+=======
+  /// "ggml" is llama.cpp on the processor for every engine: its back ends for devices are not in the build that HAQA is
+  /// linked with. What a device's variant gains over it is then what the device gains too.
+>>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   Contestant& add_other(const std::string& name) {
     if (name == "default") {
       Json ignored;
@@ -166,7 +220,8 @@ class Measurement {
     result["drift"] = drift(times.front().samples_us);
     result["packed_bytes"] = variant.control().packed_bytes;
     const double least = impossible_below(spec_, problem_, machine_, options.cold) * 1e6;
-    if (times.back().microseconds < least)
+    // The rates are the processor's.
+    if (!variant.is_on_device() && times.back().microseconds < least)
       throw KernelFault(FaultKind::impossible_time,
                         fmt::format("{:.3g} us is less than the {:.3g} us that its arithmetic and its memory take here at least",
                                     times.back().microseconds, least));
@@ -190,11 +245,13 @@ class Measurement {
 
   const Json& request_;
   const KernelSpec spec_;
+  const std::string engine_name_;
   const KernelEngine& engine_;
   const KernelProblem problem_;
   const MachineRates machine_;
   const int threads_;
   Judge judge_;
+  const TemporaryFolder folder_;
   std::list<Contestant> contestants_;
 };
 

@@ -7,7 +7,7 @@ namespace haqa {
 
 /// What the worker haqa-kernel does for one request:
 ///   command        "verify": compile and verify; "measure": and time beside others
-///   kernel         folder of the specification; engine: "cpu"
+///   kernel         folder of the specification; engine: "cpu", "opencl"
 ///   type, shape    the problem
 ///   configuration  of the engine's space; source: text in place of the shipped one (empty or missing: that)
 ///   threads        those of llama.cpp, and what a configuration without "threads" gets

@@ -28,10 +28,12 @@ class Runner {
   virtual void fetch() {}
 };
 
-/// Reads "--runner", inputs, outputs, threads and the limit of weights from a command line.
+/// Reads the mode, inputs, outputs, threads and the limit of weights from a command line.
 RunnerArguments runner_arguments(int argc, char** argv);
 std::vector<std::string> to_words(const RunnerArguments& arguments);
 
+/// From now on answers go where nothing that a driver or a kernel prints can: standard output becomes /dev/null.
+void keep_answers_apart();
 /// Answers requests on standard input until it ends. Allocates nothing of its own.
 void serve(Runner& runner, Control& control);
 /// Answers every request by why there is no runner.

@@ -76,6 +76,11 @@ void limit_resources(uint64_t address_bytes) {
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+void limit_driver() {
+  set_limit(RLIMIT_CORE, 0);
+  set_limit(RLIMIT_FSIZE, uint64_t{1} << 30);
+}
+
 bool confine_files(const std::vector<std::filesystem::path>& readable,
                    const std::vector<std::filesystem::path>& writable) {
   constexpr uint64_t kRead = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
