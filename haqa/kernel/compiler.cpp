@@ -102,11 +102,7 @@ std::set<std::string> allowed_includes() {
 }
 
 /// "#include" and the like, with what follows.
-<<<<<<< HEAD
 std::optional<std::string> refused_directive(const std::string& line, const std::set<std::string>& allowed_files) {
-=======
-std::optional<std::string> refused_directive(const std::string& line, bool may_include) {
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   static const std::set<std::string> allowed_directives = {"define", "undef", "if", "ifdef", "ifndef", "elif", "else",
                                                            "endif",  "error", "pragma", "include", ""};
   static const std::regex directive(R"(^\s*(?:#|%:|\?\?=)\s*(\w*)\s*(.*?)\s*$)");
@@ -233,24 +229,15 @@ std::optional<std::string> refused_in_source(std::string_view source, bool may_i
   const std::string text = without_comments(source);
   static const std::regex raw(R"((^|[^\w"'])(u8|u|U|L)?R")");
   if (std::regex_search(text, raw)) return "raw string literals, which can hide what follows";
-  const std::set<std::string> allowed = allowed_includes();
+  const std::set<std::string> allowed = may_include ? allowed_includes() : std::set<std::string>{};
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
-<<<<<<< HEAD
     if (const auto refused = refused_directive(line, allowed)) return refused;
   static const std::regex forbidden(
       R"(__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
   if (std::smatch found; std::regex_search(text, found, forbidden)) return found.str();
   if (holds_assembler_directive(text))
     return "a text with a dot or a backslash, or one made of tokens (#x); assembly is instructions alone";
-=======
-    if (const auto refused = refused_directive(line, may_include)) return refused;
-  for (const char* pasted : {"##", "%:%:", "?\?=?\?="})
-    if (text.find(pasted) != std::string::npos) return "pasted tokens (##)";
-  static const std::regex forbidden(R"(\b_*asm_*\b|\bincbin\b|__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
-  if (std::smatch found; std::regex_search(text, found, forbidden))
-    return fmt::format("{}; kernels are written in C++ with intrinsics and the compiler's vector types", found.str());
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   return std::nullopt;
 }
 

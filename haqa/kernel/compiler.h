@@ -27,19 +27,13 @@ struct Compiled {
 /// set.
 std::vector<std::string> installed_compilers();
 
-<<<<<<< HEAD
 /// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler or
 /// the compiler that read files; nullopt where there is none of it. A compiler would show what it reads in its messages.
-std::optional<std::string> refused_in_source(std::string_view source);
-=======
-/// What a kernel's source may not hold: includes beyond the few that computing needs, assembler, pasted tokens (which
-/// could spell either); nullopt where there is none of it. A compiler would show what it includes in its messages.
 /// A device's source may include nothing: what it needs stands before it.
 std::optional<std::string> refused_in_source(std::string_view source, bool may_include = true);
 
 /// "NAME=value" for what is defined and for the parameters.
 std::vector<std::string> macros_of(const SourceVariant& variant);
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
 
 /// Compiles into the cache folder, or finds it there: by the text of the source and of kernel.h, the options, the
 /// compiler's version and the processor. The compiler sees no files but the system's and its own. Throws KernelFault

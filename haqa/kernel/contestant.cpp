@@ -105,13 +105,7 @@ void Contestant::await(Request request, double timeout_s) {
     const ssize_t got = read(out_.read.get(), &letter, 1);
     if (got == 1) {
       if (letter == static_cast<char>(request)) return;
-<<<<<<< HEAD
-      if (letter == kFailed)
-        throw KernelFault(control().does_not_load ? FaultKind::does_not_load : FaultKind::does_not_run,
-                          message_of(control()));
-=======
       if (letter == kFailed) throw_failure();
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
       throw KernelFault(FaultKind::out_of_turn, fmt::format("{} answered what it was not asked", name_));
     }
     if (got == 0) throw_end(group_->reap().value_or(0));
@@ -122,8 +116,10 @@ void Contestant::await(Request request, double timeout_s) {
 
 void Contestant::throw_failure() {
   const Control& said = control();
-  // Of a variant on the processor this would be the variant's own word.
-  const Failure failure = is_on_device_ ? said.failure : Failure::none;
+  const Failure failure = said.failure;
+  if (failure == Failure::does_not_load) throw KernelFault(FaultKind::does_not_load, message_of(said));
+  // Of a variant on the processor the others would be the variant's own word.
+  if (!is_on_device_) throw KernelFault(FaultKind::does_not_run, message_of(said));
   if (failure == Failure::no_device) throw UsageError("{}", message_of(said));
   if (failure == Failure::does_not_compile)
     throw KernelFault(FaultKind::does_not_compile,

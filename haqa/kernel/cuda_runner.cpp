@@ -488,10 +488,17 @@ void serve_cuda(const CudaApi& api, const RunnerMemory& memory, CudaVariant vari
 
 void run_cuda_variant(const RunnerArguments& arguments, const fs::path& file) {
   const RunnerMemory memory(arguments);
+  Control& control = memory.control();
   try {
     serve_cuda(open_cuda(), memory, read_cuda_variant(file));
+  } catch (const CompileError& e) {
+    control.failure = Failure::does_not_compile;
+    serve_failure(e.what(), control);
+  } catch (const UsageError& e) {
+    control.failure = Failure::no_device;
+    serve_failure(e.what(), control);
   } catch (const Error& e) {
-    serve_failure(e.what(), memory.control());
+    serve_failure(e.what(), control);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "haqa/base/error.h"
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/cpu_runner.h"
+#include "haqa/kernel/cuda_runner.h"
 #include "haqa/kernel/measure.h"
 #include "haqa/kernel/opencl_runner.h"
 #include "haqa/kernel/runner.h"
@@ -33,9 +34,10 @@ int main(int argc, char** argv) {
       return 0;
     }
     // Engines of devices: the mode is "--" and the engine's name.
-    if (mode == "--opencl") {
+    if (mode == "--opencl" || mode == "--cuda") {
       if (argc < 7) throw haqa::UsageError("this program answers haqa");
-      haqa::run_opencl_variant(haqa::runner_arguments(argc, argv), argv[6]);
+      const auto run = mode == "--cuda" ? haqa::run_cuda_variant : haqa::run_opencl_variant;
+      run(haqa::runner_arguments(argc, argv), argv[6]);
       return 0;
     }
   } catch (const std::exception& e) {

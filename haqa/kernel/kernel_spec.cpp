@@ -95,7 +95,7 @@ KernelEngine read_engine(const fs::path& folder, const std::string& name, const 
   if (!fs::exists(engine.source)) throw UsageError("engine {}: there is no {}", name, engine.source.string());
   engine.options = json.value("CompilerOptions", std::vector<std::string>{});
   engine.space = space_from_t1(need(json, "ConfigurationSpace"));
-<<<<<<< HEAD
+  if (name != "cpu") read_geometry(json, engine);
   const Json answers = json.value("AnswerNames", Json::object());
   for (const auto& [key, parameters] : answers.items())
     engine.answer_names.push_back({key, parameters.get<std::vector<std::string>>(), ""});
@@ -104,9 +104,6 @@ KernelEngine read_engine(const fs::path& folder, const std::string& name, const 
       if (const auto& all = engine.space.parameters();
           !p.empty() && std::none_of(all.begin(), all.end(), [&](const Parameter& known) { return known.name == p; }))
         throw UsageError("engine {}: AnswerNames names {}, which is no parameter", name, p);
-=======
-  if (name != "cpu") read_geometry(json, engine);
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   return engine;
 }
 

@@ -46,13 +46,10 @@ struct KernelEngine {
   std::filesystem::path source;
   std::vector<std::string> options;  ///< of the compiler
   SearchSpace space;
-<<<<<<< HEAD
   std::vector<AnswerName> answer_names;  ///< what the paper's answers call some of its parameters
-=======
   /// Of a device's engine: work-items that are needed in each dimension, over the shape's names and the parameters, and
   /// those of a work-group, over the parameters.
   std::vector<Expression> problem_size, block;
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
 };
 
 /// A kernel as kernels/NAME/spec.json describes it, in the vocabulary of Kernel Tuner's T1.

@@ -13,12 +13,10 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
-<<<<<<< HEAD
 #include "haqa/hardware/detect.h"
-=======
 #include "haqa/base/temporary_folder.h"
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
 #include "haqa/kernel/compiler.h"
+#include "haqa/kernel/cuda_runner.h"
 #include "haqa/kernel/device_variant.h"
 #include "haqa/kernel/judge.h"
 
@@ -34,13 +32,21 @@ void write_for_opencl(const KernelSpec& spec, const KernelEngine& engine, const 
   write_device_variant(device_variant(spec, engine, variant, prelude), file);
 }
 
+void write_for_cuda(const KernelSpec& spec, const KernelEngine& engine, const SourceVariant& variant,
+                    const fs::path& file) {
+  CudaGeometry geometry;
+  for (const Expression& size : engine.problem_size) geometry.problem_size.push_back(size.text());
+  for (const Expression& size : engine.block) geometry.block.push_back(size.text());
+  write_cuda_variant(
+      build_cuda_variant(spec, variant.source, variant.parameters, variant.defines, variant.options, geometry), file);
+}
+
 /// An engine whose variants are compiled where they run: by `haqa-kernel --NAME` (kernel_main.cpp), from a file.
 struct DeviceEngine {
   std::string_view name;
   void (*write)(const KernelSpec&, const KernelEngine&, const SourceVariant&, const fs::path&);
 };
-/// "cuda" is to be added here.
-constexpr std::array<DeviceEngine, 1> kDeviceEngines = {{{"opencl", write_for_opencl}}};
+constexpr std::array<DeviceEngine, 2> kDeviceEngines = {{{"opencl", write_for_opencl}, {"cuda", write_for_cuda}}};
 
 std::optional<DeviceEngine> device_engine(const std::string& name) {
   const auto at = std::find_if(kDeviceEngines.begin(), kDeviceEngines.end(), [&](const auto& e) { return e.name == name; });
@@ -104,18 +110,10 @@ class Measurement {
 
   Contestant& add_variant(const std::string& name, const Configuration& configuration, const std::string& source,
                           Json& result) {
-    const fs::path library = built(configuration, source, result);
-    const int threads = std::min(configuration.value("threads", threads_), std::max(machine_.cores, threads_));
-    return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-kernel").string(), threads,
-                                     judge_.weights_limit(machine_), std::vector<std::string>{library.string()},
-                                     /*is_confined=*/true);
-  }
-
-  fs::path built(const Configuration& configuration, const std::string& source, Json& result) {
-    if (installed_compilers().empty()) return prebuilt(configuration, source, result);
     SourceVariant variant{source.empty() ? read_file(engine_.source) : source, configuration, {}, engine_.options};
     variant.defines.push_back(fmt::format("HAQA_WEIGHTS={}", weights_number(problem_.type)));
-    const fs::path file = build(variant, result);
+    const bool needs_compiler = engine_name_ == "cpu" && installed_compilers().empty();
+    const fs::path file = needs_compiler ? prebuilt(configuration, source, result) : build(variant, result);
     const int threads = std::min(configuration.value("threads", threads_), std::max(machine_.cores, threads_));
     return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-kernel").string(), threads,
                                      judge_.weights_limit(machine_), std::vector<std::string>{file.string()},
@@ -126,7 +124,8 @@ class Measurement {
   fs::path build(const SourceVariant& variant, Json& result) {
     if (const auto device = device_engine(engine_name_)) {
       result["cached"] = false;
-      if (const auto refused = refused_in_source(variant.source, /*may_include=*/false))
+      const bool may_include = engine_name_ == "cuda";  // its one header
+      if (const auto refused = refused_in_source(variant.source, may_include))
         throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
       const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
       device->write(spec_, engine_, variant, file);
@@ -137,7 +136,6 @@ class Measurement {
     result["compile_s"] = compiled.seconds;
     result["cached"] = compiled.cached;
     return compiled.library;
-<<<<<<< HEAD
   }
 
   /// Without a compiler the default variant runs all the same.
@@ -153,24 +151,19 @@ class Measurement {
     result["cached"] = true;
     result["prebuilt"] = true;
     return *library;
-=======
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   }
 
   static int weights_number(ElementType type) {
     return type == ElementType::f16 ? 1 : type == ElementType::q8_0 ? 2 : type == ElementType::q4_0 ? 3 : 0;
   }
 
-<<<<<<< HEAD
   /// Where the library that a user would call is installed, and computes this.
   bool has_openblas() const {
     return spec_.reference == "matmul" && problem_.type == ElementType::f32 && dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL);
   }
 
-=======
   /// "ggml" is llama.cpp on the processor for every engine: its back ends for devices are not in the build that HAQA is
   /// linked with. What a device's variant gains over it is then what the device gains too.
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   Contestant& add_other(const std::string& name) {
     if (name == "default") {
       Json ignored;

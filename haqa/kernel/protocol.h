@@ -22,8 +22,8 @@ inline constexpr char kFailed = 'E';  ///< the answer where it could not; `messa
 
 inline constexpr size_t kMostLaunches = 16384;
 
-/// Why a device's runner can do nothing at all.
-enum class Failure : char { none = 0, does_not_compile = 'c', no_device = 'd' };
+/// Why a runner can do nothing at all.
+enum class Failure : char { none = 0, does_not_load = 'l', does_not_compile = 'c', no_device = 'd' };
 
 /// Where a launch's inputs and output lie, in bytes from the beginning of their memory.
 struct LaunchPlace {
@@ -47,12 +47,8 @@ struct Control {
   int32_t forbidden_call = -1;  ///< the system call that it was ended for
   int32_t crash_signal = 0;     ///< that it was ended by
   char fault_memory = 0;        ///< where it wrote then: 'i': to the inputs, 'o': around its outputs
-<<<<<<< HEAD
-  bool does_not_load = false;   ///< with a message: the variant could not be loaded
-=======
-  Failure failure = Failure::none;  ///< of a device's runner, with the message
+  Failure failure = Failure::none;  ///< with the message
   double compile_s = 0;             ///< that its compiler took
->>>>>>> a9131cbc01f5c76c0acd80949a2f1a4e572f2f70
   char message[1000] = {};
 };
 
