@@ -1,5 +1,6 @@
-// Any file is a kernel's specification or an Error, and what a specification says can be asked for every held-out shape.
-// Any text is a source that may be compiled, or is refused; what is compiled includes no file by a path of its own.
+// Any file is a kernel's specification or an Error, and what a specification says can be asked for every held-out
+// shape. Any text is a source that may be compiled, or is refused; what is compiled includes no file by a path of its
+// own.
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>

@@ -45,14 +45,14 @@ TEST_F(KernelsTest, RowsAreTheIssuesAndEverythingIsWritten) {
   EXPECT_EQ(shown.code, 0);
   EXPECT_THAT(shown.output, HasSubstr("llama.cpp us"));
   const auto replayed = run({"compare", "--sweep", (kernel / "results.t4.json").string(), "--samplers",
-                                      "random,exhaustive", "--rounds", "2", "--seeds", "2", "--output", path("compared")});
+                             "random,exhaustive", "--rounds", "2", "--seeds", "2", "--output", path("compared")});
   EXPECT_EQ(replayed.code, 0) << replayed.errors;
 }
 
 TEST_F(KernelsTest, GoesOnWhereItWasKilled) {
   const std::string out = path("run");
-  const std::vector<std::string> words =
-      with_quick({"kernels", "--kernel", "rope,rms_norm", "--suite", "tinyllama-1.1b", "--kernel", "rope", "--output", out});
+  const std::vector<std::string> words = with_quick(
+      {"kernels", "--kernel", "rope,rms_norm", "--suite", "tinyllama-1.1b", "--kernel", "rope", "--output", out});
   ASSERT_EQ(run(words).code, 0);
   fs::remove(fs::path(out) / "summary.json");
   const auto resumed = run({"kernels", "--resume", out});

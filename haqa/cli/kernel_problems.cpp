@@ -18,7 +18,8 @@ bool is_known(const std::string& type) {
 
 std::vector<SuiteEntry> kernels_of_model(const ModelInfo& model) {
   if (model.architecture != "llama")
-    throw UsageError("{}: its kernels are not known, as it is {} and no llama", model.file.string(), model.architecture);
+    throw UsageError("{}: its kernels are not known, as it is {} and no llama", model.file.string(),
+                     model.architecture);
   std::vector<SuiteEntry> all;
   for (const int64_t n : {int64_t{1}, kBatch}) {
     all.push_back({"rms_norm_mul", {ElementType::f32, {model.n_embd, n, 1}}});

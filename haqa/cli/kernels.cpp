@@ -39,8 +39,9 @@ struct KernelsTask {
 };
 
 Json to_json(const KernelsTask& task) {
-  Json json = {{"title", task.title},   {"engine", task.engine},   {"sampler", task.sampler}, {"rounds", task.rounds},
-               {"pairs", task.pairs},   {"threads", task.threads}, {"seconds", task.seconds}, {"seed", task.seed},       {"agent", to_json(task.agent)}};
+  Json json = {{"title", task.title},     {"engine", task.engine}, {"sampler", task.sampler},
+               {"rounds", task.rounds},   {"pairs", task.pairs},   {"threads", task.threads},
+               {"seconds", task.seconds}, {"seed", task.seed},     {"agent", to_json(task.agent)}};
   for (const SuiteEntry& e : task.entries)
     json["kernels"].push_back({{"kernel", e.kernel}, {"type", to_string(e.problem.type)}, {"shape", e.problem.shape}});
   return json;
@@ -141,15 +142,15 @@ class KernelRun {
     if (asks_agent(task_.sampler)) track.answer_names.push_back({kCode, {kCode}, "code changed"});
     std::vector<std::string> all;
     for (const SuiteEntry& e : task_.entries) all.push_back(title_of(e));
-    track.brief = agent_prompts().render(
-        "kernel", {{"model", task_.title},
-                   {"device", hardware.name},
-                   {"hardware", to_line(hardware_facts(hardware))},
-                   {"kernel", to_line(kernel_facts(objective_.task(), track.space.defaults()))},
-                   {"kernels", fmt::format("{}", fmt::join(all, ", "))},
-                   {"engine", task_.engine},
-                   {"code", read_file(engine().source)},
-                   {"interface", read_file(kernels_folder() / interface_file(task_.engine))}});
+    track.brief =
+        agent_prompts().render("kernel", {{"model", task_.title},
+                                          {"device", hardware.name},
+                                          {"hardware", to_line(hardware_facts(hardware))},
+                                          {"kernel", to_line(kernel_facts(objective_.task(), track.space.defaults()))},
+                                          {"kernels", fmt::format("{}", fmt::join(all, ", "))},
+                                          {"engine", task_.engine},
+                                          {"code", read_file(engine().source)},
+                                          {"interface", read_file(kernels_folder() / interface_file(task_.engine))}});
     return track;
   }
 
@@ -173,10 +174,13 @@ class KernelRun {
   std::string described(const Trial& t) const {
     std::string changed = changes(Part(track_.space.defaults()), Part(t.configuration));
     if (changed.empty()) changed = "the defaults";
-    if (!t.value) return one_line(fmt::format("round {}: failed ({}): {} [{}]", t.number + 1, t.message, changed, t.proposed_by), 300);
+    if (!t.value)
+      return one_line(fmt::format("round {}: failed ({}): {} [{}]", t.number + 1, t.message, changed, t.proposed_by),
+                      300);
     return one_line(fmt::format("round {}: {:.3f}x ({:.3f} to {:.3f}), {:.4g} us: {} [{}]", t.number + 1, *t.value,
                                 t.metrics.value("speedup_low", *t.value), t.metrics.value("speedup_high", *t.value),
-                                t.metrics.value("latency_us", 0.0), changed, t.proposed_by), 300);
+                                t.metrics.value("latency_us", 0.0), changed, t.proposed_by),
+                    300);
   }
 
   /// The best variant, built anew and measured afresh: what a fresh process does not confirm makes place for the next.
@@ -184,16 +188,17 @@ class KernelRun {
     std::vector<const Trial*> ranked;
     for (const Trial& t : log_.finished())
       if (has_finite_value(t)) ranked.push_back(&t);
-    std::stable_sort(ranked.begin(), ranked.end(), [](const Trial* a, const Trial* b) { return *a->value > *b->value; });
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [](const Trial* a, const Trial* b) { return *a->value > *b->value; });
     std::string fault = log_.finished().empty() ? "nothing was tried" : log_.finished().front().message;
     for (const Trial* trial : ranked) {
       progress_.step(fmt::format("{}: confirming round {}", track_.name, trial->number + 1));
       const Json found = objective_.confirm(trial->configuration, {"ggml", "default", "openblas", "read"});
       if (!found.contains("fault")) {
         Json row = row_of(*trial, found);
-        progress_.done(fmt::format("{}: {:.3f}x ({:.3f} to {:.3f}), {:.4g} us", track_.name, row["speedup"].get<double>(),
-                                   row["speedup_low"].get<double>(), row["speedup_high"].get<double>(),
-                                   row["tuned_us"].get<double>()));
+        progress_.done(fmt::format("{}: {:.3f}x ({:.3f} to {:.3f}), {:.4g} us", track_.name,
+                                   row["speedup"].get<double>(), row["speedup_low"].get<double>(),
+                                   row["speedup_high"].get<double>(), row["tuned_us"].get<double>()));
         return row;
       }
       fault = found["fault"].get<std::string>() + ": " + found.value("message", "");
@@ -237,8 +242,9 @@ class KernelRun {
   double roofline_us(const Json& times) const {
     const bool cold = objective_.task().spec.is_cold;
     const double by_rates = roofline_seconds(objective_.task(), cold) * 1e6;
-    return cold && times.contains("read") ? std::max(arithmetic_seconds(objective_.task()) * 1e6, times["read"]["us"].get<double>())
-                                          : by_rates;
+    return cold && times.contains("read")
+               ? std::max(arithmetic_seconds(objective_.task()) * 1e6, times["read"]["us"].get<double>())
+               : by_rates;
   }
 
   /// The variant as it was measured: its source with its parameters and the evidence.
@@ -278,12 +284,9 @@ Json run_all(const KernelsTask& task, RunLog& log, const std::string& command, P
     progress.done(describe(profile_from_json(found)));
     return found;
   });
-  Json summary = {{"haqa_version", HAQA_VERSION},
-                  {"kind", kKernelsKind},
-                  {"command", command},
-                  {"started", log.events("start").front()["time"]},
-                  {"task", to_json(task)},
-                  {"hardware", hardware},
+  Json summary = {{"haqa_version", HAQA_VERSION}, {"kind", kKernelsKind},
+                  {"command", command},           {"started", log.events("start").front()["time"]},
+                  {"task", to_json(task)},        {"hardware", hardware},
                   {"kernels", Json::array()}};
   for (const SuiteEntry& entry : task.entries)
     summary["kernels"].push_back(
@@ -317,7 +320,8 @@ void run_logged(const KernelsTask& task, RunLog& log, const std::string& command
   try {
     print_outcome(run_all(task, log, command, progress), flags, log.folder());
   } catch (const Interrupted&) {
-    throw Interrupted("interrupted; what was finished is kept: go on with haqa kernels --resume {}", log.folder().string());
+    throw Interrupted("interrupted; what was finished is kept: go on with haqa kernels --resume {}",
+                      log.folder().string());
   } catch (const NoSpaceError& e) {
     throw NoSpaceError("{}; then go on with haqa kernels --resume {}", e.what(), log.folder().string());
   }
@@ -329,7 +333,8 @@ void check_task(const KernelsTask& task) {
   for (const SuiteEntry& entry : task.entries) {
     const KernelSpec spec = read_kernel_spec(kernels_folder() / entry.kernel);
     tensors_of(spec, entry.problem);
-    if (!spec.engines.contains(task.engine)) throw UsageError("{}: there is no source for {}", entry.kernel, task.engine);
+    if (!spec.engines.contains(task.engine))
+      throw UsageError("{}: there is no source for {}", entry.kernel, task.engine);
   }
   if (const auto unknown = unknown_sampler(task.sampler)) throw UsageError("--sampler: {}", *unknown);
 }
@@ -337,7 +342,8 @@ void check_task(const KernelsTask& task) {
 void start(KernelsTask task, const RunFlags& flags) {
   check_task(task);
   if (task.engine == "cpu" && installed_compilers().empty()) {
-    Progress(flags.quiet).note("no C++ compiler is installed (apt-get install g++): only the prebuilt defaults are measured");
+    Progress(flags.quiet)
+        .note("no C++ compiler is installed (apt-get install g++): only the prebuilt defaults are measured");
     task.rounds = 1;
   }
   const fs::path folder = flags.output.empty() ? new_folder("kernels") : flags.output;
@@ -409,19 +415,22 @@ void choose_entries(Options& o) {
 }
 
 void add_options(CLI::App& command, Options& o) {
-  command.add_option("--suite", o.suite, "Kernels and shapes of a suite: paper, decode, tinyllama-1.1b, llama2-7b, ...")
+  command
+      .add_option("--suite", o.suite, "Kernels and shapes of a suite: paper, decode, tinyllama-1.1b, llama2-7b, ...")
       ->capture_default_str();
   command.add_option("-m,--model", o.model, "Kernels and shapes of a GGUF instead")->type_name("MODEL");
   command.add_option("-k,--kernel", o.kernels, "Of those only these kernels")->delimiter(',');
   command.add_option("--shape", o.shape, "With one --kernel: its shape, such as 2048,1,2048")->check(not_empty);
-  command.add_option("--type", o.type, "With --shape: type of the weights (F32, F16, Q8_0, Q4_0)")->capture_default_str();
+  command.add_option("--type", o.type, "With --shape: type of the weights (F32, F16, Q8_0, Q4_0)")
+      ->capture_default_str();
   command.add_option("--engine", o.task.engine, "What runs them")
       ->check(CLI::IsMember({"cpu", "opencl", "cuda"}))
       ->capture_default_str();
   command.add_option("--rounds", o.task.rounds, "Variants of each kernel to try, the defaults included")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  command.add_option("--threads", o.task.threads, "Threads of llama.cpp, and at most of ours (default: a thread a core)")
+  command
+      .add_option("--threads", o.task.threads, "Threads of llama.cpp, and at most of ours (default: a thread a core)")
       ->check(CLI::Range(1, 1024));
   command.add_option("--seconds", o.task.seconds, "Seconds of timing a round, at most")
       ->check(CLI::Range(0.01, 1000.0))
@@ -429,8 +438,7 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("--pairs", o.task.pairs, "Paired measurements a round, at least")
       ->check(CLI::Range(1, 200))
       ->capture_default_str();
-  command
-      .add_option("--sampler", o.task.sampler, fmt::format("Who proposes: {}", fmt::join(named_samplers(), ", ")))
+  command.add_option("--sampler", o.task.sampler, fmt::format("Who proposes: {}", fmt::join(named_samplers(), ", ")))
       ->check(not_empty)
       ->capture_default_str();
   command.add_option("--seed", o.task.seed, "Seed of the sampler and of the data")

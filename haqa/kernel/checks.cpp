@@ -38,7 +38,7 @@ struct Rows {
 void check_margins(const Rows& rows, const std::string& where) {
   const TensorShape& s = rows.shape;
   const auto stray = [&](const std::string& place) {
-    throw KernelFault(FaultKind::out_of_bounds, fmt::format("{}: it wrote {}", where, place));
+    throw KernelFault(KernelFaultKind::out_of_bounds, fmt::format("{}: it wrote {}", where, place));
   };
   if (!all_poison(rows.output - kMargin, rows.output)) stray("before its output");
   for (int64_t r = 0; r < s.rows(); ++r) {
@@ -59,9 +59,9 @@ void check_written(const Rows& rows, const std::string& where) {
         if (!first) first = {r, i};
       }
   if (left > 0)
-    throw KernelFault(FaultKind::not_written,
-                      fmt::format("{}: it left {} of {} elements unwritten, the first at row {}, column {}", where, left,
-                                  rows.shape.rows() * rows.shape.ne[0], first->first, first->second));
+    throw KernelFault(KernelFaultKind::not_written,
+                      fmt::format("{}: it left {} of {} elements unwritten, the first at row {}, column {}", where,
+                                  left, rows.shape.rows() * rows.shape.ne[0], first->first, first->second));
 }
 
 /// `most` of 0 to below n: all of them, or the ends and a random choice.
@@ -83,19 +83,22 @@ class Deviations {
   Deviations(const Tolerance& tolerance, const std::string& where) : tolerance_(tolerance), where_(where) {}
   void compare(int64_t row, int64_t column, double is, const Expected& expected) {
     ++checked_;
-    const double allowed = tolerance_.absolute + tolerance_.relative * std::abs(expected.value) + tolerance_.norm * expected.scale;
+    const double allowed =
+        tolerance_.absolute + tolerance_.relative * std::abs(expected.value) + tolerance_.norm * expected.scale;
     const double off = std::abs(is - expected.value);
     if (off <= allowed || is == expected.value) return;  // NaN is never within
     ++wrong_;
     const double excess = std::isnan(off) ? HUGE_VAL : off / allowed;
     if (excess <= worst_) return;
     worst_ = excess;
-    text_ = fmt::format("row {}, column {} is {:.7g} and should be {:.7g} within {:.2g}", row, column, is, expected.value, allowed);
+    text_ = fmt::format("row {}, column {} is {:.7g} and should be {:.7g} within {:.2g}", row, column, is,
+                        expected.value, allowed);
   }
   void finish() const {
     if (wrong_ > 0)
-      throw KernelFault(FaultKind::wrong_result, fmt::format("{}: {} of {} elements looked at are wrong; the worst: {}",
-                                                             where_, wrong_, checked_, text_));
+      throw KernelFault(
+          KernelFaultKind::wrong_result,
+          fmt::format("{}: {} of {} elements looked at are wrong; the worst: {}", where_, wrong_, checked_, text_));
   }
 
  private:

@@ -20,10 +20,10 @@ void poison(std::byte* from, uint64_t bytes);
 
 /// An output with its inputs, as they lie in the judge's memory.
 struct CheckedLaunch {
-  std::span<const TensorShape> shapes;        ///< inputs, then the output
+  std::span<const TensorShape> shapes;  ///< inputs, then the output
   std::span<const std::byte* const> inputs;
-  const std::byte* output;                    ///< between two margins
-  std::string where;                          ///< "[33,3,2] with outliers": for the message
+  const std::byte* output;  ///< between two margins
+  std::string where;        ///< "[33,3,2] with outliers": for the message
 };
 
 /// How much of an output is compared with the reference: all that is written is looked at in any case.

@@ -36,7 +36,7 @@ class CheckLaunchTest : public testing::Test {
     check_launch(spec_, {shapes_, inputs, output(), "[5,3,2]"}, {}, random);
   }
   /// nullopt where nothing is found.
-  std::optional<FaultKind> found(std::string* message = nullptr) {
+  std::optional<KernelFaultKind> found(std::string* message = nullptr) {
     try {
       check();
       return std::nullopt;
@@ -58,13 +58,15 @@ TEST_F(CheckLaunchTest, WhatIsRightPasses) {
 TEST_F(CheckLaunchTest, AnyElementMayBeTheWrongOne) {
   for (int64_t r = 0; r < 6; ++r)
     for (int64_t i = 0; i < 5; ++i)
-      for (const float wrong : {1.01f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      for (const float wrong :
+           {1.01f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         float& y = *element(output(), r, i);
         const float right = y;
         y = wrong == 1.01f ? right * 1.01f + 0.001f : wrong;
         std::string message;
-        EXPECT_EQ(found(&message), FaultKind::wrong_result);
-        EXPECT_NE(message.find("row " + std::to_string(r) + ", column " + std::to_string(i)), std::string::npos) << message;
+        EXPECT_EQ(found(&message), KernelFaultKind::wrong_result);
+        EXPECT_NE(message.find("row " + std::to_string(r) + ", column " + std::to_string(i)), std::string::npos)
+            << message;
         EXPECT_NE(message.find("1 of 30"), std::string::npos) << message;
         y = right;
       }
@@ -75,7 +77,7 @@ TEST_F(CheckLaunchTest, WhatWasLeftIsFoundAnywhere) {
     float& y = *element(output(), r, 4 - r % 5);
     const float right = y;
     poison(reinterpret_cast<std::byte*>(&y), 4);
-    EXPECT_EQ(found(), FaultKind::not_written);
+    EXPECT_EQ(found(), KernelFaultKind::not_written);
     y = right;
   }
 }
@@ -84,11 +86,12 @@ TEST_F(CheckLaunchTest, NoByteBesideTheRowsMayChange) {
   std::vector<bool> is_element(memory_.size());
   for (int64_t r = 0; r < 6; ++r)
     for (int64_t i = 0; i < 20; ++i)
-      is_element[static_cast<size_t>(reinterpret_cast<std::byte*>(element(output(), r, 0)) + i - memory_.data())] = true;
+      is_element[static_cast<size_t>(reinterpret_cast<std::byte*>(element(output(), r, 0)) + i - memory_.data())] =
+          true;
   for (size_t i = 0; i < memory_.size(); ++i) {
     if (is_element[i]) continue;
     memory_[i] ^= std::byte{1};
-    EXPECT_EQ(found(), FaultKind::out_of_bounds) << "byte " << i;
+    EXPECT_EQ(found(), KernelFaultKind::out_of_bounds) << "byte " << i;
     memory_[i] ^= std::byte{1};
   }
 }
@@ -100,7 +103,7 @@ TEST_F(CheckLaunchTest, ToleranceIsTheSpecifications) {
   y = static_cast<float>(right + 0.5 * allowed);
   EXPECT_EQ(found(), std::nullopt);
   y = static_cast<float>(right + 3 * allowed);
-  EXPECT_EQ(found(), FaultKind::wrong_result);
+  EXPECT_EQ(found(), KernelFaultKind::wrong_result);
 }
 
 TEST(InputsTest, DistributionsHoldWhatTheySay) {

@@ -38,7 +38,8 @@ constexpr uint64_t kMemoryLimit = uint64_t{4} << 30;
 constexpr size_t kLongestSource = 1 << 20;
 
 std::optional<fs::path> find_program(const std::string& name) {
-  if (name.find('/') != std::string::npos) return access(name.c_str(), X_OK) == 0 ? std::optional<fs::path>(name) : std::nullopt;
+  if (name.find('/') != std::string::npos)
+    return access(name.c_str(), X_OK) == 0 ? std::optional<fs::path>(name) : std::nullopt;
   std::istringstream folders(environment("PATH"));
   for (std::string folder; std::getline(folders, folder, ':');)
     if (const fs::path at = fs::path(folder) / name; access(at.c_str(), X_OK) == 0) return at;
@@ -61,8 +62,10 @@ std::string without_comments(std::string_view text) {
     const std::string_view rest = std::string_view(joined).substr(i);
     if (quote) {
       out += joined[i];
-      if (joined[i] == '\\' && i + 1 < joined.size()) out += joined[++i];
-      else if (joined[i] == quote || joined[i] == '\n') quote = 0;
+      if (joined[i] == '\\' && i + 1 < joined.size())
+        out += joined[++i];
+      else if (joined[i] == quote || joined[i] == '\n')
+        quote = 0;
     } else if (rest.starts_with("//")) {
       while (i < joined.size() && joined[i] != '\n') ++i;
       out += '\n';
@@ -90,10 +93,10 @@ std::map<std::string, std::string> kernel_headers() {
 
 /// Sources lie in a folder beside those headers.
 std::set<std::string> allowed_includes() {
-  std::set<std::string> allowed = {"<stdint.h>", "<stddef.h>",  "<string.h>", "<math.h>",      "<float.h>",
-                                   "<limits.h>", "<cstdint>",   "<cstddef>",  "<cstring>",     "<cmath>",
-                                   "<cfloat>",   "<climits>",   "<algorithm>", "<array>",      "<bit>",
-                                   "<limits>",   "<type_traits>", "<utility>", "<immintrin.h>", "<arm_neon.h>"};
+  std::set<std::string> allowed = {"<stdint.h>", "<stddef.h>",    "<string.h>",  "<math.h>",      "<float.h>",
+                                   "<limits.h>", "<cstdint>",     "<cstddef>",   "<cstring>",     "<cmath>",
+                                   "<cfloat>",   "<climits>",     "<algorithm>", "<array>",       "<bit>",
+                                   "<limits>",   "<type_traits>", "<utility>",   "<immintrin.h>", "<arm_neon.h>"};
   for (const auto& [path, text] : kernel_headers()) {
     allowed.insert("\"" + path + "\"");
     allowed.insert("\"../" + path + "\"");
@@ -103,13 +106,13 @@ std::set<std::string> allowed_includes() {
 
 /// "#include" and the like, with what follows.
 std::optional<std::string> refused_directive(const std::string& line, const std::set<std::string>& allowed_files) {
-  static const std::set<std::string> allowed_directives = {"define", "undef", "if", "ifdef", "ifndef", "elif", "else",
-                                                           "endif",  "error", "pragma", "include", ""};
+  static const std::set<std::string> allowed_directives = {"define", "undef", "if",    "ifdef",  "ifndef",  "elif",
+                                                           "else",   "endif", "error", "pragma", "include", ""};
   static const std::regex directive(R"(^\s*(?:#|%:|\?\?=)\s*(\w*)\s*(.*?)\s*$)");
   std::smatch found;
   if (!std::regex_match(line, found, directive)) return std::nullopt;
   if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
-  if (found[1] == "include" && !may_include) return "#include; what it needs stands before it";
+  if (found[1] == "include" && allowed_files.empty()) return "#include; what it needs stands before it";
   if (found[1] == "include" && !allowed_files.contains(found[2]))
     return fmt::format("#include {}; it may include {}", one_line(found[2].str(), 100), fmt::join(allowed_files, " "));
   return std::nullopt;
@@ -177,9 +180,19 @@ std::string macro_of(const std::string& name, const Json& value) {
 }
 
 std::vector<std::string> options_of(const SourceVariant& variant) {
-  std::vector<std::string> options = {"-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast",
-                                      "-fno-exceptions", "-fno-rtti", "-fno-plt", "-shared", "-fPIC", "-w",
-                                      "-fdiagnostics-color=never", "-fmax-errors=5"};
+  std::vector<std::string> options = {"-std=c++20",
+                                      "-O3",
+                                      "-march=native",
+                                      "-fno-math-errno",
+                                      "-ffp-contract=fast",
+                                      "-fno-exceptions",
+                                      "-fno-rtti",
+                                      "-fno-plt",
+                                      "-shared",
+                                      "-fPIC",
+                                      "-w",
+                                      "-fdiagnostics-color=never",
+                                      "-fmax-errors=5"};
   for (const std::string& o : variant.options) options.push_back(o);
   for (const std::string& macro : macros_of(variant)) options.push_back("-D" + macro);
   return options;
@@ -250,7 +263,7 @@ std::vector<std::string> macros_of(const SourceVariant& variant) {
 
 Compiled compile(const SourceVariant& variant, bool again) {
   if (const auto refused = refused_in_source(variant.source))
-    throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
+    throw KernelFault(KernelFaultKind::refused_source, "the source holds " + *refused);
   const auto start = std::chrono::steady_clock::now();
   const fs::path compiler = compiler_of(variant.parameters);
   const std::vector<std::string> options = options_of(variant);
@@ -271,16 +284,17 @@ Compiled compile(const SourceVariant& variant, bool again) {
       make_folder((folder / name).parent_path());
       write_file(folder / name, text);
     }
-    Command command{{(program_folder() / "haqa-kernel").string(), "--confined", folder.path().string(), compiler.string()}};
+    Command command{
+        {(program_folder() / "haqa-kernel").string(), "--confined", folder.path().string(), compiler.string()}};
     for (const std::string& o : options) command.argv.push_back(o);
     for (const char* word : {"-I", ".", "-o", "code.so", "code/code.cpp"}) command.argv.emplace_back(word);
     command.timeout_s = kTimeLimit;
     command.memory_bytes = kMemoryLimit;
     const ProcessResult process = run_process(command);
     if (process.end == ProcessEnd::timed_out)
-      throw KernelFault(FaultKind::timed_out, fmt::format("compiling it takes more than {} s", kTimeLimit));
+      throw KernelFault(KernelFaultKind::timed_out, fmt::format("compiling it takes more than {} s", kTimeLimit));
     if (!process.ok())
-      throw KernelFault(FaultKind::does_not_compile,
+      throw KernelFault(KernelFaultKind::does_not_compile,
                         process.errors.empty() ? process.describe() : messages_of(process.errors, folder.path()));
     PendingFile file(result.library);
     fs::copy_file(folder / "code.so", file.path());
@@ -303,7 +317,8 @@ int run_confined(int argc, char** argv) {
   const fs::path folder = argv[2];
   // The compiler's own files may lie elsewhere than the system's.
   const fs::path tools = fs::canonical(fs::path(argv[3])).parent_path().parent_path();
-  confine_files({"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", tools == "/" ? fs::path("/usr") : tools},
+  confine_files({"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives",
+                 tools == "/" ? fs::path("/usr") : tools},
                 {folder, "/dev/null"});
   if (chdir(folder.c_str()) != 0) throw Error("{}: {}", folder.string(), std::strerror(errno));
   setenv("TMPDIR", folder.c_str(), 1);

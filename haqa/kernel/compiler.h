@@ -11,10 +11,10 @@ namespace haqa {
 
 /// A variant of a kernel's source, ready to be compiled for this machine.
 struct SourceVariant {
-  std::string source;               ///< C++ text that includes kernels/kernel.h
-  Configuration parameters;         ///< become macros; "threads" and "compiler" do not
-  std::vector<std::string> defines; ///< further macros, "NAME=value"
-  std::vector<std::string> options; ///< further options of the compiler
+  std::string source;                ///< C++ text that includes kernels/kernel.h
+  Configuration parameters;          ///< become macros; "threads" and "compiler" do not
+  std::vector<std::string> defines;  ///< further macros, "NAME=value"
+  std::vector<std::string> options;  ///< further options of the compiler
 };
 
 struct Compiled {
@@ -27,9 +27,9 @@ struct Compiled {
 /// set.
 std::vector<std::string> installed_compilers();
 
-/// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler or
-/// the compiler that read files; nullopt where there is none of it. A compiler would show what it reads in its messages.
-/// A device's source may include nothing: what it needs stands before it.
+/// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler
+/// or the compiler that read files; nullopt where there is none of it. A compiler would show what it reads in its
+/// messages. A device's source may include nothing: what it needs stands before it.
 std::optional<std::string> refused_in_source(std::string_view source, bool may_include = true);
 
 /// "NAME=value" for what is defined and for the parameters.

@@ -55,7 +55,8 @@ TEST(RefusedInSourceTest, RefusesWhatReadsFiles) {
 }
 
 SourceVariant simple(const std::string& body, const Configuration& parameters = Configuration::object()) {
-  return {"#include \"kernel.h\"\nextern \"C\" void haqa_kernel(const haqa_launch*) {" + body + "}\n", parameters, {}, {}};
+  return {
+      "#include \"kernel.h\"\nextern \"C\" void haqa_kernel(const haqa_launch*) {" + body + "}\n", parameters, {}, {}};
 }
 
 TEST(CompileTest, IsRememberedByAllThatMatters) {
@@ -76,7 +77,7 @@ TEST(CompileTest, ParametersAreMacros) {
                                  {{"width", 8}, {"fast", true}, {"when", "soon"}})));
 }
 
-std::string fault_of(const SourceVariant& variant, FaultKind kind) {
+std::string fault_of(const SourceVariant& variant, KernelFaultKind kind) {
   try {
     compile(variant);
   } catch (const KernelFault& fault) {
@@ -88,7 +89,7 @@ std::string fault_of(const SourceVariant& variant, FaultKind kind) {
 }
 
 TEST(CompileTest, TellsTheAuthorWhatIsWrongInHisSource) {
-  const std::string message = fault_of(simple("return lunch;"), FaultKind::does_not_compile);
+  const std::string message = fault_of(simple("return lunch;"), KernelFaultKind::does_not_compile);
   EXPECT_NE(message.find("code:2:"), std::string::npos) << message;
   EXPECT_NE(message.find("lunch"), std::string::npos) << message;
   EXPECT_EQ(message.find("/tmp"), std::string::npos) << "no folder of ours: " << message;
@@ -97,7 +98,7 @@ TEST(CompileTest, TellsTheAuthorWhatIsWrongInHisSource) {
 TEST(CompileTest, ReadsNoFilesButTheCompilersOwn) {
   // Where the kernel has Landlock, what the check of the source would miss is kept out besides.
   const std::string message = fault_of({"int x;", Configuration::object(), {}, {"-include", "/etc/hostname"}},
-                                       FaultKind::does_not_compile);
+                                       KernelFaultKind::does_not_compile);
   EXPECT_TRUE(message.find("ermission denied") != std::string::npos || message.find("stray") != std::string::npos)
       << message;
 }

@@ -25,21 +25,21 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::array<std::pair<FaultKind, std::string_view>, 14> kNames = {{
-    {FaultKind::refused_source, "refused source"},
-    {FaultKind::does_not_compile, "does not compile"},
-    {FaultKind::does_not_load, "does not load"},
-    {FaultKind::forbidden_call, "forbidden call"},
-    {FaultKind::crashed, "crashed"},
-    {FaultKind::ended_early, "ended early"},
-    {FaultKind::timed_out, "timed out"},
-    {FaultKind::out_of_bounds, "out of bounds"},
-    {FaultKind::not_written, "not written"},
-    {FaultKind::wrong_result, "wrong result"},
-    {FaultKind::works_on, "works on"},
-    {FaultKind::out_of_turn, "out of turn"},
-    {FaultKind::impossible_time, "impossible time"},
-    {FaultKind::does_not_run, "does not run"},
+constexpr std::array<std::pair<KernelFaultKind, std::string_view>, 14> kNames = {{
+    {KernelFaultKind::refused_source, "refused source"},
+    {KernelFaultKind::does_not_compile, "does not compile"},
+    {KernelFaultKind::does_not_load, "does not load"},
+    {KernelFaultKind::forbidden_call, "forbidden call"},
+    {KernelFaultKind::crashed, "crashed"},
+    {KernelFaultKind::ended_early, "ended early"},
+    {KernelFaultKind::timed_out, "timed out"},
+    {KernelFaultKind::out_of_bounds, "out of bounds"},
+    {KernelFaultKind::not_written, "not written"},
+    {KernelFaultKind::wrong_result, "wrong result"},
+    {KernelFaultKind::works_on, "works on"},
+    {KernelFaultKind::out_of_turn, "out of turn"},
+    {KernelFaultKind::impossible_time, "impossible time"},
+    {KernelFaultKind::does_not_run, "does not run"},
 }};
 
 double seconds_of(const timespec& t) {
@@ -53,11 +53,11 @@ std::string message_of(const Control& control) {
 
 }  // namespace
 
-std::string_view to_string(FaultKind kind) {
+std::string_view to_string(KernelFaultKind kind) {
   return std::find_if(kNames.begin(), kNames.end(), [&](const auto& n) { return n.first == kind; })->second;
 }
 
-std::optional<FaultKind> fault_kind(std::string_view name) {
+std::optional<KernelFaultKind> fault_kind(std::string_view name) {
   const auto at = std::find_if(kNames.begin(), kNames.end(), [&](const auto& n) { return n.second == name; });
   return at == kNames.end() ? std::nullopt : std::optional(at->first);
 }
@@ -88,14 +88,15 @@ Contestant::Contestant(std::string name, const Contest& contest, const std::stri
 void Contestant::ask(Request request) {
   char waiting = 0;
   if (read(out_.read.get(), &waiting, 1) == 1)
-    throw KernelFault(FaultKind::out_of_turn, fmt::format("{} answered before it was asked", name_));
+    throw KernelFault(KernelFaultKind::out_of_turn, fmt::format("{} answered before it was asked", name_));
   const char letter = static_cast<char>(request);
   // A process that has ended is found by await().
   [[maybe_unused]] const ssize_t n = write(in_.write.get(), &letter, 1);
 }
 
 void Contestant::await(Request request, double timeout_s) {
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
   for (;;) {
     check_interrupted();
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
@@ -106,25 +107,26 @@ void Contestant::await(Request request, double timeout_s) {
     if (got == 1) {
       if (letter == static_cast<char>(request)) return;
       if (letter == kFailed) throw_failure();
-      throw KernelFault(FaultKind::out_of_turn, fmt::format("{} answered what it was not asked", name_));
+      throw KernelFault(KernelFaultKind::out_of_turn, fmt::format("{} answered what it was not asked", name_));
     }
     if (got == 0) throw_end(group_->reap().value_or(0));
     if (left <= 0)
-      throw KernelFault(FaultKind::timed_out, fmt::format("{} did not finish within {:.3g} s", name_, timeout_s));
+      throw KernelFault(KernelFaultKind::timed_out, fmt::format("{} did not finish within {:.3g} s", name_, timeout_s));
   }
 }
 
 void Contestant::throw_failure() {
   const Control& said = control();
   const Failure failure = said.failure;
-  if (failure == Failure::does_not_load) throw KernelFault(FaultKind::does_not_load, message_of(said));
+  if (failure == Failure::does_not_load) throw KernelFault(KernelFaultKind::does_not_load, message_of(said));
   // Of a variant on the processor the others would be the variant's own word.
-  if (!is_on_device_) throw KernelFault(FaultKind::does_not_run, message_of(said));
+  if (!is_on_device_) throw KernelFault(KernelFaultKind::does_not_run, message_of(said));
   if (failure == Failure::no_device) throw UsageError("{}", message_of(said));
   if (failure == Failure::does_not_compile)
-    throw KernelFault(FaultKind::does_not_compile,
-                      shortened(printable(std::string(said.message, strnlen(said.message, sizeof said.message))), 1000));
-  throw KernelFault(FaultKind::does_not_run, message_of(said));
+    throw KernelFault(
+        KernelFaultKind::does_not_compile,
+        shortened(printable(std::string(said.message, strnlen(said.message, sizeof said.message))), 1000));
+  throw KernelFault(KernelFaultKind::does_not_run, message_of(said));
 }
 
 void Contestant::throw_end(int status) {
@@ -135,16 +137,17 @@ void Contestant::throw_end(int status) {
   }
   const Control& said = control();
   if (said.forbidden_call >= 0)
-    throw KernelFault(FaultKind::forbidden_call,
+    throw KernelFault(KernelFaultKind::forbidden_call,
                       fmt::format("it made the system call {}, which a kernel may not: it computes, on the memory that "
                                   "it is given, by the threads that call it",
                                   system_call_name(said.forbidden_call)));
   const int number = WIFSIGNALED(status) ? WTERMSIG(status) : said.crash_signal;
-  if (said.fault_memory == 'i') throw KernelFault(FaultKind::out_of_bounds, "it wrote to its inputs");
-  if (said.fault_memory == 'o') throw KernelFault(FaultKind::out_of_bounds, "it wrote far beyond its output");
+  if (said.fault_memory == 'i') throw KernelFault(KernelFaultKind::out_of_bounds, "it wrote to its inputs");
+  if (said.fault_memory == 'o') throw KernelFault(KernelFaultKind::out_of_bounds, "it wrote far beyond its output");
   if (number > 0)
-    throw KernelFault(FaultKind::crashed, fmt::format("it crashed: signal {} ({})", number, strsignal(number)));
-  throw KernelFault(FaultKind::ended_early, fmt::format("it ended its process with status {}", WEXITSTATUS(status)));
+    throw KernelFault(KernelFaultKind::crashed, fmt::format("it crashed: signal {} ({})", number, strsignal(number)));
+  throw KernelFault(KernelFaultKind::ended_early,
+                    fmt::format("it ended its process with status {}", WEXITSTATUS(status)));
 }
 
 void Contestant::prepare(double timeout_s) {
@@ -166,7 +169,7 @@ double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
   ask(Request::fetch);
   await(Request::fetch, timeout_s);
   if (is_confined_ && !is_on_device_ && cpu_seconds() - used > std::max(2e-3, taken / 5))
-    throw KernelFault(FaultKind::works_on, "it went on working after it had answered");
+    throw KernelFault(KernelFaultKind::works_on, "it went on working after it had answered");
   return taken;
 }
 
@@ -183,7 +186,7 @@ void Contestant::wait_until_idle() {
     std::this_thread::sleep_for(kGlance);
     if (cpu_seconds() - before < 30e-6) return;
     if (Clock::now() > deadline)
-      throw KernelFault(FaultKind::works_on, fmt::format("{} goes on working after it has answered", name_));
+      throw KernelFault(KernelFaultKind::works_on, fmt::format("{} goes on working after it has answered", name_));
   }
 }
 

@@ -16,32 +16,32 @@
 namespace haqa {
 
 /// What is wrong with a variant of a kernel.
-enum class FaultKind {
-  refused_source,    ///< includes what it may not, or does not keep to the language
+enum class KernelFaultKind {
+  refused_source,  ///< includes what it may not, or does not keep to the language
   does_not_compile,
   does_not_load,
-  forbidden_call,    ///< made a system call: threads, files, sockets, memory, sleep
+  forbidden_call,  ///< made a system call: threads, files, sockets, memory, sleep
   crashed,
-  ended_early,       ///< ended its process
+  ended_early,  ///< ended its process
   timed_out,
-  out_of_bounds,     ///< wrote beside its output, or to its inputs
-  not_written,       ///< left a part of its output as it was
+  out_of_bounds,  ///< wrote beside its output, or to its inputs
+  not_written,    ///< left a part of its output as it was
   wrong_result,
-  works_on,          ///< went on working after it had answered
-  out_of_turn,       ///< answered what was not asked
-  impossible_time,   ///< faster than arithmetic and memory allow
-  does_not_run       ///< its device or its library refused it
+  works_on,         ///< went on working after it had answered
+  out_of_turn,      ///< answered what was not asked
+  impossible_time,  ///< faster than arithmetic and memory allow
+  does_not_run      ///< its device or its library refused it
 };
 
-std::string_view to_string(FaultKind kind);  ///< "wrong result", ...
+std::string_view to_string(KernelFaultKind kind);  ///< "wrong result", ...
 /// nullopt where to_string() gives no such name.
-std::optional<FaultKind> fault_kind(std::string_view name);
+std::optional<KernelFaultKind> fault_kind(std::string_view name);
 
 /// A fault of a variant: the outcome of its trial, never the study's end.
 class KernelFault : public std::runtime_error {
  public:
-  KernelFault(FaultKind what, const std::string& why) : std::runtime_error(why), kind(what) {}
-  FaultKind kind;
+  KernelFault(KernelFaultKind what, const std::string& why) : std::runtime_error(why), kind(what) {}
+  KernelFaultKind kind;
 };
 
 /// The judge's memory, in which all contestants find the same inputs: one set of outputs for each.
@@ -83,7 +83,7 @@ class Contestant {
 
   std::string name_;
   int threads_;
-  bool is_confined_;  ///< runs code that nobody has read
+  bool is_confined_;   ///< runs code that nobody has read
   bool is_on_device_;  ///< its outputs are copied when they are fetched, which takes time
   SharedMemory outputs_{kOutputBytes};
   Pipe in_, out_;

@@ -75,8 +75,11 @@ Variant load_variant(const std::filesystem::path& library) {
   v.kernel = reinterpret_cast<decltype(v.kernel)>(dlsym(handle, "haqa_kernel"));
   v.packed_bytes = reinterpret_cast<decltype(v.packed_bytes)>(dlsym(handle, "haqa_packed_bytes"));
   v.pack = reinterpret_cast<decltype(v.pack)>(dlsym(handle, "haqa_pack"));
-  if (!v.kernel) throw Error("it has no function haqa_kernel; keep the entry point: extern \"C\" void haqa_kernel(const haqa_launch*)");
-  if (!v.pack != !v.packed_bytes) throw Error("it has one of haqa_pack and haqa_packed_bytes; both are needed, or neither");
+  if (!v.kernel)
+    throw Error(
+        "it has no function haqa_kernel; keep the entry point: extern \"C\" void haqa_kernel(const haqa_launch*)");
+  if (!v.pack != !v.packed_bytes)
+    throw Error("it has one of haqa_pack and haqa_packed_bytes; both are needed, or neither");
   return v;
 }
 
@@ -105,7 +108,8 @@ class CpuRunner : public Runner {
     const std::byte* raw = memory_.inputs() + control_.weights_at;
     const haqa_tensor tensor = tensor_of(control_.in[0], raw);
     const int64_t bytes = variant_.pack ? variant_.packed_bytes(&tensor) : control_.in[0].bytes();
-    if (bytes < 0 || (variant_.pack && bytes % 64 != 0)) throw Error("haqa_packed_bytes gave {}, which is no multiple of 64", bytes);
+    if (bytes < 0 || (variant_.pack && bytes % 64 != 0))
+      throw Error("haqa_packed_bytes gave {}, which is no multiple of 64", bytes);
     copy_bytes_ = (static_cast<uint64_t>(bytes) + 4095) / 4096 * 4096;
     if (copy_bytes_ * control_.copies > weights_.bytes())
       throw Error("packed weights take {} bytes, far more than the {} that they are", bytes, control_.in[0].bytes());

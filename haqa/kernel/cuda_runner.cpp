@@ -418,7 +418,7 @@ CudaVariant build_cuda_variant(const KernelSpec& spec, const std::string& source
                                const std::vector<std::string>& defines, const std::vector<std::string>& options,
                                const CudaGeometry& geometry) {
   if (const auto refused = refused_in_source(without_header(source)))
-    throw KernelFault(FaultKind::refused_source, fmt::format("{}, or \"{}\"", *refused, kHeader));
+    throw KernelFault(KernelFaultKind::refused_source, fmt::format("{}, or \"{}\"", *refused, kHeader));
   CudaVariant variant;
   variant.source = source;
   variant.headers[kHeader] = read_file(kernels_folder() / "cuda.h");

@@ -304,7 +304,7 @@ TEST_F(CudaRunnerTest, TheJudgeSeesWhatIsWrittenBesideAnOutput) {
       run_silu();
       ADD_FAILURE() << beside;
     } catch (const KernelFault& fault) {
-      EXPECT_EQ(fault.kind, FaultKind::out_of_bounds) << beside;
+      EXPECT_EQ(fault.kind, KernelFaultKind::out_of_bounds) << beside;
     }
   }
 }
@@ -319,7 +319,7 @@ TEST_F(CudaRunnerTest, TheJudgeSeesWhatIsLeftUnwritten) {
     run_silu();
     FAIL();
   } catch (const KernelFault& fault) {
-    EXPECT_EQ(fault.kind, FaultKind::not_written);
+    EXPECT_EQ(fault.kind, KernelFaultKind::not_written);
   }
 }
 
@@ -602,7 +602,7 @@ TEST(CudaVariant, SourcesIncludeOneHeaderAndHaveNoAssembler) {
       build(refused);
       ADD_FAILURE() << refused;
     } catch (const KernelFault& fault) {
-      EXPECT_EQ(fault.kind, FaultKind::refused_source) << refused;
+      EXPECT_EQ(fault.kind, KernelFaultKind::refused_source) << refused;
     }
   }
   EXPECT_NO_THROW(build("// a kernel\n  #include \"../cuda.h\"\r\nint x;"));

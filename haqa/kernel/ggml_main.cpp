@@ -1,5 +1,6 @@
-// haqa-ggml: runs llama.cpp's own implementation of a kernel for the judge (kernel/judge.h), or OpenBLAS's of a product.
-// The operations of one batch are the nodes of one graph, as in a model: each costs its barrier, none the start.
+// haqa-ggml: runs llama.cpp's own implementation of a kernel for the judge (kernel/judge.h), or OpenBLAS's of a
+// product. The operations of one batch are the nodes of one graph, as in a model: each costs its barrier, none the
+// start.
 #include <dlfcn.h>
 #include <ggml-backend.h>
 #include <ggml.h>
@@ -70,7 +71,8 @@ class GgmlRunner : public Runner {
     weight_buffer_.reset();
     if (!control_.has_weights) return;
     weight_context_ = make_context(control_.copies, 0);
-    for (uint32_t i = 0; i < control_.copies; ++i) weights_.push_back(new_tensor(weight_context_.get(), control_.in[0]));
+    for (uint32_t i = 0; i < control_.copies; ++i)
+      weights_.push_back(new_tensor(weight_context_.get(), control_.in[0]));
     weight_buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(weight_context_.get(), best_buffer_type()));
     if (!weight_buffer_) throw NoMemoryError("llama.cpp cannot allocate {} copies of the weights", control_.copies);
     ggml_backend_buffer_set_usage(weight_buffer_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
@@ -163,7 +165,8 @@ class GgmlRunner : public Runner {
 /// cblas_sgemm of an OpenBLAS that is installed: what a user would call for a product of plain floats.
 class BlasRunner : public Runner {
  public:
-  BlasRunner(const RunnerArguments& arguments, const RunnerMemory& memory) : memory_(memory), control_(memory.control()) {
+  BlasRunner(const RunnerArguments& arguments, const RunnerMemory& memory)
+      : memory_(memory), control_(memory.control()) {
     void* library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (!library) throw Error("OpenBLAS is not installed");
     sgemm_ = reinterpret_cast<decltype(sgemm_)>(dlsym(library, "cblas_sgemm"));
@@ -172,7 +175,8 @@ class BlasRunner : public Runner {
     set_threads(arguments.threads);
   }
   void prepare() override {
-    if (!control_.has_weights || control_.in[0].type != ElementType::f32) throw Error("OpenBLAS multiplies floats alone");
+    if (!control_.has_weights || control_.in[0].type != ElementType::f32)
+      throw Error("OpenBLAS multiplies floats alone");
     bytes_ = static_cast<size_t>(control_.in[0].bytes());
     weights_.resize(bytes_ / 4 * control_.copies);
     for (uint32_t i = 0; i < control_.copies; ++i)
@@ -184,8 +188,10 @@ class BlasRunner : public Runner {
     const int k = static_cast<int>(control_.in[0].ne[0]);
     for (uint32_t i = 0; i < control_.launches; ++i) {
       const LaunchPlace& place = control_.places[i];
-      sgemm_(kRowMajor, kNoTranspose, kTranspose, n, m, k, 1, reinterpret_cast<const float*>(memory_.inputs() + place.in[1]),
-             k, weights_.data() + place.copy * (bytes_ / 4), k, 0, reinterpret_cast<float*>(memory_.outputs() + place.out), m);
+      sgemm_(kRowMajor, kNoTranspose, kTranspose, n, m, k, 1,
+             reinterpret_cast<const float*>(memory_.inputs() + place.in[1]), k,
+             weights_.data() + place.copy * (bytes_ / 4), k, 0, reinterpret_cast<float*>(memory_.outputs() + place.out),
+             m);
     }
   }
 
@@ -194,7 +200,8 @@ class BlasRunner : public Runner {
   Control& control_;
   size_t bytes_ = 0;
   std::vector<float> weights_;
-  void (*sgemm_)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int) = nullptr;
+  void (*sgemm_)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*,
+                 int) = nullptr;
 };
 
 void run(int argc, char** argv) {

@@ -48,7 +48,8 @@ Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed
     : spec_(spec), problem_(problem), shapes_(tensors_of(spec, problem)), random_(seed), timeout_s_(timeout_s) {
   uint64_t sum = 0;
   for (const TensorShape& s : shapes_) sum += static_cast<uint64_t>(s.bytes());
-  if (sum > kInputBytes / 4) throw UsageError("{} {}: takes {} bytes, more than can be measured here", spec.name, problem.label(), sum);
+  if (sum > kInputBytes / 4)
+    throw UsageError("{} {}: takes {} bytes, more than can be measured here", spec.name, problem.label(), sum);
 }
 
 uint64_t Judge::weights_limit(const MachineRates& machine) const {
@@ -209,7 +210,8 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
     const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
     draw(spec_.arguments[0], shapes_[0], Distribution::normal, random_, contest_.inputs.data() + weights_at_);
     free_from_ = rounded(weights_at_ + bytes + 4096, 4096);
-    if (options.cold) copies_ = static_cast<uint32_t>(std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64));
+    if (options.cold)
+      copies_ = static_cast<uint32_t>(std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64));
   }
   std::vector<double> overheads;
   for (Contestant* c : contestants) {
@@ -248,8 +250,10 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
 
 double impossible_below(const KernelSpec& spec, const KernelProblem& problem, const MachineRates& machine, bool cold) {
   const double operations = operations_of(spec, problem), bytes = bytes_of(spec, problem);
-  const double peak = std::max(machine.fp32, spec.weights() && problem.type != ElementType::f32 ? 8 * machine.int8 : 0.0);
-  // Twice what was measured (matrix units of integers are not), and four loads of 64 bytes a cycle at 6 GHz from the nearest cache.
+  const double peak =
+      std::max(machine.fp32, spec.weights() && problem.type != ElementType::f32 ? 8 * machine.int8 : 0.0);
+  // Twice what was measured (matrix units of integers are not), and four loads of 64 bytes a cycle at 6 GHz from the
+  // nearest cache.
   double least = bytes / (machine.cores * 4 * 64 * 6e9);
   if (peak > 0) least = std::max(least, operations / (2 * peak));
   if (cold && machine.bandwidth > 0) least = std::max(least, bytes / (4 * machine.bandwidth));

@@ -23,15 +23,15 @@ struct MachineRates {
 /// When timing stops.
 struct TimingOptions {
   int least_pairs = 8, most_pairs = 200;
-  double seconds = 1;        ///< at most, but for the least pairs
-  double tight = 0.02;       ///< width of the interval, relative, that is enough
-  bool cold = false;         ///< weights, or else all data, out of the caches before each launch
+  double seconds = 1;   ///< at most, but for the least pairs
+  double tight = 0.02;  ///< width of the interval, relative, that is enough
+  bool cold = false;    ///< weights, or else all data, out of the caches before each launch
 };
 
 /// One contestant beside another that it is compared with.
 struct Paired {
-  double microseconds = 0;        ///< a launch, median
-  Estimate ratio;                 ///< how many times as fast as the first contestant, median of paired ratios
+  double microseconds = 0;  ///< a launch, median
+  Estimate ratio;           ///< how many times as fast as the first contestant, median of paired ratios
   std::vector<double> samples_us;
 };
 

@@ -28,9 +28,10 @@ uint64_t last_level_cache(const HardwareProfile& hardware) {
 
 FailReason reason_of(std::string_view fault) {
   const auto kind = fault_kind(fault);
-  if (kind == FaultKind::timed_out) return FailReason::timed_out;
-  for (const FaultKind wrong : {FaultKind::wrong_result, FaultKind::not_written, FaultKind::out_of_bounds,
-                                FaultKind::impossible_time, FaultKind::works_on, FaultKind::out_of_turn})
+  if (kind == KernelFaultKind::timed_out) return FailReason::timed_out;
+  for (const KernelFaultKind wrong :
+       {KernelFaultKind::wrong_result, KernelFaultKind::not_written, KernelFaultKind::out_of_bounds,
+        KernelFaultKind::impossible_time, KernelFaultKind::works_on, KernelFaultKind::out_of_turn})
     if (kind == wrong) return FailReason::wrong_result;
   return FailReason::crashed;
 }
@@ -47,15 +48,15 @@ Outcome outcome_of(const Json& answer) {
   if (answer.contains("fault")) {
     const std::string fault = answer["fault"];
     Json metrics = {{"fault", fault}};
-    if (fault_kind(fault) == FaultKind::does_not_compile) metrics["invalidity"] = "compile";  // T4's word
+    if (fault_kind(fault) == KernelFaultKind::does_not_compile) metrics["invalidity"] = "compile";  // T4's word
     return failure(reason_of(fault), fault + ": " + answer.value("message", ""), std::move(metrics));
   }
   const Json &ours = answer.at("times").at("variant"), &theirs = answer.at("times").at("ggml");
   Outcome outcome;
   outcome.value = ours.at("ratio").get<double>();
-  outcome.metrics = {{"latency_us", ours.at("us")},      {"llama_cpp_us", theirs.at("us")},
-                     {"speedup_low", ours.at("low")},    {"speedup_high", ours.at("high")},
-                     {"compile_s", answer["compile_s"]}, {"check_s", answer["verify_s"]},
+  outcome.metrics = {{"latency_us", ours.at("us")},          {"llama_cpp_us", theirs.at("us")},
+                     {"speedup_low", ours.at("low")},        {"speedup_high", ours.at("high")},
+                     {"compile_s", answer["compile_s"]},     {"check_s", answer["verify_s"]},
                      {"pairs", ours.at("samples_us").size()}};
   // What makes a figure doubtful: others at work, a machine that grew slower or faster meanwhile.
   if (const double busy = answer.value("busy", 0.0); busy > 0.1) outcome.metrics["busy"] = busy;
@@ -71,7 +72,8 @@ SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const
   for (Parameter& p : parameters) {
     if (p.name != "threads") continue;
     std::erase_if(p.choices, [&](const Json& n) { return n.get<int>() > threads; });
-    if (std::find(p.choices.begin(), p.choices.end(), Json(threads)) == p.choices.end()) p.choices.emplace_back(threads);
+    if (std::find(p.choices.begin(), p.choices.end(), Json(threads)) == p.choices.end())
+      p.choices.emplace_back(threads);
     p.default_value = std::min(p.default_value.get<int>(), threads);
     if (std::find(p.choices.begin(), p.choices.end(), p.default_value) == p.choices.end()) p.default_value = threads;
   }
@@ -143,9 +145,9 @@ double arithmetic_seconds(const KernelTask& task) {
 double roofline_seconds(const KernelTask& task, bool cold) {
   const HardwareProfile& hardware = task.hardware;
   const double bytes = bytes_of(task.spec, task.problem);
-  const double rate = cold ? hardware.best_bandwidth()
-                           : measure_read_rate(static_cast<uint64_t>(bytes), std::max(1, hardware.cores),
-                                               hardware.has("avx2"), 0.02);
+  const double rate =
+      cold ? hardware.best_bandwidth()
+           : measure_read_rate(static_cast<uint64_t>(bytes), std::max(1, hardware.cores), hardware.has("avx2"), 0.02);
   return std::max(arithmetic_seconds(task), rate > 0 ? bytes / rate : 0);
 }
 

@@ -54,8 +54,8 @@ class KernelObjective : public Objective {
 /// What a launch's arithmetic takes at the machine's peak, in seconds; 0 where that is not known.
 double arithmetic_seconds(const KernelTask& task);
 
-/// The least time that a launch takes by the roofline, in seconds: its arithmetic at the machine's peak, or its bytes at
-/// the rate at which the memory that holds them is read; cold: main memory.
+/// The least time that a launch takes by the roofline, in seconds: its arithmetic at the machine's peak, or its bytes
+/// at the rate at which the memory that holds them is read; cold: main memory.
 double roofline_seconds(const KernelTask& task, bool cold);
 
 }  // namespace haqa

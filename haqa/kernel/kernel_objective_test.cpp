@@ -43,18 +43,20 @@ extern "C" void haqa_kernel(const haqa_launch* l) {
 )";
 
 TEST(KernelObjectiveTest, TheDefaultsOfEveryKernelAreRight) {
-  for (const auto& [kernel, problem] : {std::pair<std::string, KernelProblem>{"softmax", {ElementType::f32, {70, 3, 2}}},
-                                        {"silu", {ElementType::f32, {70, 3, 2}}},
-                                        {"swiglu", {ElementType::f32, {70, 3, 2}}},
-                                        {"rms_norm", {ElementType::f32, {70, 3, 2}}},
-                                        {"rms_norm_mul", {ElementType::f32, {70, 3, 2}}},
-                                        {"rope", {ElementType::f32, {64, 3, 5}}},
-                                        {"matmul", {ElementType::f32, {70, 9, 65}}},
-                                        {"matvec", {ElementType::f16, {70, 1, 64}}},
-                                        {"matvec", {ElementType::q8_0, {70, 2, 64}}},
-                                        {"matvec", {ElementType::q4_0, {70, 1, 64}}}}) {
+  for (const auto& [kernel, problem] :
+       {std::pair<std::string, KernelProblem>{"softmax", {ElementType::f32, {70, 3, 2}}},
+        {"silu", {ElementType::f32, {70, 3, 2}}},
+        {"swiglu", {ElementType::f32, {70, 3, 2}}},
+        {"rms_norm", {ElementType::f32, {70, 3, 2}}},
+        {"rms_norm_mul", {ElementType::f32, {70, 3, 2}}},
+        {"rope", {ElementType::f32, {64, 3, 5}}},
+        {"matmul", {ElementType::f32, {70, 9, 65}}},
+        {"matvec", {ElementType::f16, {70, 1, 64}}},
+        {"matvec", {ElementType::q8_0, {70, 2, 64}}},
+        {"matvec", {ElementType::q4_0, {70, 1, 64}}}}) {
     KernelObjective objective(task_of(kernel, problem));
-    const Outcome outcome = objective.evaluate(machine_space(objective.task().spec.engines.at("cpu").space, 2, {}).defaults());
+    const Outcome outcome =
+        objective.evaluate(machine_space(objective.task().spec.engines.at("cpu").space, 2, {}).defaults());
     EXPECT_TRUE(outcome.value) << kernel << " " << problem.label() << ": " << outcome.message;
     EXPECT_GT(outcome.metrics.value("latency_us", 0.0), 0) << kernel;
     EXPECT_LE(outcome.metrics.value("speedup_low", 0.0), outcome.value.value_or(0)) << kernel;
@@ -72,8 +74,8 @@ TEST(KernelObjectiveTest, CodeOfTheAgentsOwnIsWhatRuns) {
   for (const Case& c : {Case{"void haqa_kernel(", FailReason::crashed, "does not compile"},
                         {"#include \"/etc/passwd\"", FailReason::crashed, "refused source"},
                         {"extern \"C\" void haqa_kernel(const haqa_launch*) {}", FailReason::wrong_result, "unwritten"},
-                        {"extern \"C\" void haqa_kernel(const haqa_launch*) { *(volatile int*)0 = 1; }", FailReason::crashed,
-                         "crashed"}}) {
+                        {"extern \"C\" void haqa_kernel(const haqa_launch*) { *(volatile int*)0 = 1; }",
+                         FailReason::crashed, "crashed"}}) {
     const Outcome outcome = objective.evaluate({{"threads", 1}, {kCode, c.code}});
     EXPECT_FALSE(outcome.value) << c.code;
     EXPECT_EQ(outcome.reason, c.reason) << outcome.message;
@@ -133,7 +135,8 @@ TEST(KernelSourceTest, HasTheDefaultsOfItsSpecification) {
     text += read_file(spec.engines.at("cpu").source);
     for (const Parameter& p : spec.engines.at("cpu").space.parameters()) {
       if (p.name == "threads") continue;
-      const std::string value = p.default_value.is_string() ? p.default_value.get<std::string>() : p.default_value.dump();
+      const std::string value =
+          p.default_value.is_string() ? p.default_value.get<std::string>() : p.default_value.dump();
       EXPECT_THAT(text, HasSubstr("#define " + p.name + " " + value + "\n")) << name;
     }
   }

@@ -61,7 +61,8 @@ KernelArgument read_argument(const Json& json) {
     throw UsageError("argument {}: AccessType is {}; it must be ReadOnly or WriteOnly", a.name, access);
   a.is_output = access == "WriteOnly";
   a.is_constant = json.value("Constant", false);
-  for (const Json& size : need(json, "Size")) a.size.emplace_back(size.is_string() ? size.get<std::string>() : size.dump());
+  for (const Json& size : need(json, "Size"))
+    a.size.emplace_back(size.is_string() ? size.get<std::string>() : size.dump());
   if (a.size.empty() || a.size.size() > 3) throw UsageError("argument {}: Size must have one to three entries", a.name);
   a.outlier = json.value("Outlier", a.outlier);
   a.is_masked = json.value("Masked", false);
@@ -115,7 +116,8 @@ void check_geometry(const KernelSpec& spec, const KernelEngine& engine) {
   const auto check = [&](const std::vector<Expression>& expressions, const char* where) {
     for (const Expression& e : expressions)
       for (const std::string& name : e.names())
-        if (!known.contains(name)) throw UsageError("{}: '{}' names {}, which is not known there", where, e.text(), name);
+        if (!known.contains(name))
+          throw UsageError("{}: '{}' names {}, which is not known there", where, e.text(), name);
   };
   check(engine.block, "Block");
   for (const KernelArgument& a : spec.arguments)

@@ -27,7 +27,7 @@ int64_t block_length(ElementType type);
 struct KernelArgument {
   std::string name;
   ElementType type = ElementType::f32;
-  bool is_weights = false;       ///< its type is the problem's
+  bool is_weights = false;  ///< its type is the problem's
   bool is_output = false;
   bool is_constant = false;      ///< handed over once, and may be packed: a model's weights
   std::vector<Expression> size;  ///< as in ggml: the contiguous dimension first
@@ -55,15 +55,15 @@ struct KernelEngine {
 /// A kernel as kernels/NAME/spec.json describes it, in the vocabulary of Kernel Tuner's T1.
 struct KernelSpec {
   std::string name, description;
-  std::vector<std::string> shape_names;       ///< "ne0", ...
-  std::vector<ElementType> types;             ///< of the weights; F32 alone where there are none
-  std::vector<KernelArgument> arguments;      ///< inputs, then the output
+  std::vector<std::string> shape_names;   ///< "ne0", ...
+  std::vector<ElementType> types;         ///< of the weights; F32 alone where there are none
+  std::vector<KernelArgument> arguments;  ///< inputs, then the output
   std::vector<std::pair<std::string, float>> scalars;
   std::string reference;  ///< its name in reference.h
   Tolerance tolerance;
-  std::map<ElementType, double> norm_of;  ///< Tolerance::norm where a type has another
+  std::map<ElementType, double> norm_of;      ///< Tolerance::norm where a type has another
   std::vector<Expression> bytes, operations;  ///< one each, over the shape's names and weight_bytes
-  bool is_cold = false;  ///< measured with weights out of the caches, as a model streams them
+  bool is_cold = false;                       ///< measured with weights out of the caches, as a model streams them
   std::vector<Shape> held_out;                ///< shapes that a variant is checked on besides
   std::map<std::string, KernelEngine> engines;
 

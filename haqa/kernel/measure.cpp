@@ -13,8 +13,8 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
-#include "haqa/hardware/detect.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/hardware/detect.h"
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/cuda_runner.h"
 #include "haqa/kernel/device_variant.h"
@@ -49,7 +49,8 @@ struct DeviceEngine {
 constexpr std::array<DeviceEngine, 2> kDeviceEngines = {{{"opencl", write_for_opencl}, {"cuda", write_for_cuda}}};
 
 std::optional<DeviceEngine> device_engine(const std::string& name) {
-  const auto at = std::find_if(kDeviceEngines.begin(), kDeviceEngines.end(), [&](const auto& e) { return e.name == name; });
+  const auto at =
+      std::find_if(kDeviceEngines.begin(), kDeviceEngines.end(), [&](const auto& e) { return e.name == name; });
   return at == kDeviceEngines.end() ? std::nullopt : std::optional(*at);
 }
 
@@ -126,7 +127,7 @@ class Measurement {
       result["cached"] = false;
       const bool may_include = engine_name_ == "cuda";  // its one header
       if (const auto refused = refused_in_source(variant.source, may_include))
-        throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
+        throw KernelFault(KernelFaultKind::refused_source, "the source holds " + *refused);
       const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
       device->write(spec_, engine_, variant, file);
       return file;
@@ -144,7 +145,7 @@ class Measurement {
     for (Configuration* c : {&configuration, &defaults}) c->erase("threads");
     const auto library = prebuilt_variant(spec_.name, to_string(problem_.type));
     if (!source.empty() || configuration != defaults || !library)
-      throw KernelFault(FaultKind::does_not_compile,
+      throw KernelFault(KernelFaultKind::does_not_compile,
                         "there is no C++ compiler here, so that only the default variant can run; install one: apt-get "
                         "install g++");
     result["compile_s"] = 0;
@@ -159,7 +160,8 @@ class Measurement {
 
   /// Where the library that a user would call is installed, and computes this.
   bool has_openblas() const {
-    return spec_.reference == "matmul" && problem_.type == ElementType::f32 && dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL);
+    return spec_.reference == "matmul" && problem_.type == ElementType::f32 &&
+           dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL);
   }
 
   /// "ggml" is llama.cpp on the processor for every engine: its back ends for devices are not in the build that HAQA is
@@ -179,7 +181,8 @@ class Measurement {
   Contestant& add_read() {
     const Compiled compiled = compile({read_file(kernels_folder() / "read.cpp"), Configuration::object(), {}, {}});
     return contestants_.emplace_back("read", judge_.contest(), (program_folder() / "haqa-kernel").string(), threads_,
-                                     judge_.weights_limit(machine_), std::vector<std::string>{compiled.library.string()},
+                                     judge_.weights_limit(machine_),
+                                     std::vector<std::string>{compiled.library.string()},
                                      /*is_confined=*/false);
   }
 
@@ -215,9 +218,10 @@ class Measurement {
     const double least = impossible_below(spec_, problem_, machine_, options.cold) * 1e6;
     // The rates are the processor's.
     if (!variant.is_on_device() && times.back().microseconds < least)
-      throw KernelFault(FaultKind::impossible_time,
-                        fmt::format("{:.3g} us is less than the {:.3g} us that its arithmetic and its memory take here at least",
-                                    times.back().microseconds, least));
+      throw KernelFault(
+          KernelFaultKind::impossible_time,
+          fmt::format("{:.3g} us is less than the {:.3g} us that its arithmetic and its memory take here at least",
+                      times.back().microseconds, least));
   }
 
   /// Processor seconds of this process and its contestants.

@@ -209,7 +209,7 @@ TEST_F(OpenClRunner, WhatNeverEndsIsEnded) {
     contestant.run({&place, 1}, 3);
     FAIL() << "it ended";
   } catch (const KernelFault& fault) {
-    EXPECT_EQ(fault.kind, FaultKind::timed_out);
+    EXPECT_EQ(fault.kind, KernelFaultKind::timed_out);
   }
 }
 

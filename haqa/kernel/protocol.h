@@ -43,10 +43,10 @@ struct Control {
   uint32_t launches = 0;
   LaunchPlace places[kMostLaunches];
   // By the runner:
-  uint64_t packed_bytes = 0;   ///< of one copy
-  int32_t forbidden_call = -1;  ///< the system call that it was ended for
-  int32_t crash_signal = 0;     ///< that it was ended by
-  char fault_memory = 0;        ///< where it wrote then: 'i': to the inputs, 'o': around its outputs
+  uint64_t packed_bytes = 0;        ///< of one copy
+  int32_t forbidden_call = -1;      ///< the system call that it was ended for
+  int32_t crash_signal = 0;         ///< that it was ended by
+  char fault_memory = 0;            ///< where it wrote then: 'i': to the inputs, 'o': around its outputs
   Failure failure = Failure::none;  ///< with the message
   double compile_s = 0;             ///< that its compiler took
   char message[1000] = {};
@@ -61,7 +61,7 @@ inline constexpr uint64_t kOutputsAt = (sizeof(Control) + 4095) / 4096 * 4096;
 struct RunnerArguments {
   std::filesystem::path inputs, outputs;  ///< the shared memory, as files
   int threads = 1;
-  uint64_t weights_limit = 0;  ///< bytes for all copies
+  uint64_t weights_limit = 0;     ///< bytes for all copies
   std::string mode = "--runner";  ///< the first word; a device's has its engine's name
 };
 

@@ -37,9 +37,7 @@ class Rows : public Reference {
     return inputs_[input] + i1 * shapes_[input].nb[1] + i2 * shapes_[input].nb[2];
   }
   /// Of the row in hand.
-  double value(size_t input, int64_t column) const {
-    return load<float>(row_of(input, i1_, i2_) + column * 4);
-  }
+  double value(size_t input, int64_t column) const { return load<float>(row_of(input, i1_, i2_) + column * 4); }
   int64_t width() const { return shapes_.back().ne[0]; }
 
   std::vector<TensorShape> shapes_;
@@ -104,10 +102,11 @@ class Rope : public Rows {
   Expected at(int64_t column) override {
     const int64_t pair = column / 2;
     const double position = load<int32_t>(inputs_[1] + i2_ * 4);
-    const double angle = position * std::pow(scalars_.at(0), -2.0 * static_cast<double>(pair) / static_cast<double>(width()));
+    const double angle =
+        position * std::pow(scalars_.at(0), -2.0 * static_cast<double>(pair) / static_cast<double>(width()));
     const double a = value(0, 2 * pair), b = value(0, 2 * pair + 1);
-    const double turned = column % 2 == 0 ? a * std::cos(angle) - b * std::sin(angle)
-                                          : a * std::sin(angle) + b * std::cos(angle);
+    const double turned =
+        column % 2 == 0 ? a * std::cos(angle) - b * std::sin(angle) : a * std::sin(angle) + b * std::cos(angle);
     return {turned, std::hypot(a, b)};
   }
 };
@@ -150,13 +149,9 @@ std::unique_ptr<Reference> make(const KernelSpec& spec, std::span<const TensorSh
 }
 
 const std::map<std::string, Maker>& makers() {
-  static const std::map<std::string, Maker> all = {{"softmax", make<Softmax>},
-                                                   {"silu", make<Silu>},
-                                                   {"swiglu", make<Swiglu>},
-                                                   {"rms_norm", make<RmsNorm>},
-                                                   {"rms_norm_mul", make<RmsNorm>},
-                                                   {"rope", make<Rope>},
-                                                   {"matmul", make<Matmul>}};
+  static const std::map<std::string, Maker> all = {
+      {"softmax", make<Softmax>},      {"silu", make<Silu>}, {"swiglu", make<Swiglu>}, {"rms_norm", make<RmsNorm>},
+      {"rms_norm_mul", make<RmsNorm>}, {"rope", make<Rope>}, {"matmul", make<Matmul>}};
   return all;
 }
 

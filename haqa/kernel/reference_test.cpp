@@ -39,8 +39,9 @@ TEST(HalfTest, RoundsAsGgmlDoes) {
 TEST(DecodeRowTest, AgreesWithGgml) {
   KernelArgument weights;
   weights.is_weights = weights.is_constant = true;
-  for (const auto& [type, theirs] : {std::pair(ElementType::f16, GGML_TYPE_F16), std::pair(ElementType::q8_0, GGML_TYPE_Q8_0),
-                                     std::pair(ElementType::q4_0, GGML_TYPE_Q4_0)}) {
+  for (const auto& [type, theirs] :
+       {std::pair(ElementType::f16, GGML_TYPE_F16), std::pair(ElementType::q8_0, GGML_TYPE_Q8_0),
+        std::pair(ElementType::q4_0, GGML_TYPE_Q4_0)}) {
     TensorShape shape;
     shape.type = type;
     shape.ne[0] = 256;
@@ -91,17 +92,18 @@ TEST_P(ReferenceTest, IsWhatTheFormulaSays) {
 const float kInfinity = std::numeric_limits<float>::infinity();
 INSTANTIATE_TEST_SUITE_P(
     All, ReferenceTest,
-    testing::Values(
-        Case{"softmax", {2, 2, 1}, {{0, 0, std::log(3.0f), 0}}, {0.5, 0.5, 0.75, 0.25}},
-        Case{"softmax", {3, 1, 1}, {{-kInfinity, 1000, 1000}}, {0, 0.5, 0.5}},
-        Case{"silu", {3, 1, 1}, {{0, 1, -100}}, {0, 0.7310585786, 0}},
-        Case{"swiglu", {2, 1, 1}, {{1, 1}, {2, -1}}, {1.4621171573, -0.7310585786}},
-        Case{"rms_norm", {2, 2, 1}, {{3, 4, 0, 0}}, {0.8485280, 1.1313707, 0, 0}},
-        Case{"rms_norm_mul", {2, 1, 1}, {{3, 4}, {10, 100}}, {8.48527798, 113.13703974}},
-        // Position 1: by 1 radian; the second pair by 10000^(-1/2).
-        Case{"rope", {4, 1, 2}, {{1, 2, 1, 0, 1, 0, 1, 0}, {0, 1}},
-             {1, 2, 1, 0, 0.5403023, 0.8414710, 0.9999500, 0.0099998}},
-        Case{"matmul", {2, 2, 3}, {{1, 2, 3, 4, 5, 6}, {1, 0, 1, 0, 2, 0}}, {4, 10, 4, 10}}),
+    testing::Values(Case{"softmax", {2, 2, 1}, {{0, 0, std::log(3.0f), 0}}, {0.5, 0.5, 0.75, 0.25}},
+                    Case{"softmax", {3, 1, 1}, {{-kInfinity, 1000, 1000}}, {0, 0.5, 0.5}},
+                    Case{"silu", {3, 1, 1}, {{0, 1, -100}}, {0, 0.7310585786, 0}},
+                    Case{"swiglu", {2, 1, 1}, {{1, 1}, {2, -1}}, {1.4621171573, -0.7310585786}},
+                    Case{"rms_norm", {2, 2, 1}, {{3, 4, 0, 0}}, {0.8485280, 1.1313707, 0, 0}},
+                    Case{"rms_norm_mul", {2, 1, 1}, {{3, 4}, {10, 100}}, {8.48527798, 113.13703974}},
+                    // Position 1: by 1 radian; the second pair by 10000^(-1/2).
+                    Case{"rope",
+                         {4, 1, 2},
+                         {{1, 2, 1, 0, 1, 0, 1, 0}, {0, 1}},
+                         {1, 2, 1, 0, 0.5403023, 0.8414710, 0.9999500, 0.0099998}},
+                    Case{"matmul", {2, 2, 3}, {{1, 2, 3, 4, 5, 6}, {1, 0, 1, 0, 2, 0}}, {4, 10, 4, 10}}),
     [](const auto& tested) { return tested.param.kernel + std::to_string(tested.index); });
 
 }  // namespace

@@ -15,7 +15,8 @@ namespace {
 
 std::byte* mapped(int fd, uint64_t bytes, bool writable) {
   void* memory = mmap(nullptr, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  if (memory == MAP_FAILED) throw NoMemoryError("cannot map {} bytes of shared memory: {}", bytes, std::strerror(errno));
+  if (memory == MAP_FAILED)
+    throw NoMemoryError("cannot map {} bytes of shared memory: {}", bytes, std::strerror(errno));
   if (writable) madvise(memory, bytes, MADV_HUGEPAGE);  // where the system allows it
   return static_cast<std::byte*>(memory);
 }

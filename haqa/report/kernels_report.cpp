@@ -24,7 +24,8 @@ std::string title_of(const Part& row) {
 }
 
 std::optional<Interval> speedup_of(const Part& row) {
-  const auto median = row["speedup"].positive(), low = row["speedup_low"].positive(), high = row["speedup_high"].positive();
+  const auto median = row["speedup"].positive(), low = row["speedup_low"].positive(),
+             high = row["speedup_high"].positive();
   if (!median || !low || !high) return std::nullopt;
   return Interval{*median, *low, *high};
 }
@@ -62,7 +63,8 @@ std::string details(const Part& row) {
   const auto hot = row["hot"]["ratio"].positive(), cold = row["cold"]["ratio"].positive();
   if (hot && cold)
     out += paragraph(fmt::format("From warm caches {} us, {} times llama.cpp; from cold ones {} us, {} times.",
-                                 microseconds(row["hot"]["us"]), ratio(*hot), microseconds(row["cold"]["us"]), ratio(*cold)));
+                                 microseconds(row["hot"]["us"]), ratio(*hot), microseconds(row["cold"]["us"]),
+                                 ratio(*cold)));
   const std::vector<Round> rounds = read_rounds(row);
   const Round* best = best_round(rounds);
   if (best && !best->thought.empty()) out += paragraph("Why: " + best->thought);
@@ -83,9 +85,8 @@ Plot speedups_plot(const Part& summary) {
   for (const Part& row : summary["kernels"].list()) {
     const auto speedup = speedup_of(row);
     if (!speedup) continue;
-    bars.data.push_back({{"x", speedup->median},
-                         {"y", plot.y.categories.size()},
-                         {"label", title_of(row) + ": " + text_of(*speedup)}});
+    bars.data.push_back(
+        {{"x", speedup->median}, {"y", plot.y.categories.size()}, {"label", title_of(row) + ": " + text_of(*speedup)}});
     plot.y.categories.push_back(title_of(row));
   }
   plot.x = {.title = "times llama.cpp's speed"};
@@ -98,8 +99,8 @@ Plot speedups_plot(const Part& summary) {
 }  // namespace
 
 Table kernels_table(const Part& summary) {
-  Table table{{"kernel", "shape", "llama.cpp us", "ours us", "speed-up", "over our defaults", "over OpenBLAS", "of the roofline",
-               "rounds", "note"},
+  Table table{{"kernel", "shape", "llama.cpp us", "ours us", "speed-up", "over our defaults", "over OpenBLAS",
+               "of the roofline", "rounds", "note"},
               "llrrrrrrrl",
               {}};
   for (const Part& row : summary["kernels"].list()) {
@@ -124,8 +125,9 @@ std::vector<std::string> kernels_answer(const Part& summary) {
     ++n;
   }
   if (n == 0) return {"No kernel was measured."};
-  return {fmt::format("{} of {} kernels are faster than llama.cpp's own beyond the noise; the geometric mean of all speed-ups is {}.",
-                      gains, n, ratio(std::exp(logs / n)))};
+  return {fmt::format(
+      "{} of {} kernels are faster than llama.cpp's own beyond the noise; the geometric mean of all speed-ups is {}.",
+      gains, n, ratio(std::exp(logs / n)))};
 }
 
 std::string kernels_text(const Json& json) {
@@ -140,8 +142,9 @@ std::string kernels_text(const Json& json) {
 std::string kernels_page(const Json& json, std::string_view chart_js) {
   const Part summary(json);
   Plots plots(chart_js);
-  std::string body = html_header("Kernels on " + summary["hardware"]["name"].text(), joined(kernels_answer(summary), " "),
-                                 {summary["started"].text(), summary["command"].text()});
+  std::string body =
+      html_header("Kernels on " + summary["hardware"]["name"].text(), joined(kernels_answer(summary), " "),
+                  {summary["started"].text(), summary["command"].text()});
   body += section("All kernels", plots.figure(speedups_plot(summary), "Above 1: faster than llama.cpp's own.") +
                                      html_table(kernels_table(summary), "All kernels"));
   int number = 0;
