@@ -228,7 +228,7 @@ class KernelRun {
                 {"configuration", configuration}};
     if (times.contains("openblas"))
       row["over_openblas"] = times["openblas"]["us"].get<double>() / best["us"].get<double>();
-    for (const char* key : {"busy", "drift", "packed_bytes"})
+    for (const char* key : {"busy", "disturbed", "drift", "packed_bytes"})
       if (found.contains(key)) row[key] = found[key];
     row[cold ? "cold" : "hot"] = {{"us", best["us"]}, {"ratio", best["ratio"]}};
     const Json other = objective_.confirm(configuration, {"ggml"}, !cold);

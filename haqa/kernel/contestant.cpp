@@ -13,6 +13,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "haqa/base/error.h"
@@ -176,6 +178,18 @@ double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
 double Contestant::cpu_seconds() const {
   timespec t = {};
   return clock_gettime(cpu_clock_, &t) == 0 ? seconds_of(t) : 0;
+}
+
+double Contestant::waited_seconds() const {
+  double sum = 0;
+  std::error_code ignored;
+  const std::string tasks = "/proc/" + std::to_string(group_->leader()) + "/task";
+  for (const auto& task : std::filesystem::directory_iterator(tasks, ignored)) {
+    std::ifstream in(task.path() / "schedstat");
+    double ran = 0, waited = 0;
+    if (in >> ran >> waited) sum += waited * 1e-9;
+  }
+  return sum;
 }
 
 void Contestant::wait_until_idle() {

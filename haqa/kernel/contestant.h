@@ -72,6 +72,8 @@ class Contestant {
   double run(std::span<const LaunchPlace> places, double timeout_s);
   /// Seconds of processor time that it has used so far, all its threads.
   double cpu_seconds() const;
+  /// Seconds that its threads have waited for a processor so far, while others had it.
+  double waited_seconds() const;
   /// Returns once it has stopped using the processor, or throws.
   void wait_until_idle();
 

@@ -36,7 +36,16 @@ void flush(const std::byte* from, uint64_t bytes) {
 #endif
 }
 
+/// How many times the time that was given is waited for rounds that nothing else disturbed.
+constexpr double kPatience = 4;
+
 }  // namespace
+
+/// Batches of all contestants on the same inputs.
+struct Judge::Round {
+  std::vector<double> us;  ///< of a launch
+  bool disturbed = false;  ///< threads had to wait for a processor
+};
 
 /// Launches, and where what they read and write lies.
 struct Judge::Batch {
@@ -177,8 +186,25 @@ double launch_seconds(double taken, double overhead, size_t launches) {
   return std::max(taken - overhead, taken / 10) / static_cast<double>(launches);
 }
 
-size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options,
-                         const std::vector<double>& overheads) {
+/// Of the rounds that nothing disturbed, where there are enough of them; else of all.
+std::vector<Paired> Judge::summarized(const std::vector<Round>& rounds, size_t contestants, int least) {
+  const auto quiet = std::count_if(rounds.begin(), rounds.end(), [](const Round& r) { return !r.disturbed; });
+  std::vector<Paired> results(contestants);
+  for (size_t i = 0; i < contestants; ++i) {
+    std::vector<double> ratios;
+    for (const Round& r : rounds) {
+      if (r.disturbed && quiet >= least) continue;
+      results[i].samples_us.push_back(r.us[i]);
+      ratios.push_back(r.us[0] / r.us[i]);
+    }
+    results[i].ratio = estimate_median(ratios);
+    results[i].microseconds = median(results[i].samples_us);
+    results[i].disturbed = 1 - static_cast<double>(quiet) / static_cast<double>(rounds.size());
+  }
+  return results;
+}
+
+size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options) {
   double fastest = HUGE_VAL, slowest = 0;
   for (size_t i = 0; i < contestants.size(); ++i) {
     double one = 0;
@@ -186,7 +212,7 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
       const Batch batch = make_batch(launches, options.cold);
       const double taken = timed(*contestants[i], batch);
       check_batch(*contestants[i], batch);
-      one = launch_seconds(taken, overheads[i], launches);
+      one = launch_seconds(taken, overheads_[i], launches);
       if (taken > kBatchSeconds / 4) break;
     }
     fastest = std::min(fastest, one);
@@ -201,8 +227,7 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
   return launches;
 }
 
-std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, const MachineRates& machine,
-                                const TimingOptions& options, const std::function<void(double)>& progress) {
+void Judge::begin_timing(const std::vector<Contestant*>& contestants, const MachineRates& machine, bool cold) {
   copies_ = 1;
   weights_at_ = 4096;
   free_from_ = 4096;
@@ -210,41 +235,55 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
     const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
     draw(spec_.arguments[0], shapes_[0], Distribution::normal, random_, contest_.inputs.data() + weights_at_);
     free_from_ = rounded(weights_at_ + bytes + 4096, 4096);
-    if (options.cold)
-      copies_ = static_cast<uint32_t>(std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64));
+    if (cold) copies_ = static_cast<uint32_t>(std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64));
   }
-  std::vector<double> overheads;
+  overheads_.clear();
   for (Contestant* c : contestants) {
     hand_over(*c, shapes_, copies_);
-    overheads.push_back(overhead(*c));
+    overheads_.push_back(overhead(*c));
   }
-  const size_t launches = batch_size(contestants, options, overheads);
+}
+
+/// One batch of each, in an order that rotates from round to round.
+Judge::Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t number, size_t launches, bool cold) {
+  Round round;
+  round.us.resize(contestants.size());
+  Batch batch = make_batch(launches, cold);
+  for (LaunchPlace& place : batch.places) place.copy = next_copy_++ % copies_;
+  for (size_t turn = 0; turn < contestants.size(); ++turn) {
+    const size_t i = (turn + number) % contestants.size();
+    Contestant& c = *contestants[i];
+    if (cold && !spec_.weights() && turn > 0) batch = make_batch(launches, true);
+    const double waited = c.waited_seconds();
+    const double taken = timed(c, batch);
+    // A thread that waits for a processor holds up all the others at their barrier.
+    round.disturbed = round.disturbed || c.waited_seconds() - waited > 0.02 * taken;
+    round.us[i] = launch_seconds(taken, overheads_[i], launches) * 1e6;
+    check_batch(c, batch);
+    c.wait_until_idle();
+  }
+  return round;
+}
+
+std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, const MachineRates& machine,
+                                const TimingOptions& options, const std::function<void(double)>& progress) {
+  begin_timing(contestants, machine, options.cold);
+  const size_t launches = batch_size(contestants, options);
+  std::vector<Round> rounds;
+  std::vector<Paired> results;
   const auto start = Clock::now();
-  std::vector<Paired> results(contestants.size());
-  std::vector<std::vector<double>> ratios(contestants.size());
-  uint32_t first_copy = 0;
-  for (int pair = 0; pair < options.most_pairs; ++pair) {
-    Batch batch = make_batch(launches, options.cold);
-    for (LaunchPlace& place : batch.places) place.copy = first_copy++ % copies_;
-    for (size_t turn = 0; turn < contestants.size(); ++turn) {
-      const size_t i = (turn + static_cast<size_t>(pair)) % contestants.size();
-      if (options.cold && !spec_.weights() && turn > 0) batch = make_batch(launches, true);
-      for (Contestant* c : contestants) c->wait_until_idle();
-      const double taken = timed(*contestants[i], batch);
-      results[i].samples_us.push_back(launch_seconds(taken, overheads[i], launches) * 1e6);
-      check_batch(*contestants[i], batch);
-    }
-    double widest = 0;
-    for (size_t i = 0; i < contestants.size(); ++i) {
-      ratios[i].push_back(results[0].samples_us.back() / results[i].samples_us.back());
-      results[i].ratio = estimate_median(ratios[i]);
-      widest = std::max(widest, results[i].ratio.high / results[i].ratio.low - 1);
-    }
-    const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
-    if (progress) progress(std::min(1.0, elapsed / options.seconds));
-    if (pair + 1 >= options.least_pairs && (widest < options.tight || elapsed > options.seconds)) break;
+  for (int undisturbed = 0; undisturbed < options.most_pairs;) {
+    rounds.push_back(time_round(contestants, rounds.size(), launches, options.cold));
+    undisturbed += !rounds.back().disturbed;
+    const double share = std::chrono::duration<double>(Clock::now() - start).count() / options.seconds;
+    if (progress) progress(std::min(1.0, share));
+    if (undisturbed < options.least_pairs && share < kPatience) continue;
+    if (static_cast<int>(rounds.size()) < options.least_pairs) continue;
+    results = summarized(rounds, contestants.size(), options.least_pairs);
+    const bool tight = std::all_of(results.begin(), results.end(),
+                                   [&](const Paired& r) { return r.ratio.high / r.ratio.low - 1 < options.tight; });
+    if (tight || share > 1) break;
   }
-  for (Paired& r : results) r.microseconds = median(r.samples_us);
   return results;
 }
 

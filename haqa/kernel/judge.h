@@ -33,6 +33,8 @@ struct Paired {
   double microseconds = 0;  ///< a launch, median
   Estimate ratio;           ///< how many times as fast as the first contestant, median of paired ratios
   std::vector<double> samples_us;
+  double disturbed = 0;  ///< share of the rounds in which threads had to wait for a processor; those do not count where
+                         ///< there are enough others
 };
 
 /// Verifies and times implementations of one kernel on one problem. All see the same inputs, drawn anew for every
@@ -58,6 +60,7 @@ class Judge {
 
  private:
   struct Batch;
+  struct Round;
   void verify_once(Contestant& contestant, const KernelProblem& problem, Distribution distribution, int64_t padding,
                    const CheckEffort& effort);
   void hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes, uint32_t copies);
@@ -65,8 +68,10 @@ class Judge {
   double timed(Contestant& contestant, const Batch& batch);
   void check_batch(Contestant& contestant, const Batch& batch);
   double overhead(Contestant& contestant);
-  size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options,
-                    const std::vector<double>& overheads);
+  void begin_timing(const std::vector<Contestant*>& contestants, const MachineRates& machine, bool cold);
+  size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options);
+  Round time_round(const std::vector<Contestant*>& contestants, size_t number, size_t launches, bool cold);
+  static std::vector<Paired> summarized(const std::vector<Round>& rounds, size_t contestants, int least);
 
   const KernelSpec& spec_;
   const KernelProblem problem_;
@@ -74,7 +79,8 @@ class Judge {
   FastRandom random_;
   const double timeout_s_;
   Contest contest_;
-  uint32_t copies_ = 1;
+  std::vector<double> overheads_;  ///< of each contestant's empty batches, in seconds
+  uint32_t copies_ = 1, next_copy_ = 0;
   uint64_t weights_at_ = 0, free_from_ = 0;  ///< in the inputs
 };
 

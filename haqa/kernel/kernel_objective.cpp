@@ -60,6 +60,7 @@ Outcome outcome_of(const Json& answer) {
                      {"pairs", ours.at("samples_us").size()}};
   // What makes a figure doubtful: others at work, a machine that grew slower or faster meanwhile.
   if (const double busy = answer.value("busy", 0.0); busy > 0.1) outcome.metrics["busy"] = busy;
+  if (const double share = answer.value("disturbed", 0.0); share > 0.5) outcome.metrics["disturbed"] = share;
   if (const double drift = answer.value("drift", 1.0); drift > 1.2 || drift < 0.8) outcome.metrics["drift"] = drift;
   return outcome;
 }

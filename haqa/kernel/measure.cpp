@@ -213,6 +213,7 @@ class Measurement {
                                    {"high", times[i].ratio.high},
                                    {"samples_us", times[i].samples_us}};
     result["us"] = times.back().microseconds;
+    result["disturbed"] = times.back().disturbed;
     result["drift"] = drift(times.front().samples_us);
     result["packed_bytes"] = variant.control().packed_bytes;
     const double least = impossible_below(spec_, problem_, machine_, options.cold) * 1e6;

@@ -19,7 +19,8 @@ namespace haqa {
 ///   timeout        seconds that a contestant may take for what it is asked at once
 ///   rebuild        compile even where the cache has it
 /// The answer: {"compile_s", "cached", "verify_s"}, and of timing {"us", "times": {NAME: {"us", "ratio", "low", "high",
-/// "samples_us"}}, "busy": the share of the machine that others used, "drift": how much slower it was in the second
+/// "samples_us"}}, "busy": the share of the machine that others used,
+/// "disturbed": of the rounds in which they held up a contestant, "drift": how much slower it was in the second
 /// half, "packed_bytes"}; or {"fault", "message"} where the variant has one.
 Json measure_kernel(const Json& request, const std::function<void(double)>& progress);
 
