@@ -18,7 +18,7 @@ test: setup-tests build
 	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS)
 
 build: setup build/build.ninja
-	@cmake --build build -j $(JOBS) --target haqa haqa-infer haqa-train
+	@cmake --build build -j $(JOBS) --target haqa haqa-infer haqa-train haqa-kernel haqa-ggml
 
 setup:
 	@./setup.sh

@@ -113,6 +113,58 @@ TEST_F(ProgramTest, CompareSaysWhatItLeavesOut) {
   EXPECT_THAT(read_file(folder_ / "out" / "compare.html"), HasSubstr("3 trials are left out"));
 }
 
+/// Of two parameters, the best one at a = 3, b = true; one result is invalid and one missing.
+std::string sweep() {
+  Json results = Json::array();
+  for (int a = 1; a <= 4; ++a)
+    for (const bool b : {false, true}) {
+      if (a == 4 && b) continue;
+      const bool bad = a == 2 && b;
+      results.push_back({{"configuration", {{"a", a}, {"b", b}}},
+                         {"times", Json::object()},
+                         {"invalidity", bad ? "compile" : "correct"},
+                         {"correctness", 1},
+                         {"measurements", {{{"name", "time"}, {"value", 10.0 - a - b}, {"unit", "ms"}}}},
+                         {"objectives", {"time"}}});
+    }
+  return Json{{"schema_version", "1.0.0"}, {"results", results}}.dump();
+}
+
+TEST_F(ProgramTest, CompareReplaysASweep) {
+  const std::string file = write("results.t4.json", sweep());
+  const std::vector<std::string> arguments = {"compare",   "--sweep", file,      "--methods", "random,exhaustive,tpe",
+                                              "--rounds",  "12",      "--seeds", "2",         "--output",
+                                              path("cmp"), "--json"};
+  const ProcessResult r = run(arguments);
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json json = Json::parse(r.output);
+  EXPECT_EQ(json["direction"], "minimize");
+  EXPECT_EQ(json["methods"].size(), 3u);
+  for (const Json& m : json["methods"]) {
+    EXPECT_EQ(m["mean"], 6) << "all eight combinations were tried";
+    EXPECT_EQ(m["evaluations"], 16) << "as far as the shortest run came: the exhaustive one's";
+  }
+  const std::string kept = read_file(folder_ / "cmp" / "results.jsonl");
+  EXPECT_THAT(kept, HasSubstr("the sweep holds no result of this configuration"));
+  EXPECT_TRUE(run(arguments).ok()) << "it goes on, and all is there";
+  EXPECT_EQ(read_file(folder_ / "cmp" / "results.jsonl"), kept);
+
+  const auto errors = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"compare", "--sweep"});
+    const ProcessResult failed = run(more);
+    EXPECT_EQ(failed.code, 2) << failed.errors;
+    return failed.errors;
+  };
+  const std::string wide = write("wide.yaml", "a: {type: float, low: 1, high: 4}\nb: {type: bool}\n");
+  EXPECT_THAT(errors({file, "--space", wide, "--methods", "exhaustive"}), HasSubstr("'a' has infinitely many values"));
+  const std::string other = write("other.yaml", "c: {type: int, low: 1, high: 4}\n");
+  EXPECT_THAT(errors({file, "--space", other}), HasSubstr("none of the 7 results"));
+  EXPECT_THAT(errors({file, "--command", "true"}), HasSubstr("--sweep is the objective"));
+  std::string rate = sweep();
+  for (size_t at; (at = rate.find("\"time\"")) != std::string::npos;) rate.replace(at, 6, "\"GB/s\"");
+  EXPECT_THAT(errors({write("rate.json", rate)}), HasSubstr("give --direction"));
+}
+
 std::vector<std::string> on_a_command(const std::string& space) {
   return {"--space", space, "--command", "echo v={x}", "--metric", "v=(.*)", "--direction", "minimize"};
 }

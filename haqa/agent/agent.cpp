@@ -4,16 +4,17 @@
 
 #include <algorithm>
 
+#include "haqa/agent/answer_form.h"
 #include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
 
 Json schema_of(std::span<const TrackHistory> tracks, bool joint) {
-  if (!joint) return tracks.front().track->space.schema();
+  if (!joint) return answer_schema(*tracks.front().track);
   Json properties = Json::object(), required = Json::array();
   for (const TrackHistory& h : tracks) {
-    properties[h.track->name] = h.track->space.schema();
+    properties[h.track->name] = answer_schema(*h.track);
     required.push_back(h.track->name);
   }
   return {{"type", "object"}, {"properties", properties}, {"required", required}, {"additionalProperties", false}};
@@ -81,7 +82,7 @@ std::vector<Agent::Fault> Agent::take(std::string_view answer, std::span<const T
   }
   std::vector<std::variant<AgentAction, ReplyFault>> parsed;
   if (tracks.size() == 1) {
-    parsed.push_back(parse_reply(answer, tracks[0].track->space, tracks[0].trials));
+    parsed.push_back(parse_reply(answer, *tracks[0].track, tracks[0].trials));
   } else {
     parsed = parse_joint_reply(answer, histories);
   }
@@ -113,13 +114,13 @@ std::vector<Message> Agent::with_exchange(std::span<const TrackHistory> tracks,
 
 Message Agent::correction(std::span<const Fault> faults, bool joint) const {
   const Fault& first = faults.front();
-  if (!joint) return {"user", correction_text(first.fault, example_action(first.on->track->space))};
+  if (!joint) return {"user", correction_text(first.fault, example_action(*first.on->track))};
   std::vector<TrackHistory> open;
   std::string lines;
   for (const Fault& f : faults) {
     open.push_back(*f.on);
     lines += fmt::format("{}Track \"{}\": {}", lines.empty() ? "" : "\n", f.on->track->name,
-                         correction_text(f.fault, example_action(f.on->track->space)));
+                         correction_text(f.fault, example_action(*f.on->track)));
   }
   return {"user", prompts_.render("correction_joint", {{"faults", lines}, {"example", example_action(open)}})};
 }

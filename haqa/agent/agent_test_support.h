@@ -21,6 +21,21 @@ inline Track track() {
   return t;
 }
 
+/// The paper's form of a kernel's answers: lists, names with blanks, code; and a parameter of its own name.
+inline Track kernel_track() {
+  Track t;
+  t.name = "kernel";
+  t.value_name = "ratio";
+  t.brief = "BRIEF";
+  t.space = SearchSpace({integer_parameter("block_x", 1, 256, 32, "Block."), integer_parameter("block_y", 1, 64, 1, ""),
+                         integer_parameter("tiling_size", 1, 64, 8, "Tile."), boolean_parameter("prefetch", false, ""),
+                         text_parameter("code", 1000, "The source.")});
+  t.answer_names = {{"blockdim", {"block_x", "block_y", ""}, ""},
+                    {"tiling size", {"tiling_size"}, ""},
+                    {"code", {"code"}, "code changed"}};
+  return t;
+}
+
 /// `n` complete trials, each another configuration; the third is the best.
 inline std::vector<Trial> trials_of(int n) {
   std::vector<Trial> trials(static_cast<size_t>(n));

@@ -109,7 +109,7 @@ std::optional<Proposal> ExpertSampler::by_rule(const Track& track, std::span<con
   const Configuration base = best ? best->configuration : track.space.defaults();
   for (const Rule& rule : rules_) {
     const Parameter* p = find_parameter(track.space, rule.parameter);
-    if (!p || !base.contains(p->name)) continue;
+    if (!p || p->type == ParameterType::text || !base.contains(p->name)) continue;
     const Json value = value_for(rule.value, *p);
     if (judged(trials, p->name, value)) continue;
     Configuration changed = base;

@@ -21,7 +21,8 @@ double faded(double at_first, size_t trials) {
 }
 
 std::string said(const Proposal& agents) {
-  return fmt::format("{} proposes {}: {}", agents.proposed_by, to_line(agents.configuration), agents.thought);
+  return fmt::format("{} proposes {}: {}", agents.proposed_by, to_line(with_short_texts(agents.configuration)),
+                     agents.thought);
 }
 
 /// What a surrogate put in the place of an unusable answer stays its own: the agent is told of it as of another's.

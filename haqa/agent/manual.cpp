@@ -64,7 +64,8 @@ class TypedAnswer {
  public:
   explicit TypedAnswer(int fd) : fd_(fd) {}
 
-  /// Waits a moment for input. The text once an empty line follows a JSON object, or at the end of the input.
+  /// Waits a moment for input. The text once an empty line follows a JSON object, though not within a fenced block
+  /// behind it, or at the end of the input.
   std::optional<std::string> look() {
     pollfd waited{fd_, POLLIN, 0};
     if (fd_ < 0 || ended_ || poll(&waited, 1, static_cast<int>(kPoll.count())) <= 0) {
@@ -89,8 +90,13 @@ class TypedAnswer {
   bool is_complete() const {
     const size_t end = text_.find_last_not_of(" \t\r\n");
     return end != std::string::npos &&
-           std::count(text_.begin() + static_cast<ptrdiff_t>(end), text_.end(), '\n') >= 2 &&
+           std::count(text_.begin() + static_cast<ptrdiff_t>(end), text_.end(), '\n') >= 2 && !has_open_fence() &&
            !find_json_objects(text_).empty();
+  }
+  bool has_open_fence() const {
+    int fences = 0;
+    for (size_t at = text_.find("```"); at != std::string::npos; at = text_.find("```", at + 3)) ++fences;
+    return fences % 2 == 1;
   }
 
   int fd_;

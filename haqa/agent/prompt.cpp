@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "haqa/agent/answer_form.h"
 #include "haqa/base/file.h"
 
 namespace haqa {
@@ -18,29 +19,68 @@ const Trial* trial_of(const TrackHistory& of, size_t round) {
   return round < of.trials.size() ? &of.trials[round] : nullptr;
 }
 
+/// Whose texts are told in full.
+enum class Texts { none, incumbent, both };
+
+/// Under what an answer has the parameter that is no list's element.
+std::string answer_key(const Track& track, const std::string& parameter) {
+  for (const AnswerName& a : track.answer_names)
+    if (a.parameters.size() == 1 && a.parameters.front() == parameter) return a.key;
+  return parameter;
+}
+
+/// As the agent would have answered it, but for long texts.
+std::string told(const Track& track, const Configuration& configuration) {
+  Json answer = to_answer(track, configuration);
+  for (const Parameter& p : track.space.parameters()) {
+    if (p.type != ParameterType::text) continue;
+    const auto text = answer.find(answer_key(track, p.name));
+    if (text != answer.end() && text->is_string()) *text = short_text(*text);
+  }
+  return to_line(answer);
+}
+
+/// The texts that told() has in short, each in a fenced block.
+std::string texts_in_full(const Track& track, const Configuration& configuration) {
+  std::string all;
+  for (const Parameter& p : track.space.parameters()) {
+    const auto value = configuration.find(p.name);
+    if (p.type != ParameterType::text || value == configuration.end() || *value == p.default_value) continue;
+    const auto text = value->get<std::string>();
+    if (short_text(text) != text)
+      all += fmt::format("\nIts {}:\n```\n{}{}```", p.name, text, text.ends_with('\n') ? "" : "\n");
+  }
+  return all;
+}
+
 /// What a round measured of a track, and the best up to then.
-Slots outcome(const TrackHistory& of, size_t round) {
+Slots outcome(const TrackHistory& of, size_t round, Texts texts) {
   const Track& track = *of.track;
   const Trial* trial = trial_of(of, round);
   const Trial* best = best_trial(of.trials.first(std::min(round + 1, of.trials.size())), track.direction);
-  const std::string incumbent = best ? fmt::format("{} with {} (round {})", to_line(best->configuration),
-                                                   describe_result(track, *best), best->number + 1)
-                                     : "none yet";
-  return {{"configuration", trial ? to_line(trial->configuration) : "none in this round"},
+  std::string incumbent = best ? fmt::format("{} with {} (round {})", told(track, best->configuration),
+                                             describe_result(track, *best), best->number + 1)
+                               : "none yet";
+  std::string configuration = trial ? told(track, trial->configuration) : "none in this round";
+  const bool with_trial = trial && (texts == Texts::both || (texts == Texts::incumbent && trial == best));
+  if (with_trial) configuration += texts_in_full(track, trial->configuration);
+  if (best && texts != Texts::none && !(with_trial && best->configuration == trial->configuration))
+    incumbent += texts_in_full(track, best->configuration);
+  return {{"configuration", configuration},
           {"result", trial ? describe_result(track, *trial) : "not measured in this round"},
           {"incumbent", incumbent}};
 }
 
-Message dynamic_prompt(const Prompts& prompts, Histories tracks, size_t round, int rounds_left) {
+Message dynamic_prompt(const Prompts& prompts, Histories tracks, size_t round, int rounds_left, Texts texts) {
   const std::string left = std::to_string(rounds_left);
   if (tracks.size() == 1) {
-    Slots slots = outcome(tracks[0], round);
+    Slots slots = outcome(tracks[0], round, texts);
     slots["rounds_left"] = left;
     return {"user", prompts.render("dynamic", slots)};
   }
   std::string results;
   for (const TrackHistory& of : tracks) {
-    Slots slots = outcome(of, round);
+    Slots slots = outcome(of, round, texts);
     slots["track"] = of.track->name;
     results += (results.empty() ? "" : "\n") + prompts.render("joint_result", slots);
   }
@@ -67,24 +107,26 @@ std::string thought_of(std::span<const std::pair<std::string, const Trial*>> ans
 std::vector<Message> decision(const Prompts& prompts, Histories tracks, size_t round, std::string_view agent) {
   std::vector<std::pair<std::string, const Trial*>> answered;
   std::string others;
-  Json action = Json::object();
+  std::string action;
   for (const TrackHistory& of : tracks) {
     const Trial* trial = trial_of(of, round);
     if (!trial) continue;
     if (is_own(*trial, agent)) {
       answered.emplace_back(of.track->name, trial);
-      action[of.track->name] = trial->configuration;
+      action += fmt::format("{}{}:{}", action.empty() ? "" : ",", to_line(of.track->name),
+                            told(*of.track, trial->configuration));
     } else {
       others += (others.empty() ? "" : "\n") +
                 prompts.render("other_proposal", {{"proposer", trial->proposed_by},
-                                                  {"configuration", to_line(trial->configuration)},
+                                                  {"configuration", told(*of.track, trial->configuration)},
                                                   {"thought", trial->thought}});
     }
   }
   std::vector<Message> messages;
-  if (tracks.size() == 1 && !answered.empty()) action = answered.front().second->configuration;
+  action = tracks.size() == 1 && !answered.empty() ? told(*tracks[0].track, answered.front().second->configuration)
+                                                   : "{" + action + "}";
   if (!answered.empty())
-    messages.push_back({"assistant", fmt::format("Thought: {}\nAction: {}", thought_of(answered), to_line(action))});
+    messages.push_back({"assistant", fmt::format("Thought: {}\nAction: {}", thought_of(answered), action)});
   if (!others.empty()) messages.push_back({"user", others});
   return messages;
 }
@@ -97,7 +139,7 @@ std::string summary_line(Histories tracks, size_t round) {
     if (line.empty()) line = fmt::format("Round {}: ", trial->number + 1);
     const std::string value = trial->value ? fmt::format("{:.4g}", *trial->value) : describe_result(*of.track, *trial);
     const std::string name = tracks.size() == 1 ? "" : of.track->name + " ";
-    line += fmt::format("{}{} -> {}; ", name, to_line(trial->configuration), value);
+    line += fmt::format("{}{} -> {}; ", name, told(*of.track, trial->configuration), value);
   }
   return line.substr(0, line.size() - 2) + "\n";
 }
@@ -107,12 +149,12 @@ Message static_prompt(const Prompts& prompts, Histories tracks, int rounds) {
   for (const TrackHistory& of : tracks) {
     const Track& track = *of.track;
     Slots slots = {{"brief", track.brief},
-                   {"search_space", track.space.describe()},
+                   {"search_space", track.space.describe() + describe_answer(track)},
                    {"value_name", track.value_name},
                    {"direction", track.direction == Direction::maximize ? "maximized" : "minimized"}};
     if (tracks.size() == 1) {
       slots["rounds"] = std::to_string(rounds);
-      slots["example"] = example_action(track.space);
+      slots["example"] = example_action(track);
       return {"user", prompts.render("static", slots)};
     }
     slots["track"] = track.name;
@@ -139,9 +181,9 @@ size_t rounds_told(Histories tracks) {
 
 /// Rounds from `first_full` on in full, those from `first_told` on in a line each.
 std::vector<Message> conversation(const Prompts& prompts, Histories tracks, std::string_view agent, size_t first_told,
-                                  size_t first_full) {
+                                  size_t first_full, Texts texts) {
   std::vector<Message> messages = {{"system", prompts.render("system", {})}};
-  const size_t told = rounds_told(tracks);
+  const size_t count = rounds_told(tracks);
   int rounds = 0, left = 0;
   for (const TrackHistory& of : tracks) {
     rounds = std::max(rounds, static_cast<int>(of.trials.size()) + of.rounds_left);
@@ -151,15 +193,17 @@ std::vector<Message> conversation(const Prompts& prompts, Histories tracks, std:
   std::string lines;
   for (size_t i = first_told; i < first_full; ++i) lines += summary_line(tracks, i);
   if (!lines.empty()) append(messages, {"user", prompts.render("history_summary", {{"rounds", lines}})});
-  for (size_t i = first_full; i < told; ++i) {
+  for (size_t i = first_full; i < count; ++i) {
     if (i > first_full)
       for (Message& m : decision(prompts, tracks, i, agent)) append(messages, std::move(m));
-    append(messages, dynamic_prompt(prompts, tracks, i, i + 1 == told ? left : rounds - static_cast<int>(i) - 1));
+    const bool last = i + 1 == count;
+    append(messages, dynamic_prompt(prompts, tracks, i, last ? left : rounds - static_cast<int>(i) - 1,
+                                    last ? texts : Texts::none));
   }
-  if (told > 0) return messages;
+  if (count > 0) return messages;
   append(messages, tracks.size() == 1
                        ? Message{"user", prompts.render("dynamic_first", {{"rounds_left", std::to_string(left)}})}
-                       : dynamic_prompt(prompts, tracks, 0, left));
+                       : dynamic_prompt(prompts, tracks, 0, left, Texts::none));
   return messages;
 }
 
@@ -213,14 +257,15 @@ std::string describe_result(const Track& track, const Trial& trial) {
   return text;
 }
 
-std::string example_action(const SearchSpace& space) {
-  return to_line(space.defaults());
+std::string example_action(const Track& track) {
+  return told(track, track.space.defaults());
 }
 
 std::string example_action(Histories tracks) {
-  Json all = Json::object();
-  for (const TrackHistory& of : tracks) all[of.track->name] = of.track->space.defaults();
-  return to_line(all);
+  std::string all;
+  for (const TrackHistory& of : tracks)
+    all += fmt::format("{}{}:{}", all.empty() ? "" : ",", to_line(of.track->name), example_action(*of.track));
+  return "{" + all + "}";
 }
 
 std::vector<Message> build_conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
@@ -234,14 +279,17 @@ std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks
   const size_t n = rounds_told(tracks), last = n == 0 ? 0 : n - 1;
   const size_t in_full = static_cast<size_t>(std::max(1, limits.rounds));
   size_t first_full = n > in_full ? n - in_full : 0, first_told = 0;
+  Texts texts = Texts::both;
   for (;;) {
-    std::vector<Message> messages = conversation(prompts, tracks, agent, first_told, first_full);
+    std::vector<Message> messages = conversation(prompts, tracks, agent, first_told, first_full, texts);
     const int tokens = total_tokens(messages);
     if (tokens <= limits.token_budget) return messages;
     if (first_full < last) {
       ++first_full;
     } else if (first_told < first_full) {
       ++first_told;
+    } else if (texts != Texts::none) {
+      texts = texts == Texts::both ? Texts::incumbent : Texts::none;
     } else {
       throw Error(
           "the agent's prompt needs about {} tokens without any history, more than the token budget of {}; "

@@ -36,7 +36,8 @@ int total_tokens(std::span<const Message> messages);
 /// prompt and the answer to it, ending with the dynamic prompt of the last trial. Rounds beyond the limits are
 /// summarized, oldest first, then left out; the incumbent stands in the last message always. Neighbouring messages of
 /// the same role are one, as several chat templates demand. What somebody else than `agent` proposed is told as such;
-/// an empty name: all are its own answers.
+/// an empty name: all are its own answers. Of texts, such as a kernel's code, those of the last trial and of the
+/// incumbent are told in full, in the last message, as far as the budget reaches; all others as short_text().
 /// Throws Error where the static prompt alone exceeds the token budget.
 std::vector<Message> build_conversation(const Prompts& prompts, const Track& track, std::span<const Trial> trials,
                                         int rounds_left, const HistoryLimits& limits, std::string_view agent = {});
@@ -48,7 +49,7 @@ std::vector<Message> build_conversation(const Prompts& prompts, std::span<const 
 std::string describe_result(const Track& track, const Trial& trial);
 
 /// {"threads": ..., ...}: the form of an answer, with the defaults as values.
-std::string example_action(const SearchSpace& space);
+std::string example_action(const Track& track);
 /// {"finetune": {"epochs": ...}, "runtime": {...}}: the same for several tracks.
 std::string example_action(std::span<const TrackHistory> tracks);
 

@@ -259,7 +259,8 @@ TEST(Prompt, EveryShippedPromptRenders) {
       {"finetune_code", {"n_layer", "n_embd", "n_head", "n_head_kv", "n_ff", "n_vocab", "targets", "quantizer"}},
       {"finetune_fp16", {}},
       {"finetune_int8", {}},
-      {"finetune_nf4", {}}};
+      {"finetune_nf4", {}},
+      {"kernel", {"model", "device", "hardware", "kernel", "kernels", "code", "interface", "engine"}}};
   size_t files = 0;
   for (const auto& entry :
        std::filesystem::directory_iterator(std::filesystem::path(HAQA_SOURCE_DIR) / "data/prompts")) {

@@ -1,6 +1,7 @@
 #include "haqa/agent/reply.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cctype>
@@ -10,6 +11,7 @@
 #include <valijson/schema_parser.hpp>
 #include <valijson/validator.hpp>
 
+#include "haqa/agent/answer_form.h"
 #include "haqa/base/json.h"
 #include "haqa/base/text.h"
 
@@ -46,25 +48,20 @@ struct Found {
 /// A track that an answer must serve.
 struct Asked {
   std::string_view name;  ///< of its entry; empty: the action itself is its configuration
-  const SearchSpace& space;
+  const Track& track;
   std::span<const Trial> trials;
 };
 using AllAsked = std::span<const Asked>;
 
-bool names_a_parameter(const SearchSpace& space, const auto& mentions) {
-  return std::any_of(space.parameters().begin(), space.parameters().end(),
-                     [&](const Parameter& p) { return mentions(p.name); });
-}
-
-bool holds_a_parameter(const SearchSpace& space, const Json& object) {
-  return object.is_object() && names_a_parameter(space, [&](const std::string& name) { return object.contains(name); });
+bool holds_a_parameter(const Track& track, const Json& object) {
+  return object.is_object() && mentions_any(track, [&](const std::string& name) { return object.contains(name); });
 }
 
 /// What an action holds for a track; nullptr where that is nothing.
 const Json* entry_for(const Asked& asked, AllAsked all, const Json& action) {
   const auto entry = action.find(asked.name);
   if (!asked.name.empty() && entry != action.end()) return &*entry;
-  return all.size() == 1 && holds_a_parameter(asked.space, action) ? &action : nullptr;
+  return all.size() == 1 && holds_a_parameter(asked.track, action) ? &action : nullptr;
 }
 
 bool is_decision(AllAsked all, const Json& action) {
@@ -122,17 +119,24 @@ ReplyFault without_action(std::string_view text, AllAsked all) {
   const auto mentioned = [&](const std::string& name) { return text.find(name) != std::string_view::npos; };
   const bool on_topic =
       text.find('{') != std::string_view::npos ||
-      std::any_of(all.begin(), all.end(), [&](const Asked& a) { return names_a_parameter(a.space, mentioned); });
+      std::any_of(all.begin(), all.end(), [&](const Asked& a) { return mentions_any(a.track, mentioned); });
   return {on_topic ? FaultKind::wrong_format : FaultKind::irrelevant, ""};
 }
 
-Parsed checked(const Asked& asked, const std::string& thought, const Json& configuration) {
-  const SearchSpace& space = asked.space;
-  if (!holds_a_parameter(space, configuration))
+// Told to the model: an answer of 5,000 unknown keys would flood its context.
+ReplyFault out_of_range(const std::string& problem) {
+  return {FaultKind::out_of_range, shortened(problem, 1500)};
+}
+
+Parsed checked(const Asked& asked, const std::string& thought, const Json& answer, std::vector<std::string>& code) {
+  const SearchSpace& space = asked.track.space;
+  if (!holds_a_parameter(asked.track, answer))
     return ReplyFault{FaultKind::irrelevant, "its JSON object holds none of the parameters"};
-  // Told to the model: an answer of 5,000 unknown keys would flood its context.
-  if (const auto problem = space.problem(configuration))
-    return ReplyFault{FaultKind::out_of_range, shortened(*problem, 1500)};
+  const auto read = from_answer(asked.track, answer, code);
+  if (const auto* faults = std::get_if<AnswerFaults>(&read))
+    return out_of_range(fmt::format("{}", fmt::join(faults->faults, "; ")));
+  const auto& configuration = std::get<Configuration>(read);
+  if (const auto problem = space.problem(configuration)) return out_of_range(*problem);
   const Configuration clean = space.normalized(configuration);
   if (!matches_schema(clean, space.schema()))
     return ReplyFault{FaultKind::out_of_range, "it does not match the JSON schema of the search space"};
@@ -141,7 +145,38 @@ Parsed checked(const Asked& asked, const std::string& thought, const Json& confi
   return AgentAction{thought, clean};
 }
 
+/// Blocks of code from the first one behind the last "Action" on, which answers it; else the last one.
+std::vector<std::string> answered_code(const Unfenced& answer) {
+  const size_t mark = answer.text.rfind("Action");
+  const size_t from = mark == std::string::npos ? 0 : mark;
+  std::vector<std::string> behind, before;
+  for (const Unfenced::Block& block : answer.blocks)
+    if (block.closed) (block.at >= from ? behind : before).push_back(block.code);
+  if (behind.empty() && !before.empty()) behind.push_back(before.back());
+  return behind;
+}
+
+/// Texts in fenced blocks are for tracks that ask for them; other answers are read as they are.
+bool takes_code(AllAsked all) {
+  return std::any_of(all.begin(), all.end(), [](const Asked& a) {
+    return std::any_of(a.track.answer_names.begin(), a.track.answer_names.end(),
+                       [](const AnswerName& name) { return !name.flag.empty(); });
+  });
+}
+
 std::vector<Parsed> parse(std::string_view text, AllAsked all) {
+  std::vector<std::string> code;
+  std::string without;
+  if (takes_code(all)) {
+    const auto decides_nothing = [&](std::string_view block) {
+      const std::vector<Json> objects = find_json_objects(block);
+      return std::none_of(objects.begin(), objects.end(),
+                          [&](const Json& o) { return unwrapped(o) || is_decision(all, o); });
+    };
+    const Unfenced answer = without_code(text, decides_nothing);
+    code = answered_code(answer);
+    text = without = answer.text;
+  }
   const Found found = find_action(text, all);
   if (found.action.is_null()) return {all.size(), without_action(text, all)};
   if (!is_decision(all, found.action))
@@ -149,7 +184,7 @@ std::vector<Parsed> parse(std::string_view text, AllAsked all) {
   std::vector<Parsed> parsed;
   for (const Asked& a : all) {
     const Json* entry = entry_for(a, all, found.action);
-    parsed.push_back(entry ? checked(a, found.thought, *entry)
+    parsed.push_back(entry ? checked(a, found.thought, *entry, code)
                            : ReplyFault{FaultKind::out_of_range, fmt::format("it holds no entry \"{}\"", a.name)});
   }
   return parsed;
@@ -171,16 +206,16 @@ std::string_view to_string(FaultKind kind) {
   return "duplicate";
 }
 
-std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const SearchSpace& space,
+std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const Track& track,
                                                   std::span<const Trial> trials) {
-  const Asked one[] = {{"", space, trials}};
+  const Asked one[] = {{"", track, trials}};
   return parse(text, one).front();
 }
 
 std::vector<std::variant<AgentAction, ReplyFault>> parse_joint_reply(std::string_view text,
                                                                      std::span<const TrackHistory> tracks) {
   std::vector<Asked> all;
-  for (const TrackHistory& h : tracks) all.push_back({h.track->name, h.track->space, h.trials});
+  for (const TrackHistory& h : tracks) all.push_back({h.track->name, *h.track, h.trials});
   return parse(text, all);
 }
 

@@ -27,8 +27,9 @@ std::string_view to_string(FaultKind kind);  ///< "wrong format", ...
 
 /// Reads an answer in the ReAct form "Thought: ... Action: {...}", or {"thought": ..., "action": {...}}, or prose
 /// around a JSON object. Of several objects the last one after the last "Action", else the last, counts; those that
-/// hold no parameter, such as an observation that the model made up, come after those that do.
-std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const SearchSpace& space,
+/// hold no parameter, such as an observation that the model made up, come after those that do. Keys are the track's
+/// answer_names or parameters; a text that is changed may follow in a fenced block.
+std::variant<AgentAction, ReplyFault> parse_reply(std::string_view text, const Track& track,
                                                   std::span<const Trial> trials);
 
 /// The same for an answer with an entry for each of several tracks, {"finetune": {...}, "runtime": {...}}: one result a

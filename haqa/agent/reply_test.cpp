@@ -14,6 +14,12 @@ SearchSpace space() {
                      {Expression("threads % 2 == 0")});
 }
 
+Track track() {
+  Track t;
+  t.space = space();
+  return t;
+}
+
 constexpr const char* kGood = R"({"threads": 2, "type": "q8_0", "rate": 0.25})";
 
 TEST(ParseReply, FindsTheActionAndTheThought) {
@@ -45,7 +51,7 @@ TEST(ParseReply, FindsTheActionAndTheThought) {
       {R"(Action: {"rate": 0.25, "type": "q8_0", "threads": 2.0})", ""},
   };
   for (const auto& [text, thought] : cases) {
-    const auto parsed = parse_reply(text, space(), {});
+    const auto parsed = parse_reply(text, track(), {});
     ASSERT_TRUE(std::holds_alternative<AgentAction>(parsed)) << text << ": " << std::get<ReplyFault>(parsed).detail;
     EXPECT_EQ(std::get<AgentAction>(parsed).configuration.dump(), R"({"threads":2,"type":"q8_0","rate":0.25})");
     EXPECT_EQ(std::get<AgentAction>(parsed).thought, thought) << text;
@@ -109,7 +115,7 @@ TEST(ParseReply, NamesEachFault) {
       {std::string("Action: {\"threads\": 2, \"type\": \"\xff\xfe\", \"rate\": 0}"), FaultKind::wrong_format, ""},
   };
   for (const BadReply& c : cases) {
-    const auto parsed = parse_reply(c.text, space(), {});
+    const auto parsed = parse_reply(c.text, track(), {});
     ASSERT_TRUE(std::holds_alternative<ReplyFault>(parsed)) << c.text;
     EXPECT_EQ(std::get<ReplyFault>(parsed).kind, c.kind) << c.text.substr(0, 80);
     EXPECT_THAT(std::get<ReplyFault>(parsed).detail, HasSubstr(c.detail)) << c.text.substr(0, 80);
@@ -121,7 +127,7 @@ TEST(ParseReply, RefusesWhatWasTried) {
   trials[0].configuration = space().defaults();
   trials[1].configuration = Json::parse(kGood);
   trials[1].number = 1;
-  const auto parsed = parse_reply(kGood, space(), trials);
+  const auto parsed = parse_reply(kGood, track(), trials);
   ASSERT_TRUE(std::holds_alternative<ReplyFault>(parsed));
   EXPECT_EQ(std::get<ReplyFault>(parsed).kind, FaultKind::duplicate);
   EXPECT_EQ(std::get<ReplyFault>(parsed).detail, "round 2");
@@ -133,7 +139,7 @@ TEST(ParseReply, RefusesWhatFailedAndWhatIsWrittenAnotherWay) {
   trials[0].state = TrialState::failed;
   for (const char* text :
        {R"({"rate": 0.25, "threads": 2.0, "type": "q8_0"})", R"({"type":"q8_0","rate":25e-2,"threads":2})"}) {
-    const auto parsed = parse_reply(text, space(), trials);
+    const auto parsed = parse_reply(text, track(), trials);
     ASSERT_TRUE(std::holds_alternative<ReplyFault>(parsed)) << text;
     EXPECT_EQ(std::get<ReplyFault>(parsed).kind, FaultKind::duplicate);
     EXPECT_EQ(std::get<ReplyFault>(parsed).detail, "round 1");
@@ -142,7 +148,7 @@ TEST(ParseReply, RefusesWhatFailedAndWhatIsWrittenAnotherWay) {
 
 // An integer stays one in the log and on llama.cpp's command line.
 TEST(ParseReply, WritesWholeNumbersAsIntegers) {
-  const auto parsed = parse_reply(R"({"threads": 4.0, "type": "f16", "rate": 1})", space(), {});
+  const auto parsed = parse_reply(R"({"threads": 4.0, "type": "f16", "rate": 1})", track(), {});
   ASSERT_TRUE(std::holds_alternative<AgentAction>(parsed));
   EXPECT_EQ(std::get<AgentAction>(parsed).configuration.dump(), R"({"threads":4,"type":"f16","rate":1.0})");
 }
@@ -151,7 +157,7 @@ TEST(ParseReply, WritesWholeNumbersAsIntegers) {
 TEST(ParseReply, KeepsTheDetailShort) {
   std::string text = R"({"threads": 2)";
   for (int i = 0; i < 5000; ++i) text += ", \"unknown_key_" + std::to_string(i) + "\": 1";
-  const auto parsed = parse_reply(text + "}", space(), {});
+  const auto parsed = parse_reply(text + "}", track(), {});
   ASSERT_TRUE(std::holds_alternative<ReplyFault>(parsed));
   EXPECT_EQ(std::get<ReplyFault>(parsed).kind, FaultKind::out_of_range);
   EXPECT_LE(std::get<ReplyFault>(parsed).detail.size(), 1503u);

@@ -19,7 +19,46 @@ constexpr int kMaxDepth = 64;
 struct Extent {
   size_t end = std::string_view::npos;
   int levels = 0;
+  bool raw = false;  ///< a string holds what JSON wants escaped
 };
+
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20;
+}
+
+/// What may follow a backslash.
+bool is_escape(char c) {
+  return std::string_view("\"\\/bfnrtu").find(c) != std::string_view::npos;
+}
+
+/// The text of an object with escapes where its strings lack them.
+std::string escaped(std::string_view object) {
+  std::string out;
+  bool in_string = false;
+  for (size_t i = 0; i < object.size(); ++i) {
+    const char c = object[i];
+    if (in_string && c == '\\' && i + 1 < object.size() && is_escape(object[i + 1])) {
+      out += c;
+      out += object[++i];
+    } else if (in_string && c == '\\') {
+      out += "\\\\";
+    } else if (in_string && is_control(c)) {
+      constexpr std::string_view kHex = "0123456789abcdef";
+      out += {'\\', 'u', '0', '0', kHex[static_cast<size_t>(c) / 16], kHex[static_cast<size_t>(c) % 16]};
+    } else {
+      in_string ^= c == '"';
+      out += c;
+    }
+  }
+  return out;
+}
+
+Json parsed(std::string_view object, bool raw) {
+  constexpr bool kThrow = false;
+  Json value = Json::parse(object, nullptr, kThrow);
+  if (raw && value.is_discarded()) value = Json::parse(escaped(object), nullptr, kThrow);
+  return value;
+}
 
 Extent extent(std::string_view text, size_t begin) {
   Extent found;
@@ -30,6 +69,9 @@ Extent extent(std::string_view text, size_t begin) {
     if (in_string) {
       if (c == '\\') {
         ++i;
+        found.raw |= i < text.size() && !is_escape(text[i]);
+      } else if (is_control(c)) {
+        found.raw = true;
       } else if (c == '"') {
         in_string = false;
       }
@@ -56,14 +98,14 @@ Extent extent(std::string_view text, size_t begin) {
 size_t take_objects(std::string_view text, size_t& budget, std::vector<Json>& found) {
   for (size_t begin = text.find('{'), next = 0; begin != std::string_view::npos; begin = text.find('{', next)) {
     next = begin + 1;
-    const auto [end, levels] = extent(text, begin);
+    const auto [end, levels, raw] = extent(text, begin);
     const size_t read = (end == std::string_view::npos ? text.size() : end) - begin;
     if (read > budget) return begin;
     budget -= read;
     if (end != std::string_view::npos && levels > kMaxDepth) {
       next = end;
     } else if (end != std::string_view::npos) {
-      Json value = Json::parse(text.substr(begin, end - begin), nullptr, /*allow_exceptions=*/false);
+      Json value = parsed(text.substr(begin, end - begin), raw);
       if (value.is_object()) {
         found.push_back(std::move(value));
         next = end;

@@ -114,6 +114,11 @@ TEST(Json, ReadsWhatChatModelsWrite) {
       {R"({} {"b": 2})", {"{}", R"({"b":2})"}},
       {R"({"a": "unclosed} {"b": 2})", {R"({"b":2})"}},
       {"{\"a\": \"\xff\"}", {}},
+      // Code in a string as it stands in a file: line breaks, tabs, and escapes that JSON does not have.
+      {"{\"code\": \"int f() {\n\treturn '\\0';\n}\", \"b\": 2}",
+       {R"({"code":"int f() {\n\treturn '\\0';\n}","b":2})"}},
+      {"{\"code\": \"#define A \\\n 1\\n\"}", {R"({"code":"#define A \\\n 1\n"})"}},
+      {"{\"a\": \"x\ny\" \"b\"} {\"c\": 3}", {R"({"c":3})"}},
   };
   for (const auto& [text, expected] : cases) EXPECT_EQ(found(text), expected) << text;
   EXPECT_THAT(found(std::string_view("{\"a\"\0:1} {\"b\":2}", 16)), ElementsAre(R"({"b":2})"));

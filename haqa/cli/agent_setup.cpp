@@ -12,6 +12,7 @@
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/facts.h"
+#include "haqa/sampler/exhaustive.h"
 #include "haqa/sampler/human.h"
 #include "haqa/sampler/registry.h"
 
@@ -164,6 +165,7 @@ std::string located_sampler(const std::string& name, const std::filesystem::path
 
 void check_sampler(const std::string& name, const SearchSpace& space) {
   if (const auto file = human_file(name)) HumanSampler(*file).check(space);
+  if (name == "exhaustive") require_walkable(space);
 }
 
 std::unique_ptr<Sampler> make_named_sampler(const std::string& name, uint64_t seed, const AgentSetup& agent) {

@@ -38,7 +38,8 @@ struct AgentSetup {
   std::string earlier;                                 ///< what the prompt says of earlier studies
 };
 
-/// Throws UsageError where a sampler cannot serve the space: a person's entry that is not valid there.
+/// Throws UsageError where a sampler cannot serve the space: a person's entry that is not valid there, one that is
+/// infinite or too large to be walked.
 void check_sampler(const std::string& name, const SearchSpace& space);
 
 bool asks_agent(const std::string& sampler);

@@ -22,6 +22,7 @@ void add_convert(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_show(CLI::App& app);
 void add_importance(CLI::App& app);
+void add_kernels(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_make_model(CLI::App& app);
 void add_tune(CLI::App& app);

@@ -8,6 +8,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/base/progress.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/agent_setup.h"
@@ -16,7 +17,9 @@
 #include "haqa/cli/trial_source.h"
 #include "haqa/http/http.h"
 #include "haqa/report/comparison_page.h"
+#include "haqa/space/space_file.h"
 #include "haqa/study/comparison.h"
+#include "haqa/study/sweep.h"
 
 namespace haqa {
 
@@ -107,25 +110,26 @@ bool asks_agents(const Options& o) {
 }
 
 void require_sense(const Options& o) {
-  if (!o.task.empty()) {
+  if (!o.sweep.empty()) {
+    if (!o.task.empty() || !o.command.command.empty() || !o.command.metrics.empty())
+      throw UsageError("--sweep is the objective; leave --task, --command and --metric out");
+  } else if (!o.task.empty()) {
     if (!o.command.space.empty() || !o.command.command.empty() || !o.command.metrics.empty())
       throw UsageError("--task names an objective already; leave --space, --command and --metric out");
     if (o.flags.output.empty()) throw UsageError("--task needs --output, a folder for the models");
   } else if (o.command.space.empty() || o.command.command.empty() || o.command.metrics.empty())
-    throw UsageError("name a comparison's file, or --space, --command and --metric, or --task, to run one");
+    throw UsageError("name a comparison's file, or --space, --command and --metric, or --task, or --sweep, to run one");
   check_methods(o.methods, o.flags.reference);
   require_no_secret(o.agent.task.endpoint.base_url);
   if (asks_agents(o) && o.flags.output.empty())
     throw UsageError("agent and hybrid need --output, a folder for their transcripts");
 }
 
-void run_methods(const Options& o) {
-  const CommandOptions command = o.command.options();
-  const Track track = o.command.track(command);
+/// Where its results are kept: nowhere without --output.
+void run_methods(const Options& o, const Track& track, Objective& objective, const Json& results_depend_on) {
   for (const std::string& method : o.methods) check_sampler(method, track.space);
-  CommandObjective objective(track.space, command);
   Progress progress(o.quiet);
-  ComparisonPlan plan{o.methods, o.seeds, o.rounds, o.command.workers, {}, settings(o.command), {}};
+  ComparisonPlan plan{o.methods, o.seeds, o.rounds, o.command.workers, {}, results_depend_on, {}};
   for (const std::string& method : o.methods)
     if (asks_agent(method)) plan.settings_of[method] = who_answers(o.agent.task);
   if (!o.flags.output.empty()) {
@@ -144,10 +148,45 @@ void run_methods(const Options& o) {
   }
 }
 
+void run_command(const Options& o) {
+  const CommandOptions command = o.command.options();
+  const Track track = o.command.track(command);
+  CommandObjective objective(track.space, command);
+  run_methods(o, track, objective, settings(o.command));
+}
+
+Direction sweep_direction(const Options& o, const Sweep& sweep) {
+  if (!o.command.direction.empty())
+    return o.command.direction == "minimize" ? Direction::minimize : Direction::maximize;
+  if (!sweep.direction)
+    throw UsageError("{} does not say whether less of \"{}\" is better; give --direction", o.sweep.string(),
+                     one_line(sweep.value_name));
+  return *sweep.direction;
+}
+
+/// A stored sweep in place of measuring.
+void run_sweep(const Options& o) {
+  const Sweep sweep = read_sweep(o.sweep);
+  Track track{one_line(o.sweep.stem().string()),
+              o.command.space.empty() ? space_of(sweep) : read_space(o.command.space)};
+  track.direction = sweep_direction(o, sweep);
+  track.value_name = sweep.value_name;
+  track.brief = fmt::format("Each trial is looked up among {} results measured before.", sweep.trials.size());
+  SweepObjective objective(track.space, sweep.trials);
+  if (objective.size() == 0)
+    throw UsageError(
+        "none of the {} results of {} is of the search space; leave --space out to take the values of the "
+        "sweep",
+        sweep.trials.size(), o.sweep.string());
+  // Of the content, wherever the file lies.
+  run_methods(o, track, objective, {{"sweep", fmt::format("{:016x}", fnv1a_64(read_file(o.sweep)))}});
+}
+
 void run_compare(const Options& o) {
   if (!o.file.empty()) return show_comparison(read_comparison(o.file), o.file.stem().string(), o.flags);
   require_sense(o);
-  o.task.empty() ? run_methods(o) : compare_finetuning(o);
+  if (!o.sweep.empty()) return run_sweep(o);
+  o.task.empty() ? run_command(o) : compare_finetuning(o);
 }
 
 /// All options but those that show a comparison are for running one.
@@ -171,6 +210,12 @@ void add_compare(CLI::App& app) {
   command->add_option("--task", o->task, "Task file whose fine-tuning is the objective; see docs/finetune.md")
       ->check(CLI::ExistingFile)
       ->type_name("TASK");
+  command
+      ->add_option("--sweep", o->sweep,
+                   "T4 results file of many configurations whose values are the objective; with --space FILE or the "
+                   "values that occur in it")
+      ->check(CLI::ExistingFile)
+      ->type_name("FILE");
   command->add_option("--methods", o->methods, fmt::format("Of {}", fmt::join(named_samplers(), ", ")))
       ->delimiter(',')
       ->capture_default_str();
@@ -187,6 +232,7 @@ void add_compare(CLI::App& app) {
       "  haqa compare --space space.yaml --command './train.py --lr {lr}' --metric 'loss=(\\S+)' \\\n"
       "    --direction minimize --methods random,bayesian,expert --seeds 8 --rounds 20 --output comparison\n"
       "  haqa compare comparison/results.jsonl --reference random\n"
+      "  haqa compare --sweep results.t4.json --methods expert,random,exhaustive --seeds 20 --rounds 30\n"
       "  haqa compare --task task.yaml --methods default,random,bayesian,expert --seeds 5 --output comparison");
   command->callback([o, command] {
     o->file.empty() ? require_asked(*command, asks_agents(*o)) : require_only_shown(*command);

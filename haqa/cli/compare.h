@@ -26,7 +26,7 @@ void show_comparison(const StoredComparison& stored, const std::string& name, co
 
 /// What `haqa compare` was told.
 struct CompareOptions {
-  std::filesystem::path file, task;
+  std::filesystem::path file, task, sweep;
   CommandFlags command;
   std::vector<std::string> methods = {"default", "random", "sobol", "local", "bayesian", "tpe", "nsga2", "expert"};
   int seeds = 8, rounds = 10;

@@ -10,9 +10,7 @@
 #include "haqa/report/findings.h"
 
 namespace haqa {
-namespace {
 
-/// The profile as the prompt shows it: without what says nothing of speed or memory.
 Json hardware_facts(const HardwareProfile& profile) {
   Json facts = to_json(profile);
   for (const char* key : {"id", "here", "sources", "weight_rates"}) facts.erase(key);
@@ -22,8 +20,6 @@ Json hardware_facts(const HardwareProfile& profile) {
   for (const std::string& name : unknown) facts["peak"].erase(name);
   return facts;
 }
-
-}  // namespace
 
 std::string describe(const HardwareProfile& p) {
   std::string text = p.name;

@@ -13,6 +13,8 @@ namespace haqa {
 
 /// What people, prompts and reports are told of the things a job handles. One line each, without a line break.
 std::string describe(const HardwareProfile& profile);
+/// The profile as prompts show it: without what says nothing of speed or memory.
+Json hardware_facts(const HardwareProfile& profile);
 std::string describe(const MemoryPlan& plan);
 std::string describe(const Trial& trial, const Configuration& defaults);
 

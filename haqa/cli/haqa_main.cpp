@@ -24,6 +24,7 @@ void add_commands(CLI::App& app) {
   haqa::add_eval(app);
   haqa::add_finetune(app);
   haqa::add_pretrain(app);
+  haqa::add_kernels(app);
   haqa::add_quantize(app);
   haqa::add_convert(app);
   haqa::add_merge(app);

@@ -2,6 +2,7 @@
 
 #include "haqa/cli/commands.h"
 #include "haqa/report/finetune_report.h"
+#include "haqa/report/kernels_report.h"
 #include "haqa/report/report.h"
 #include "haqa/report/run_log.h"
 
@@ -19,11 +20,13 @@ void add_show(CLI::App& app) {
   command->footer("Example:\n  haqa show runs/quickstart-20261124T081933");
   command->callback([o] {
     const Json summary = read_summary(o->run);
-    const bool finetune = summary.value("kind", "") == kFinetuneKind;
-    const std::string text = finetune ? finetune_text(summary) : text_report(summary);
+    const std::string kind = summary.value("kind", kRunKind);
+    const std::string text = kind == kFinetuneKind  ? finetune_text(summary)
+                             : kind == kKernelsKind ? kernels_text(summary)
+                                                    : text_report(summary);
     fmt::print("{}\n", o->json ? summary.dump(2, ' ', false, Json::error_handler_t::replace) : text);
     if (summary.value("unfinished", false) && !o->json)
-      fmt::print("\nNot finished: haqa {} --resume {} goes on.\n", finetune ? "finetune" : "run", o->run.string());
+      fmt::print("\nNot finished: haqa {} --resume {} goes on.\n", kind, o->run.string());
   });
 }
 

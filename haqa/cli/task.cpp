@@ -40,29 +40,6 @@ void read_tuning(YamlMap map, Task& task) {
   map.finish();
 }
 
-void read_agent(YamlMap map, AgentTask& agent) {
-  set(agent.provider, map.choice("provider", {"expert", "openai", "self", "manual"}));
-  set(agent.endpoint.base_url, map.text("base_url"));
-  try {
-    require_no_secret(agent.endpoint.base_url);
-  } catch (const UsageError& e) {
-    map.fail("base_url", e.what());
-  }
-  set(agent.endpoint.model, map.text("model"));
-  set(agent.replay, map.existing_file("replay"));
-  set(agent.endpoint.timeout_s, map.number("timeout_s", 1, 1e5));
-  set(agent.endpoint.tries, map.integer("tries", 1, 100));
-  set(agent.endpoint.temperature, map.number("temperature", 0, 2));
-  set(agent.endpoint.max_tokens, map.integer("max_tokens", 16, 1000000));
-  set(agent.history.rounds, map.integer("history", 1, 1000));
-  set(agent.history.token_budget, map.integer("token_budget", 1000, 10000000));
-  YamlMap price = map.map("price_per_million_tokens");
-  set(agent.price_prompt, price.number("prompt", 0, 1e6));
-  set(agent.price_completion, price.number("completion", 0, 1e6));
-  price.finish();
-  map.finish();
-}
-
 std::filesystem::path known_space(const std::string& name) {
   return data_folder() / "spaces" / (name + ".yaml");
 }
@@ -139,7 +116,32 @@ Json finetune_document(const FinetuneTask& f) {
   return document;
 }
 
-Json agent_document(const AgentTask& a) {
+}  // namespace
+
+void read_agent(YamlMap map, AgentTask& agent) {
+  set(agent.provider, map.choice("provider", {"expert", "openai", "self", "manual"}));
+  set(agent.endpoint.base_url, map.text("base_url"));
+  try {
+    require_no_secret(agent.endpoint.base_url);
+  } catch (const UsageError& e) {
+    map.fail("base_url", e.what());
+  }
+  set(agent.endpoint.model, map.text("model"));
+  set(agent.replay, map.existing_file("replay"));
+  set(agent.endpoint.timeout_s, map.number("timeout_s", 1, 1e5));
+  set(agent.endpoint.tries, map.integer("tries", 1, 100));
+  set(agent.endpoint.temperature, map.number("temperature", 0, 2));
+  set(agent.endpoint.max_tokens, map.integer("max_tokens", 16, 1000000));
+  set(agent.history.rounds, map.integer("history", 1, 1000));
+  set(agent.history.token_budget, map.integer("token_budget", 1000, 10000000));
+  YamlMap price = map.map("price_per_million_tokens");
+  set(agent.price_prompt, price.number("prompt", 0, 1e6));
+  set(agent.price_completion, price.number("completion", 0, 1e6));
+  price.finish();
+  map.finish();
+}
+
+Json to_json(const AgentTask& a) {
   Json document = {{"provider", a.provider},
                    {"timeout_s", a.endpoint.timeout_s},
                    {"tries", a.endpoint.tries},
@@ -153,8 +155,6 @@ Json agent_document(const AgentTask& a) {
   if (!a.replay.empty()) document["replay"] = std::filesystem::absolute(a.replay).string();
   return document;
 }
-
-}  // namespace
 
 Task read_task(const std::filesystem::path& file) {
   YamlMap map = YamlMap::load(file);
@@ -199,7 +199,7 @@ Json to_json(const Task& t) {
   if (t.max_quality_loss) document["max_quality_loss"] = *t.max_quality_loss;
   if (!t.calibration.empty()) document["calibration"] = std::filesystem::absolute(t.calibration).string();
   for (const BitWidth width : t.bit_widths) document["bit_widths"].push_back(to_string(width));
-  document["agent"] = agent_document(t.agent);
+  document["agent"] = to_json(t.agent);
   if (t.finetune) document["finetune"] = finetune_document(*t.finetune);
   return document;
 }

@@ -7,6 +7,7 @@
 
 #include "haqa/agent/agent_sampler.h"
 #include "haqa/agent/chat.h"
+#include "haqa/base/yaml_map.h"
 #include "haqa/deploy/benchmark.h"
 #include "haqa/finetune/finetune_setup.h"
 #include "haqa/model/memory_plan.h"
@@ -49,6 +50,11 @@ struct Task {
   AgentTask agent;
   std::optional<FinetuneTask> finetune;
 };
+
+/// The section agent of a task file; its keys are all read. Throws UsageError as read_task() does.
+void read_agent(YamlMap map, AgentTask& agent);
+/// In the form that it reads.
+Json to_json(const AgentTask& agent);
 
 /// Reads and checks a task file. Throws UsageError naming file, line, key and what is allowed.
 Task read_task(const std::filesystem::path& file);

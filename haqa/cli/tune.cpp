@@ -103,7 +103,7 @@ std::vector<EarlierTrial> earlier_trials(const TuneOptions& o, const SearchSpace
 std::string told(const std::vector<EarlierTrial>& earlier) {
   std::string text = earlier.empty() ? "" : "\n\nThe best of earlier studies:";
   for (const EarlierTrial& e : earlier)
-    text += fmt::format("\n{} (study {}, value {:.6g})", to_line(e.configuration), e.study, e.value);
+    text += fmt::format("\n{} (study {}, value {:.6g})", to_line(with_short_texts(e.configuration)), e.study, e.value);
   return text;
 }
 

@@ -49,8 +49,8 @@ void print_text(const TuneOptions& o, const Track& track, const CommandObjective
     }
   fmt::print("Best: {} in round {} of {}; the defaults: {}\n", value_text(track, *best), best->number + 1,
              result.trials.back().number + 1, defaults);
-  for (const auto& [name, value] : best->configuration.items())
-    fmt::print("  {:<24} {}\n", name, one_line(argument(value), 1000));
+  const Configuration shown = with_short_texts(best->configuration);
+  for (const auto& [name, value] : shown.items()) fmt::print("  {:<24} {}\n", name, one_line(argument(value), 1000));
   fmt::print("Command: {}\nStopped: {}.\n", printable(o.command.repeating(objective, best->configuration)),
              result.stop);
   if (o.storage != "memory") fmt::print("Study: {}; with more --rounds the same command goes on.\n", result.study);

@@ -99,7 +99,7 @@ class Deviations {
   }
 
  private:
-  const Tolerance& tolerance_;
+  const Tolerance tolerance_;
   const std::string& where_;
   int64_t checked_ = 0, wrong_ = 0;
   double worst_ = -1;
@@ -124,7 +124,7 @@ void check_launch(const KernelSpec& spec, const CheckedLaunch& launch, const Che
   const int64_t most_rows = reference->is_product() ? std::max<int64_t>(4, elements / 256) : elements / width;
   const std::vector<int64_t> picked = chosen(shape.rows(), std::max<int64_t>(2, most_rows), random);
   const int64_t columns = reference->is_product() ? elements / static_cast<int64_t>(picked.size()) : width;
-  Deviations deviations(spec.tolerance, launch.where);
+  Deviations deviations(spec.tolerance_of(launch.shapes[0].type), launch.where);
   for (const int64_t r : picked) {
     reference->begin_row(r);
     for (const int64_t i : chosen(width, columns, random)) {

@@ -1,8 +1,8 @@
 #include "haqa/kernel/compiler.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,23 +78,52 @@ std::string without_comments(std::string_view text) {
   return out;
 }
 
+/// What sources include beside the system's: all headers of the kernels, by their paths in that folder.
+std::map<std::string, std::string> kernel_headers() {
+  std::map<std::string, std::string> headers;
+  const fs::path folder = kernels_folder();
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
+    if (entry.path().extension() == ".h")
+      headers[fs::relative(entry.path(), folder).generic_string()] = read_file(entry.path());
+  return headers;
+}
+
+/// Sources lie in a folder beside those headers.
+std::set<std::string> allowed_includes() {
+  std::set<std::string> allowed = {"<stdint.h>", "<stddef.h>",  "<string.h>", "<math.h>",      "<float.h>",
+                                   "<limits.h>", "<cstdint>",   "<cstddef>",  "<cstring>",     "<cmath>",
+                                   "<cfloat>",   "<climits>",   "<algorithm>", "<array>",      "<bit>",
+                                   "<limits>",   "<type_traits>", "<utility>", "<immintrin.h>", "<arm_neon.h>"};
+  for (const auto& [path, text] : kernel_headers()) {
+    allowed.insert("\"" + path + "\"");
+    allowed.insert("\"../" + path + "\"");
+  }
+  return allowed;
+}
+
 /// "#include" and the like, with what follows.
-std::optional<std::string> refused_directive(const std::string& line, bool may_include) {
+std::optional<std::string> refused_directive(const std::string& line, const std::set<std::string>& allowed_files) {
   static const std::set<std::string> allowed_directives = {"define", "undef", "if", "ifdef", "ifndef", "elif", "else",
                                                            "endif",  "error", "pragma", "include", ""};
-  static const std::set<std::string> allowed_files = {
-      "<stdint.h>",  "<stddef.h>",    "<string.h>",   "<math.h>",      "<float.h>",  "<limits.h>", "<cstdint>",
-      "<cstddef>",   "<cstring>",     "<cmath>",      "<cfloat>",      "<climits>",  "<algorithm>", "<array>",
-      "<bit>",       "<limits>",      "<type_traits>", "<utility>",    "<immintrin.h>", "<arm_neon.h>",
-      "\"kernel.h\"", "\"vector.h\""};
   static const std::regex directive(R"(^\s*(?:#|%:|\?\?=)\s*(\w*)\s*(.*?)\s*$)");
   std::smatch found;
   if (!std::regex_match(line, found, directive)) return std::nullopt;
   if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
-  if (found[1] == "include" && !may_include) return "#include; what it needs stands before it";
   if (found[1] == "include" && !allowed_files.contains(found[2]))
-    return fmt::format("#include {}; it may include {}", found[2].str(), fmt::join(allowed_files, " "));
+    return fmt::format("#include {}; it may include {}", one_line(found[2].str(), 100), fmt::join(allowed_files, " "));
   return std::nullopt;
+}
+
+/// Assembly may compute, but ".incbin" and its like read files: no text may hold, or become, what begins by a dot.
+bool holds_assembler_directive(const std::string& text) {
+  static const std::regex exempt(R"(^\s*#\s*(include|error)\b.*)"), made(R"(^\s*#\s*define\b.*[^#'"]#\s*\w.*)"),
+      literal(R"("[^"]*[.\\][^"]*")");
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_match(line, exempt)) continue;
+    if (std::regex_match(line, made) || std::regex_search(line, literal)) return true;
+  }
+  return false;
 }
 
 std::string processor() {
@@ -104,6 +133,24 @@ std::string processor() {
     for (const char* key : {"model name", "flags", "Features", "CPU part", "CPU implementer"})
       if (line.starts_with(key)) text += line + '\n';
   return text;
+}
+
+/// The instruction sets of kernels/CMakeLists.txt that this processor has, best first.
+std::vector<const char*> processor_levels() {
+  std::vector<const char*> levels;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (v3 && v4 && __builtin_cpu_supports("avx512vnni")) levels.push_back("x86-64-v4-vnni");
+  if (v3) levels.push_back("x86-64-v3");
+#elif defined(__aarch64__)
+  constexpr unsigned long kHalf = 1 << 10, kDotProduct = 1 << 20;  // HWCAP_ASIMDHP, HWCAP_ASIMDDP
+  const unsigned long has = getauxval(AT_HWCAP);
+  if ((has & kHalf) && (has & kDotProduct)) levels.push_back("armv8.2-dotprod");
+#endif
+  return levels;
 }
 
 /// A compiler is the same as long as its file is.
@@ -152,21 +199,13 @@ fs::path compiler_of(const Configuration& parameters) {
 /// The messages as the source's author can use them: without our folders, the first of them.
 std::string messages_of(const std::string& errors, const fs::path& folder) {
   std::string text = std::regex_replace(errors, std::regex(folder.string() + "/?"), "");
-  text = std::regex_replace(text, std::regex(kernels_folder().string() + "/?"), "");
+  text = std::regex_replace(text, std::regex("code/code.cpp"), "code");
   std::istringstream lines(printable(text));
   std::string kept;
   for (std::string line; std::getline(lines, line) && kept.size() < 1500;)
     if (line.find("In file included") == std::string::npos) kept += line + '\n';
   while (!kept.empty() && kept.back() == '\n') kept.pop_back();
   return shortened(kept, 1500);
-}
-
-/// What sources include beside the system's: kernels/*.h.
-std::map<std::string, std::string> kernel_headers() {
-  std::map<std::string, std::string> headers;
-  for (const fs::directory_entry& entry : fs::directory_iterator(kernels_folder()))
-    if (entry.path().extension() == ".h") headers[entry.path().filename().string()] = read_file(entry.path());
-  return headers;
 }
 
 std::string with_include(const std::string& source) {
@@ -183,20 +222,31 @@ std::vector<std::string> installed_compilers() {
   return names;
 }
 
-std::optional<std::string> refused_in_source(std::string_view source, bool may_include) {
+std::optional<std::string> refused_in_source(std::string_view source) {
   if (source.size() > kLongestSource) return fmt::format("it is longer than {} bytes", kLongestSource);
   if (source.find('\0') != std::string_view::npos) return "it holds a zero byte";
   const std::string text = without_comments(source);
-  if (text.find("R\"") != std::string::npos) return "raw string literals, which can hide what follows";
+  static const std::regex raw(R"((^|[^\w"'])(u8|u|U|L)?R")");
+  if (std::regex_search(text, raw)) return "raw string literals, which can hide what follows";
+  const std::set<std::string> allowed = allowed_includes();
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
-    if (const auto refused = refused_directive(line, may_include)) return refused;
-  for (const char* pasted : {"##", "%:%:", "?\?=?\?="})
-    if (text.find(pasted) != std::string::npos) return "pasted tokens (##)";
-  static const std::regex forbidden(R"(\b_*asm_*\b|\bincbin\b|__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
-  if (std::smatch found; std::regex_search(text, found, forbidden))
-    return fmt::format("{}; kernels are written in C++ with intrinsics and the compiler's vector types", found.str());
+    if (const auto refused = refused_directive(line, allowed)) return refused;
+  static const std::regex forbidden(
+      R"(__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
+  if (std::smatch found; std::regex_search(text, found, forbidden)) return found.str();
+  if (holds_assembler_directive(text))
+    return "a text with a dot or a backslash, or one made of tokens (#x); assembly is instructions alone";
   return std::nullopt;
+}
+
+std::optional<std::string> refused_in_device_source(std::string_view source) {
+  if (const auto refused = refused_in_source(source)) return refused;
+  const std::string text = without_comments(source);
+  static const std::regex forbidden(R"((#|%:|\?\?=)\s*include|\b_*asm_*\b|##|%:%:|\?\?=\?\?=)");
+  std::smatch found;
+  if (!std::regex_search(text, found, forbidden)) return std::nullopt;
+  return found.str() + "; what it needs stands before it, and it is compiled for what device there is";
 }
 
 std::vector<std::string> macros_of(const SourceVariant& variant) {
@@ -223,11 +273,15 @@ Compiled compile(const SourceVariant& variant, bool again) {
     result.cached = false;
     make_folder(cache);
     const TemporaryFolder folder;
-    write_file(folder / "code.cpp", source);
-    for (const auto& [name, text] : headers) write_file(folder / name, text);
+    make_folder(folder / "code");
+    write_file(folder / "code/code.cpp", source);
+    for (const auto& [name, text] : headers) {
+      make_folder((folder / name).parent_path());
+      write_file(folder / name, text);
+    }
     Command command{{(program_folder() / "haqa-kernel").string(), "--confined", folder.path().string(), compiler.string()}};
     for (const std::string& o : options) command.argv.push_back(o);
-    for (const char* word : {"-I", ".", "-o", "code.so", "code.cpp"}) command.argv.emplace_back(word);
+    for (const char* word : {"-I", ".", "-o", "code.so", "code/code.cpp"}) command.argv.emplace_back(word);
     command.timeout_s = kTimeLimit;
     command.memory_bytes = kMemoryLimit;
     const ProcessResult process = run_process(command);
@@ -242,6 +296,14 @@ Compiled compile(const SourceVariant& variant, bool again) {
   }
   result.seconds = seconds();
   return result;
+}
+
+std::optional<fs::path> prebuilt_variant(const std::string& kernel, std::string_view type) {
+  for (const char* level : processor_levels()) {
+    const fs::path library = program_folder() / "kernels" / fmt::format("{}-{}-{}.so", kernel, type, level);
+    if (fs::exists(library)) return library;
+  }
+  return std::nullopt;
 }
 
 int run_confined(int argc, char** argv) {

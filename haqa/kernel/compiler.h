@@ -27,10 +27,13 @@ struct Compiled {
 /// set.
 std::vector<std::string> installed_compilers();
 
-/// What a kernel's source may not hold: includes beyond the few that computing needs, assembler, pasted tokens (which
-/// could spell either); nullopt where there is none of it. A compiler would show what it includes in its messages.
-/// A device's source may include nothing: what it needs stands before it.
-std::optional<std::string> refused_in_source(std::string_view source, bool may_include = true);
+/// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler or
+/// the compiler that read files; nullopt where there is none of it. A compiler would show what it reads in its messages.
+std::optional<std::string> refused_in_source(std::string_view source);
+
+/// The same of a source for a device, whose driver is not confined: no includes at all, as what it needs stands before it,
+/// no assembler, no pasted tokens (which could spell either).
+std::optional<std::string> refused_in_device_source(std::string_view source);
 
 /// "NAME=value" for what is defined and for the parameters.
 std::vector<std::string> macros_of(const SourceVariant& variant);
@@ -40,6 +43,10 @@ std::vector<std::string> macros_of(const SourceVariant& variant);
 /// (refused_source, does_not_compile, with the compiler's messages; timed_out), UsageError where there is no compiler.
 /// again: even where the cache has it.
 Compiled compile(const SourceVariant& variant, bool again = false);
+
+/// A kernel's default variant as it was built with HAQA for this processor's instruction set, "softmax" for "F32";
+/// nullopt where there is none.
+std::optional<std::filesystem::path> prebuilt_variant(const std::string& kernel, std::string_view type);
 
 /// `haqa-kernel --confined FOLDER PROGRAM...`: the program, which can write to that folder alone.
 int run_confined(int argc, char** argv);

@@ -122,7 +122,7 @@ void Contestant::throw_failure() {
   if (failure == Failure::does_not_compile)
     throw KernelFault(FaultKind::does_not_compile,
                       shortened(printable(std::string(said.message, strnlen(said.message, sizeof said.message))), 1000));
-  throw KernelFault(FaultKind::does_not_run, message_of(said));
+  throw KernelFault(said.does_not_load ? FaultKind::does_not_load : FaultKind::does_not_run, message_of(said));
 }
 
 void Contestant::throw_end(int status) {

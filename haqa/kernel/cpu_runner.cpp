@@ -187,6 +187,7 @@ void run_cpu_variant(const RunnerArguments& arguments, const std::filesystem::pa
   try {
     runner.take(load_variant(library));
   } catch (const Error& e) {
+    memory.control().does_not_load = true;
     return serve_failure(e.what(), memory.control());
   }
   forbid_all_but_computing();

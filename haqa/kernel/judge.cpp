@@ -20,7 +20,6 @@ constexpr uint64_t kSlack = 64 << 10;
 /// Outputs of a batch take turns within so many bytes, as a model's buffers do.
 constexpr uint64_t kRing = 512 << 10;
 constexpr double kBatchSeconds = 1.5e-3, kLongestBatch = 25e-3;
-constexpr double kVerifyTimeout = 30;
 
 uint64_t rounded(uint64_t bytes, uint64_t to = kLine) {
   return (bytes + to - 1) / to * to;
@@ -45,8 +44,8 @@ struct Judge::Batch {
   uint64_t outputs_from = 0, outputs_end = 0;
 };
 
-Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed)
-    : spec_(spec), problem_(problem), shapes_(tensors_of(spec, problem)), random_(seed) {
+Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed, double timeout_s)
+    : spec_(spec), problem_(problem), shapes_(tensors_of(spec, problem)), random_(seed), timeout_s_(timeout_s) {
   uint64_t sum = 0;
   for (const TensorShape& s : shapes_) sum += static_cast<uint64_t>(s.bytes());
   if (sum > kInputBytes / 4) throw UsageError("{} {}: takes {} bytes, more than can be measured here", spec.name, problem.label(), sum);
@@ -70,7 +69,7 @@ void Judge::hand_over(Contestant& contestant, const std::vector<TensorShape>& sh
   c.has_weights = spec_.weights() != nullptr;
   c.weights_at = weights_at_;
   c.copies = copies;
-  contestant.prepare(kVerifyTimeout);
+  contestant.prepare(timeout_s_);
 }
 
 void Judge::verify_once(Contestant& contestant, const KernelProblem& problem, Distribution distribution,
@@ -92,7 +91,7 @@ void Judge::verify_once(Contestant& contestant, const KernelProblem& problem, Di
   place.out = kOutputsAt + 4096 + (aligned ? 0 : 4 * (1 + random_.below(15)));
   poison(contestant.outputs() + place.out - kMargin, static_cast<uint64_t>(shapes.back().bytes()) + 2 * kMargin);
   hand_over(contestant, shapes, 1);
-  contestant.run({&place, 1}, kVerifyTimeout);
+  contestant.run({&place, 1}, timeout_s_);
   const std::string where = fmt::format("{} with {}{}", problem.label(), to_string(distribution),
                                         aligned ? "" : ", unaligned and with gaps between rows");
   check_launch(spec_, {shapes, inputs, contestant.outputs() + place.out, where}, effort, random_);
@@ -138,10 +137,10 @@ Judge::Batch Judge::make_batch(size_t launches, bool cold) {
   return batch;
 }
 
-double Judge::timed(Contestant& contestant, const Batch& batch, double timeout_s) {
+double Judge::timed(Contestant& contestant, const Batch& batch) {
   std::byte* outputs = contestant.outputs();
   poison(outputs + batch.outputs_from, batch.outputs_end - batch.outputs_from);
-  return contestant.run(batch.places, timeout_s);
+  return contestant.run(batch.places, timeout_s_);
 }
 
 /// The last launch that wrote to each of some outputs.
@@ -163,13 +162,18 @@ void Judge::check_batch(Contestant& contestant, const Batch& batch) {
   }
 }
 
-double Judge::overhead(Contestant& contestant, double timeout_s) {
+double Judge::overhead(Contestant& contestant) {
   std::vector<double> samples;
   for (int i = 0; i < 9; ++i) {
     contestant.wait_until_idle();
-    samples.push_back(contestant.run({}, timeout_s));
+    samples.push_back(contestant.run({}, timeout_s_));
   }
-  return median(samples);
+  return *std::min_element(samples.begin(), samples.end());  // a busy machine only ever adds
+}
+
+/// Seconds of a launch, of what a batch of them took.
+double launch_seconds(double taken, double overhead, size_t launches) {
+  return std::max(taken - overhead, taken / 10) / static_cast<double>(launches);
 }
 
 size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options,
@@ -179,9 +183,9 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
     double one = 0;
     for (size_t launches = 1; launches <= kMostLaunches; launches *= 4) {
       const Batch batch = make_batch(launches, options.cold);
-      const double taken = timed(*contestants[i], batch, options.launch_timeout) - overheads[i];
+      const double taken = timed(*contestants[i], batch);
       check_batch(*contestants[i], batch);
-      one = std::max(taken, 1e-9) / static_cast<double>(launches);
+      one = launch_seconds(taken, overheads[i], launches);
       if (taken > kBatchSeconds / 4) break;
     }
     fastest = std::min(fastest, one);
@@ -210,7 +214,7 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
   std::vector<double> overheads;
   for (Contestant* c : contestants) {
     hand_over(*c, shapes_, copies_);
-    overheads.push_back(overhead(*c, options.launch_timeout));
+    overheads.push_back(overhead(*c));
   }
   const size_t launches = batch_size(contestants, options, overheads);
   const auto start = Clock::now();
@@ -224,8 +228,8 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
       const size_t i = (turn + static_cast<size_t>(pair)) % contestants.size();
       if (options.cold && !spec_.weights() && turn > 0) batch = make_batch(launches, true);
       for (Contestant* c : contestants) c->wait_until_idle();
-      const double taken = timed(*contestants[i], batch, options.launch_timeout) - overheads[i];
-      results[i].samples_us.push_back(std::max(taken, 1e-9) / static_cast<double>(launches) * 1e6);
+      const double taken = timed(*contestants[i], batch);
+      results[i].samples_us.push_back(launch_seconds(taken, overheads[i], launches) * 1e6);
       check_batch(*contestants[i], batch);
     }
     double widest = 0;

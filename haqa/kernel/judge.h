@@ -25,7 +25,6 @@ struct TimingOptions {
   int least_pairs = 8, most_pairs = 200;
   double seconds = 1;        ///< at most, but for the least pairs
   double tight = 0.02;       ///< width of the interval, relative, that is enough
-  double launch_timeout = 10;
   bool cold = false;         ///< weights, or else all data, out of the caches before each launch
 };
 
@@ -40,7 +39,8 @@ struct Paired {
 /// batch, in memory that they cannot write; each writes to memory of its own, poisoned before.
 class Judge {
  public:
-  Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed);
+  /// timeout_s: of what is asked of a contestant at once.
+  Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed, double timeout_s = 20);
 
   Contest& contest() { return contest_; }
   /// Bytes for the copies of the weights, with room for packing.
@@ -62,9 +62,9 @@ class Judge {
                    const CheckEffort& effort);
   void hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes, uint32_t copies);
   Batch make_batch(size_t launches, bool cold);
-  double timed(Contestant& contestant, const Batch& batch, double timeout_s);
+  double timed(Contestant& contestant, const Batch& batch);
   void check_batch(Contestant& contestant, const Batch& batch);
-  double overhead(Contestant& contestant, double timeout_s);
+  double overhead(Contestant& contestant);
   size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options,
                     const std::vector<double>& overheads);
 
@@ -72,6 +72,7 @@ class Judge {
   const KernelProblem problem_;
   const std::vector<TensorShape> shapes_;  ///< without gaps: as they are timed
   FastRandom random_;
+  const double timeout_s_;
   Contest contest_;
   uint32_t copies_ = 1;
   uint64_t weights_at_ = 0, free_from_ = 0;  ///< in the inputs

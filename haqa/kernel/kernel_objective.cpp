@@ -14,6 +14,7 @@ namespace {
 
 /// Compiling, packing weights, verifying and timing; what hangs is ended by the judge long before.
 constexpr double kTimeLimit = 300;
+constexpr size_t kLongestCode = 64 << 10;
 
 uint64_t last_level_cache(const HardwareProfile& hardware) {
   uint64_t bytes = 0;
@@ -45,23 +46,27 @@ Outcome failure(FailReason reason, const std::string& message, Json metrics = Js
 Outcome outcome_of(const Json& answer) {
   if (answer.contains("fault")) {
     const std::string fault = answer["fault"];
-    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), {{"fault", fault}});
+    Json metrics = {{"fault", fault}};
+    if (fault_kind(fault) == FaultKind::does_not_compile) metrics["invalidity"] = "compile";  // T4's word
+    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), std::move(metrics));
   }
   const Json &ours = answer.at("times").at("variant"), &theirs = answer.at("times").at("ggml");
   Outcome outcome;
   outcome.value = ours.at("ratio").get<double>();
   outcome.metrics = {{"latency_us", ours.at("us")},      {"llama_cpp_us", theirs.at("us")},
                      {"speedup_low", ours.at("low")},    {"speedup_high", ours.at("high")},
-                     {"compile_s", answer["compile_s"]}, {"verify_s", answer["verify_s"]},
+                     {"compile_s", answer["compile_s"]}, {"check_s", answer["verify_s"]},
                      {"pairs", ours.at("samples_us").size()}};
-  // A machine that grows a fifth slower while it measures is busy with something else.
+  // What makes a figure doubtful: others at work, a machine that grew slower or faster meanwhile.
+  if (const double busy = answer.value("busy", 0.0); busy > 0.1) outcome.metrics["busy"] = busy;
   if (const double drift = answer.value("drift", 1.0); drift > 1.2 || drift < 0.8) outcome.metrics["drift"] = drift;
   return outcome;
 }
 
 }  // namespace
 
-SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const std::string> compilers) {
+SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const std::string> compilers,
+                          bool with_code) {
   std::vector<Parameter> parameters = space.parameters();
   for (Parameter& p : parameters) {
     if (p.name != "threads") continue;
@@ -73,6 +78,8 @@ SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const
   if (compilers.size() > 1)
     parameters.push_back(categorical_parameter("compiler", {compilers.begin(), compilers.end()}, compilers.front(),
                                                "Who compiles the source."));
+  if (with_code)
+    parameters.push_back(text_parameter(kCode, kLongestCode, "The kernel's whole source; empty: as it ships."));
   return SearchSpace(std::move(parameters), space.constraints());
 }
 
@@ -126,17 +133,20 @@ Json KernelObjective::confirm(const Configuration& configuration, const std::vec
   return call_worker("haqa-kernel", request, {kTimeLimit}, progress_);
 }
 
+double arithmetic_seconds(const KernelTask& task) {
+  const HardwareProfile& hardware = task.hardware;
+  const bool quantized = block_length(task.problem.type) > 1;
+  const double peak = quantized ? std::max(hardware.peak.fp32, hardware.peak.int8) : hardware.peak.fp32;
+  return peak > 0 ? operations_of(task.spec, task.problem) / peak : 0;
+}
+
 double roofline_seconds(const KernelTask& task, bool cold) {
   const HardwareProfile& hardware = task.hardware;
   const double bytes = bytes_of(task.spec, task.problem);
-  const double peak = task.problem.type == ElementType::f32 || task.problem.type == ElementType::f16
-                          ? hardware.peak.fp32
-                          : std::max(hardware.peak.fp32, hardware.peak.int8);
-  const double arithmetic = peak > 0 ? operations_of(task.spec, task.problem) / peak : 0;
   const double rate = cold ? hardware.best_bandwidth()
                            : measure_read_rate(static_cast<uint64_t>(bytes), std::max(1, hardware.cores),
                                                hardware.has("avx2"), 0.02);
-  return std::max(arithmetic, rate > 0 ? bytes / rate : 0);
+  return std::max(arithmetic_seconds(task), rate > 0 ? bytes / rate : 0);
 }
 
 }  // namespace haqa

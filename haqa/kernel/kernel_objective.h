@@ -13,8 +13,10 @@ namespace haqa {
 /// The name of the parameter that holds a source of the agent's own; empty: the shipped one.
 inline constexpr const char* kCode = "code";
 
-/// The engine's space as it is on a machine: teams of no more threads than it has, the compilers that are installed.
-SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const std::string> compilers);
+/// The engine's space as it is on a machine: teams of no more threads than it has, the compilers that are installed;
+/// with_code: and the source, for who can write one.
+SearchSpace machine_space(const SearchSpace& space, int threads, std::span<const std::string> compilers,
+                          bool with_code = false);
 
 /// One kernel on one problem, to be measured by the worker haqa-kernel.
 struct KernelTask {
@@ -48,6 +50,9 @@ class KernelObjective : public Objective {
   KernelTask task_;
   std::function<void(double)> progress_;
 };
+
+/// What a launch's arithmetic takes at the machine's peak, in seconds; 0 where that is not known.
+double arithmetic_seconds(const KernelTask& task);
 
 /// The least time that a launch takes by the roofline, in seconds: its arithmetic at the machine's peak, or its bytes at
 /// the rate at which the memory that holds them is read; cold: main memory.

@@ -96,6 +96,14 @@ KernelEngine read_engine(const fs::path& folder, const std::string& name, const 
   engine.options = json.value("CompilerOptions", std::vector<std::string>{});
   engine.space = space_from_t1(need(json, "ConfigurationSpace"));
   if (name != "cpu") read_geometry(json, engine);
+  const Json answers = json.value("AnswerNames", Json::object());
+  for (const auto& [key, parameters] : answers.items())
+    engine.answer_names.push_back({key, parameters.get<std::vector<std::string>>(), ""});
+  for (const AnswerName& answer : engine.answer_names)
+    for (const std::string& p : answer.parameters)
+      if (const auto& all = engine.space.parameters();
+          !p.empty() && std::none_of(all.begin(), all.end(), [&](const Parameter& known) { return known.name == p; }))
+        throw UsageError("engine {}: AnswerNames names {}, which is no parameter", name, p);
   return engine;
 }
 
@@ -119,7 +127,8 @@ void check_arguments(const KernelSpec& spec) {
   const std::vector<KernelArgument>& all = spec.arguments;
   const auto outputs = std::count_if(all.begin(), all.end(), [](const auto& a) { return a.is_output; });
   if (all.size() < 2 || all.size() > 4 || outputs != 1 || !all.back().is_output)
-    throw UsageError("Arguments must be one to three inputs and then one output");
+    throw UsageError("Arguments must be one to three inputs, then one output, and what scalars there are");
+  if (spec.scalars.size() > 4) throw UsageError("Arguments holds more than 4 scalars");
   for (size_t i = 1; i < all.size(); ++i)
     if (all[i].is_constant) throw UsageError("argument {}: only the first may be Constant", all[i].name);
   std::set<std::string> known(spec.shape_names.begin(), spec.shape_names.end());
@@ -137,16 +146,21 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   spec.shape_names = need_as<std::vector<std::string>>(kernel, "Shape");
   for (const std::string& type : kernel.value("Types", std::vector<std::string>{"F32"}))
     spec.types.push_back(element_type_from(type));
-  for (const Json& argument : need(kernel, "Arguments")) spec.arguments.push_back(read_argument(argument));
+  for (const Json& argument : need(kernel, "Arguments")) {
+    if (argument.is_object() && argument.value("MemoryType", "") == "Scalar") {
+      spec.scalars.emplace_back(need_as<std::string>(argument, "Name"), need_as<float>(argument, "FillValue"));
+    } else {
+      spec.arguments.push_back(read_argument(argument));
+    }
+  }
   check_arguments(spec);
-  for (const Json& scalar : kernel.value("Scalars", Json::array()))
-    spec.scalars.emplace_back(need_as<std::string>(scalar, "Name"), need_as<float>(scalar, "Value"));
-  if (spec.scalars.size() > 4) throw UsageError("Scalars has more than 4 entries");
   spec.reference = need_as<std::string>(kernel, "Reference");
   if (!is_reference(spec.reference))
     throw UsageError("Reference is {}; there are {}", spec.reference, fmt::join(reference_names(), ", "));
   const Json& tolerance = need(kernel, "Tolerance");
   spec.tolerance = {tolerance.value("Absolute", 0.0), tolerance.value("Relative", 0.0), tolerance.value("Norm", 0.0)};
+  const Json norms = tolerance.value("NormOf", Json::object());
+  for (const auto& [type, norm] : norms.items()) spec.norm_of[element_type_from(type)] = norm.get<double>();
   spec.bytes.emplace_back(need_as<std::string>(kernel, "Bytes"));
   spec.operations.emplace_back(need_as<std::string>(kernel, "Operations"));
   const auto caches = kernel.value("Caches", std::string("hot"));
@@ -204,6 +218,12 @@ ElementType element_type_from(const std::string& name) {
 
 const KernelArgument* KernelSpec::weights() const {
   return arguments.front().is_constant ? &arguments.front() : nullptr;
+}
+
+Tolerance KernelSpec::tolerance_of(ElementType type) const {
+  Tolerance t = tolerance;
+  if (const auto at = norm_of.find(type); at != norm_of.end()) t.norm = at->second;
+  return t;
 }
 
 std::string KernelProblem::label() const {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "haqa/space/search_space.h"
+#include "haqa/study/study.h"
 
 namespace haqa {
 
@@ -46,6 +46,7 @@ struct KernelEngine {
   std::filesystem::path source;
   std::vector<std::string> options;  ///< of the compiler
   SearchSpace space;
+  std::vector<AnswerName> answer_names;  ///< what the paper's answers call some of its parameters
   /// Of a device's engine: work-items that are needed in each dimension, over the shape's names and the parameters, and
   /// those of a work-group, over the parameters.
   std::vector<Expression> problem_size, block;
@@ -60,6 +61,7 @@ struct KernelSpec {
   std::vector<std::pair<std::string, float>> scalars;
   std::string reference;  ///< its name in reference.h
   Tolerance tolerance;
+  std::map<ElementType, double> norm_of;  ///< Tolerance::norm where a type has another
   std::vector<Expression> bytes, operations;  ///< one each, over the shape's names and weight_bytes
   bool is_cold = false;  ///< measured with weights out of the caches, as a model streams them
   std::vector<Shape> held_out;                ///< shapes that a variant is checked on besides
@@ -67,6 +69,7 @@ struct KernelSpec {
 
   const KernelArgument* weights() const;  ///< the constant input, which is the first; nullptr where there is none
   size_t inputs() const { return arguments.size() - 1; }
+  Tolerance tolerance_of(ElementType type) const;
 };
 
 /// What a kernel is to compute: of which type and shape.

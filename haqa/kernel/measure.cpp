@@ -1,6 +1,9 @@
 #include "haqa/kernel/measure.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +14,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/hardware/detect.h"
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/device_variant.h"
 #include "haqa/kernel/judge.h"
@@ -54,6 +58,11 @@ MachineRates machine_from(const Json& json) {
   return m;
 }
 
+/// Processor seconds that the whole machine has been busy so far, or kept waiting by others on its host.
+double machine_busy_seconds() {
+  return static_cast<double>(read_cpu_time().busy) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
 class Measurement {
  public:
   explicit Measurement(const Json& request)
@@ -64,7 +73,7 @@ class Measurement {
         problem_{element_type_from(request.value("type", "F32")), request.at("shape").get<Shape>()},
         machine_(machine_from(request.value("machine", Json::object()))),
         threads_(std::max(1, request.value("threads", 1))),
-        judge_(spec_, problem_, request.value("seed", uint64_t{1})) {}
+        judge_(spec_, problem_, request.value("seed", uint64_t{1}), request.value("timeout", 20.0)) {}
 
   Json answer(const std::function<void(double)>& progress) {
     Json result = Json::object();
@@ -92,9 +101,7 @@ class Measurement {
 
   Contestant& add_variant(const std::string& name, const Configuration& configuration, const std::string& source,
                           Json& result) {
-    SourceVariant variant{source.empty() ? read_file(engine_.source) : source, configuration, {}, engine_.options};
-    variant.defines.push_back(fmt::format("HAQA_WEIGHTS={}", weights_number(problem_.type)));
-    const fs::path file = build(variant, result);
+    const fs::path file = built(configuration, source, result);
     const int threads = std::min(configuration.value("threads", threads_), std::max(machine_.cores, threads_));
     return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-kernel").string(), threads,
                                      judge_.weights_limit(machine_), std::vector<std::string>{file.string()},
@@ -102,24 +109,49 @@ class Measurement {
   }
 
   /// The file that the variant's process is started with: a library, or what a device's own compiler gets there.
-  fs::path build(const SourceVariant& variant, Json& result) {
-    if (const auto device = device_engine(engine_name_)) {
-      result["cached"] = false;
-      if (const auto refused = refused_in_source(variant.source, /*may_include=*/false))
-        throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
-      const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
-      device->write(spec_, engine_, variant, file);
-      return file;
-    }
+  fs::path built(const Configuration& configuration, const std::string& source, Json& result) {
+    SourceVariant variant{source.empty() ? read_file(engine_.source) : source, configuration, {}, engine_.options};
+    variant.defines.push_back(fmt::format("HAQA_WEIGHTS={}", weights_number(problem_.type)));
+    if (const auto device = device_engine(engine_name_)) return written(*device, variant, result);
     if (engine_name_ != "cpu") throw UsageError("there is no engine {}", engine_name_);
+    if (installed_compilers().empty()) return prebuilt(configuration, source, result);
     const Compiled compiled = compile(variant, request_.value("rebuild", false));
     result["compile_s"] = compiled.seconds;
     result["cached"] = compiled.cached;
     return compiled.library;
   }
 
+  fs::path written(const DeviceEngine& device, const SourceVariant& variant, Json& result) {
+    result["cached"] = false;
+    if (const auto refused = refused_in_device_source(variant.source))
+      throw KernelFault(FaultKind::refused_source, "the source holds " + *refused);
+    const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
+    device.write(spec_, engine_, variant, file);
+    return file;
+  }
+
+  /// Without a compiler the default variant runs all the same.
+  fs::path prebuilt(Configuration configuration, const std::string& source, Json& result) {
+    Configuration defaults = engine_.space.defaults();
+    for (Configuration* c : {&configuration, &defaults}) c->erase("threads");
+    const auto library = prebuilt_variant(spec_.name, to_string(problem_.type));
+    if (!source.empty() || configuration != defaults || !library)
+      throw KernelFault(FaultKind::does_not_compile,
+                        "there is no C++ compiler here, so that only the default variant can run; install one: apt-get "
+                        "install g++");
+    result["compile_s"] = 0;
+    result["cached"] = true;
+    result["prebuilt"] = true;
+    return *library;
+  }
+
   static int weights_number(ElementType type) {
     return type == ElementType::f16 ? 1 : type == ElementType::q8_0 ? 2 : type == ElementType::q4_0 ? 3 : 0;
+  }
+
+  /// Where the library that a user would call is installed, and computes this.
+  bool has_openblas() const {
+    return spec_.reference == "matmul" && problem_.type == ElementType::f32 && dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL);
   }
 
   /// "ggml" is llama.cpp on the processor for every engine: its back ends for devices are not in the build that HAQA is
@@ -129,8 +161,17 @@ class Measurement {
       Json ignored;
       return add_variant("our default variant", engine_.space.defaults(), "", ignored);
     }
+    if (name == "read") return add_read();
     return contestants_.emplace_back(name, judge_.contest(), (program_folder() / "haqa-ggml").string(), threads_,
                                      judge_.weights_limit(machine_), std::vector<std::string>{name, spec_.reference},
+                                     /*is_confined=*/false);
+  }
+
+  /// What reading the weights alone takes. Its output means nothing, so that it is not checked.
+  Contestant& add_read() {
+    const Compiled compiled = compile({read_file(kernels_folder() / "read.cpp"), Configuration::object(), {}, {}});
+    return contestants_.emplace_back("read", judge_.contest(), (program_folder() / "haqa-kernel").string(), threads_,
+                                     judge_.weights_limit(machine_), std::vector<std::string>{compiled.library.string()},
                                      /*is_confined=*/false);
   }
 
@@ -142,12 +183,18 @@ class Measurement {
     std::vector<std::string> names;
     std::vector<Contestant*> all;
     for (const Json& name : request_.value("against", Json{"ggml"})) {
+      if (name == "openblas" && !has_openblas()) continue;
+      if (name == "read" && (!spec_.weights() || installed_compilers().empty())) continue;
       names.push_back(name);
       all.push_back(&add_other(name));
     }
     names.emplace_back("variant");
     all.push_back(&variant);
+    const double others_before = machine_busy_seconds() - own_seconds();
+    const auto start = Clock::now();
     const std::vector<Paired> times = judge_.time(all, machine_, options, progress);
+    const double others = machine_busy_seconds() - own_seconds() - others_before;
+    result["busy"] = std::clamp(others / (since(start) * machine_.cores), 0.0, 1.0);
     for (size_t i = 0; i < names.size(); ++i)
       result["times"][names[i]] = {{"us", times[i].microseconds},
                                    {"ratio", times[i].ratio.median},
@@ -163,6 +210,15 @@ class Measurement {
       throw KernelFault(FaultKind::impossible_time,
                         fmt::format("{:.3g} us is less than the {:.3g} us that its arithmetic and its memory take here at least",
                                     times.back().microseconds, least));
+  }
+
+  /// Processor seconds of this process and its contestants.
+  double own_seconds() const {
+    timespec t = {};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    double sum = static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+    for (const Contestant& c : contestants_) sum += c.cpu_seconds();
+    return sum;
   }
 
   /// How much slower the machine was in the second half than in the first: 1 where it was the same.

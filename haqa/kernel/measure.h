@@ -11,13 +11,15 @@ namespace haqa {
 ///   type, shape    the problem
 ///   configuration  of the engine's space; source: text in place of the shipped one (empty or missing: that)
 ///   threads        those of llama.cpp, and what a configuration without "threads" gets
-///   against        "ggml", "default" (this kernel's default variant), "openblas": what it is timed beside; the first
+///   against        "ggml", "default" (this kernel's default variant), "openblas" (where it is installed), "read" (reading its weights alone): what it is timed beside; the first
 ///                  is what all ratios refer to
 ///   cold           caches as measured (missing: as the specification says); seconds, pairs: of timing
 ///   machine        {"cores", "fp32", "int8", "bandwidth", "last_level_cache"}; seed
+///   timeout        seconds that a contestant may take for what it is asked at once
 ///   rebuild        compile even where the cache has it
 /// The answer: {"compile_s", "cached", "verify_s"}, and of timing {"us", "times": {NAME: {"us", "ratio", "low", "high",
-/// "samples"}}, "launches", "drift"}; or {"fault", "message"} where the variant has one.
+/// "samples_us"}}, "busy": the share of the machine that others used, "drift": how much slower it was in the second half,
+/// "packed_bytes"}; or {"fault", "message"} where the variant has one.
 Json measure_kernel(const Json& request, const std::function<void(double)>& progress);
 
 }  // namespace haqa

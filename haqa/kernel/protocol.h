@@ -47,6 +47,7 @@ struct Control {
   int32_t forbidden_call = -1;  ///< the system call that it was ended for
   int32_t crash_signal = 0;     ///< that it was ended by
   char fault_memory = 0;        ///< where it wrote then: 'i': to the inputs, 'o': around its outputs
+  bool does_not_load = false;   ///< with a message: the variant could not be loaded
   Failure failure = Failure::none;  ///< of a device's runner, with the message
   double compile_s = 0;             ///< that its compiler took
   char message[1000] = {};

@@ -29,25 +29,16 @@ void wait_until(const Condition& condition) {
   }
 }
 
-void wait_for_all(haqa_team* team, bool ends_launch) {
-  if (team->threads == 1) {
-    if (ends_launch) team->counter.store(0, std::memory_order_relaxed);
-    return;
-  }
-  const int phase = team->phase.load(std::memory_order_relaxed);
-  if (team->arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == team->threads) {
-    team->arrived.store(0, std::memory_order_relaxed);
-    if (ends_launch) team->counter.store(0, std::memory_order_relaxed);
-    team->phase.store(phase + 1, std::memory_order_release);
-  } else {
-    wait_until([&] { return team->phase.load(std::memory_order_acquire) != phase; });
-  }
+/// Its number in the team whose work it does: kernels are not asked for it.
+thread_local int own_number = 0;
+
+haqa_team::Line& own_line(haqa_team* team) {
+  return team->lines[static_cast<size_t>(own_number)];
 }
 
 }  // namespace
 
-Team::Team(int threads) {
-  shared_.threads = threads;
+Team::Team(int threads) : shared_(threads) {
   try {
     for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { serve(i); });
   } catch (const std::system_error&) {
@@ -69,6 +60,7 @@ Team::~Team() {
 }
 
 void Team::run(const std::function<void(int)>& work) {
+  own_number = 0;
   work_ = &work;
   finished_ = 0;
   if (!threads_.empty()) {
@@ -83,21 +75,35 @@ void Team::serve(int thread) {
   for (uint32_t turn = 0;; ++turn) {
     turn_.wait(turn);
     if (ends_) return;
+    own_number = thread;
     (*work_)(thread);
     finished_.fetch_add(1, std::memory_order_acq_rel);
   }
 }
 
-void Team::finish_launch(haqa_team* team) {
-  wait_for_all(team, true);
+/// Every thread tells another one in each round, twice as far off each time, and hears of one: each line is written by
+/// one thread and read by one. Source: Hensgen, Finkel and Manber 1988, dissemination barrier.
+void Team::barrier(haqa_team* team) {
+  haqa_team::Line& own = own_line(team);
+  const uint32_t reached = ++own.barriers;
+  for (int round = 0, distance = 1; distance < team->threads; ++round, distance *= 2) {
+    const auto partner = static_cast<size_t>((own_number + distance) % team->threads);
+    team->lines[partner].reached[round].store(reached, std::memory_order_release);
+    // A partner may be one barrier ahead already.
+    wait_until([&] { return static_cast<int32_t>(own.reached[round].load(std::memory_order_acquire) - reached) >= 0; });
+  }
 }
 
-void Team::barrier(haqa_team* team) {
-  wait_for_all(team, false);
+void Team::finish_launch(haqa_team* team) {
+  haqa_team::Line& own = own_line(team);
+  // The counter that nobody takes from any more becomes that of the next launch.
+  if (own_number == 0) team->counters[(own.launches + 1) % 2].taken.store(0, std::memory_order_relaxed);
+  barrier(team);
+  ++own.launches;
 }
 
 int64_t Team::take(haqa_team* team, int64_t amount) {
-  return team->counter.fetch_add(amount, std::memory_order_relaxed);
+  return team->counters[own_line(team).launches % 2].taken.fetch_add(amount, std::memory_order_relaxed);
 }
 
 }  // namespace haqa

@@ -2,15 +2,26 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
 /// What the threads of a launch share: kernels know it by its name alone.
 struct haqa_team {
-  int threads = 1;
-  alignas(64) std::atomic<int> arrived{0};
-  alignas(64) std::atomic<int> phase{0};
-  alignas(64) std::atomic<int64_t> counter{0};
+  /// Of one thread: what its partners tell it, and on a line of its own how far it is itself.
+  struct alignas(64) Line {
+    static constexpr int kRounds = 14;  ///< enough for 16384 threads
+    std::atomic<uint32_t> reached[kRounds];
+    alignas(64) uint32_t barriers = 0;
+    uint32_t launches = 0;
+  };
+  explicit haqa_team(int n) : threads(n), lines(std::make_unique<Line[]>(static_cast<size_t>(n))) {}
+  int threads;
+  std::unique_ptr<Line[]> lines;
+  /// Of the launches in turn: one counts while the other is set back.
+  struct alignas(64) Counter {
+    std::atomic<int64_t> taken{0};
+  } counters[2];
 };
 
 namespace haqa {
@@ -29,9 +40,9 @@ class Team {
   /// Calls work(thread) on all of them; the calling thread is number 0.
   void run(const std::function<void(int)>& work);
 
-  /// Waits for all threads, and sets the counter of a launch to 0.
-  static void finish_launch(haqa_team* team);
+  /// Of the threads within run() only: wait for all; the second one begins another launch, whose counter is 0.
   static void barrier(haqa_team* team);
+  static void finish_launch(haqa_team* team);
   static int64_t take(haqa_team* team, int64_t amount);
 
  private:

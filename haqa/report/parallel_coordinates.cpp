@@ -35,8 +35,7 @@ std::string axis_line(double x, const std::string& name, const std::string& top,
 }
 
 std::string axis_of(const Parameter& p, double x) {
-  if (p.type == ParameterType::real || p.type == ParameterType::integer)
-    return axis_line(x, p.name, number_text(p.high), number_text(p.low) + (p.log ? " (log)" : ""));
+  if (is_numeric(p)) return axis_line(x, p.name, number_text(p.high), number_text(p.low) + (p.log ? " (log)" : ""));
   const std::vector<std::string> names = choice_names(p);
   std::string out = axis_line(x, p.name, "", "");
   if (names.size() > 10) return out;  // they would cover one another; the lines tell by hovering
@@ -69,19 +68,21 @@ std::string line_of(const Track& track, const Trial& t, const Scale& scale, bool
                             : has_finite_value(t) ? fmt::format("stroke-opacity=\"{:.2f}\"", 0.15 + 0.6 * good * good)
                                                   : "class=\"failed\"";
   const std::string what = has_finite_value(t) ? number_text(*t.value) : "failed";
-  return fmt::format("<path {} d=\"{}\"><title>{}</title></path>\n", looks, path_of(track, t, scale),
-                     html_text(fmt::format("round {}: {}\n{}", t.number + 1, what, to_line(t.configuration))));
+  return fmt::format(
+      "<path {} d=\"{}\"><title>{}</title></path>\n", looks, path_of(track, t, scale),
+      html_text(fmt::format("round {}: {}\n{}", t.number + 1, what, to_line(with_short_texts(t.configuration)))));
 }
 
 }  // namespace
 
 std::string value_text(const Json& value) {
   if (value.is_number_float()) return number_text(value.get<double>());
-  return value.is_string() ? value.get<std::string>() : to_line(value);
+  return value.is_string() ? short_text(value) : to_line(value);
 }
 
 std::vector<std::string> choice_names(const Parameter& p) {
   if (p.type == ParameterType::boolean) return {"false", "true"};
+  if (p.type == ParameterType::text) return {"default", "changed"};
   std::vector<std::string> names;
   for (const Json& c : p.choices) names.push_back(value_text(c));
   return names;
@@ -92,6 +93,7 @@ std::optional<double> axis_place(const Parameter& p, const Configuration& config
   if (found == configuration.end()) return std::nullopt;
   if (p.type == ParameterType::boolean)
     return found->is_boolean() ? std::optional(found->get<bool>() ? 0.75 : 0.25) : std::nullopt;
+  if (p.type == ParameterType::text) return *found == p.default_value ? 0.25 : 0.75;
   if (p.type == ParameterType::categorical) {
     const auto at = std::find(p.choices.begin(), p.choices.end(), *found);
     if (at == p.choices.end()) return std::nullopt;

@@ -13,9 +13,10 @@ namespace haqa {
 /// goes on behind it. Empty where no trial has ended.
 std::string parallel_coordinates(const Track& track, std::span<const Trial> trials);
 
-/// A parameter's value as plots and tables show it.
+/// A parameter's value as plots and tables show it, a long text in short.
 std::string value_text(const Json& value);
-/// The choices of a categorical or boolean parameter, in the order of their places on its axis.
+/// The choices of a categorical or boolean parameter, in the order of their places on its axis; whether a text is the
+/// default or changed.
 std::vector<std::string> choice_names(const Parameter& p);
 
 /// Where a value is on its parameter's axis, from 0 to 1, by logarithm where the parameter says so, in the middle of

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "haqa/space/search_space.h"
+
 namespace haqa {
 
 Part Part::operator[](const char* key) const {
@@ -51,7 +53,7 @@ std::string Part::text() const {
 }
 
 std::string Part::value_text() const {
-  if (json_->is_string()) return text();
+  if (json_->is_string()) return short_text(text());
   return json_->is_boolean() || number() ? to_line(*json_) : "";
 }
 

@@ -85,7 +85,7 @@ class RunLog : public Storage {
 inline constexpr const char* kFinetuneTrack = "fine-tuning";
 
 /// What made a run: the command that can go on with it, in its start event and its summary.
-inline constexpr const char *kRunKind = "run", *kFinetuneKind = "finetune";
+inline constexpr const char *kRunKind = "run", *kFinetuneKind = "finetune", *kKernelsKind = "kernels";
 /// Throws UsageError that names the right command where a folder holds a run of another kind.
 void require_kind(const std::filesystem::path& folder, const std::string& kind);
 

@@ -87,7 +87,7 @@ Plot history_plot(const Track& track, std::span<const Trial> trials) {
 std::optional<double> slice_place(const Parameter& p, const Trial& t) {
   const auto place = axis_place(p, t.configuration);
   if (!place) return std::nullopt;
-  if (p.type == ParameterType::real || p.type == ParameterType::integer) return t.configuration[p.name].get<double>();
+  if (is_numeric(p)) return t.configuration[p.name].get<double>();
   const double n = static_cast<double>(choice_names(p).size()), aside = std::fmod(t.number * 0.618, 1.0) - 0.5;
   return *place * n - 0.5 + 0.5 * aside;
 }
@@ -109,7 +109,7 @@ Plot slice_plot(const Track& track, std::span<const Trial> trials, size_t number
       .id = fmt::format("slice-{}", number),
       .label = fmt::format("{} against {}; the table of trials holds the same figures", value_name(track), p.name)};
   plot.x = {.title = p.unit.empty() ? "" : p.unit, .log = p.log};
-  if (p.type == ParameterType::boolean || p.type == ParameterType::categorical)
+  if (!is_numeric(p))
     plot.x.categories = choice_names(p);
   else if (p.high > p.low)
     plot.x.range = std::pair(p.low, p.high);
@@ -181,7 +181,7 @@ Table trials_table(const Track& track, std::span<const Trial> trials) {
   }
   for (const Parameter& p : track.space.parameters()) {
     t.head.push_back(p.name);
-    t.align += p.type == ParameterType::real || p.type == ParameterType::integer ? 'r' : 'l';
+    t.align += is_numeric(p) ? 'r' : 'l';
   }
   t.head.insert(t.head.end(), {"proposed by", "failure"});
   t.align += "ll";

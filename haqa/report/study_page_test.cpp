@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "haqa/report/comparison_page.h"
+#include "haqa/report/parallel_coordinates.h"
 
 namespace haqa {
 namespace {
@@ -98,6 +99,23 @@ TEST(StudyPage, InfinitiesAreNoValues) {
   EXPECT_EQ(count(lines, "class=\"best\""), 1);
   EXPECT_THAT(lines, Not(HasSubstr("nan")));
   EXPECT_THAT(lines, Not(HasSubstr("inf")));
+}
+
+TEST(StudyPage, ShowsLongTextsInShort) {
+  Track t = track();
+  std::vector<Parameter> parameters = t.space.parameters();
+  parameters.push_back(text_parameter("code", 1000, ""));
+  t.space = SearchSpace(parameters);
+  std::vector<Trial> some = trials();
+  const std::string code = "int f();\n" + std::string(500, 'x');
+  for (Trial& trial : some) trial.configuration["code"] = trial.number % 2 ? code : "";
+  const std::string text = page(t, some), in_short = short_text(code);
+  EXPECT_THAT(text, Not(HasSubstr("xxx")));
+  EXPECT_THAT(text, HasSubstr("<td>" + in_short));
+  EXPECT_THAT(text, HasSubstr("changed"));
+  EXPECT_THAT(study_csv(t, some, {}), Not(HasSubstr(in_short))) << "figures are whole";
+  EXPECT_EQ(axis_place(parameters.back(), some[0].configuration), 0.25);
+  EXPECT_EQ(axis_place(parameters.back(), some[1].configuration), 0.75);
 }
 
 TEST(StudyPage, IsQuickWithManyTrials) {

@@ -17,7 +17,9 @@ bool is_unordered(const Parameter& p) {
   return !is_numeric(p) && !is_ordinal(p);
 }
 
+/// A text counts as one choice, its default, which is all that is ever drawn.
 size_t choices_of(const Parameter& p) {
+  if (p.type == ParameterType::text) return 1;
   return p.type == ParameterType::boolean ? 2 : p.choices.size();
 }
 

@@ -52,7 +52,7 @@ PriorEntry read_entry(const Json& json) {
 
 /// Whether an entry is about a parameter of the track.
 bool is_about(const PriorEntry& entry, const Parameter& p, const Track& track) {
-  if (!found(entry.name, p.name)) return false;
+  if (!found(entry.name, p.name) || p.type == ParameterType::text) return false;
   const bool number = is_numeric(p), ordered = number || is_ordinal(p);
   if (entry.weights.empty() ? !ordered : number) return false;
   if (!entry.at.empty() && !number) return false;

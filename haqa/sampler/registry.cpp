@@ -11,6 +11,7 @@
 #include "haqa/base/error.h"
 #include "haqa/sampler/bayesian.h"
 #include "haqa/sampler/default_sampler.h"
+#include "haqa/sampler/exhaustive.h"
 #include "haqa/sampler/human.h"
 #include "haqa/sampler/local_search.h"
 #include "haqa/sampler/nsga2.h"
@@ -32,13 +33,10 @@ std::unique_ptr<Sampler> make(uint64_t seed) {
 }
 
 const std::map<std::string, Maker>& makers() {
-  static const std::map<std::string, Maker> all = {{"bayesian", make<BayesianSampler>},
-                                                   {"default", make<DefaultSampler>},
-                                                   {"local", make<LocalSearchSampler>},
-                                                   {"nsga2", make<Nsga2Sampler>},
-                                                   {"random", make<RandomSampler>},
-                                                   {"sobol", make<QuasiRandomSampler>},
-                                                   {"tpe", make<TpeSampler>}};
+  static const std::map<std::string, Maker> all = {
+      {"bayesian", make<BayesianSampler>}, {"default", make<DefaultSampler>}, {"exhaustive", make<ExhaustiveSampler>},
+      {"local", make<LocalSearchSampler>}, {"nsga2", make<Nsga2Sampler>},     {"random", make<RandomSampler>},
+      {"sobol", make<QuasiRandomSampler>}, {"tpe", make<TpeSampler>}};
   return all;
 }
 

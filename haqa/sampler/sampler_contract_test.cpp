@@ -21,15 +21,17 @@ constexpr double kSlower = 20;
 constexpr double kSlower = 1;
 #endif
 
-/// All by name but the defaults' own, which repeats itself and heeds no seed.
+/// All by name but the defaults' own, which repeats itself and heeds no seed, and the exhaustive one, which is for
+/// finite spaces and heeds none either (exhaustive_test.cpp).
 std::vector<std::string> names() {
   std::vector<std::string> all = sampler_names();
   std::erase(all, "default");
+  std::erase(all, "exhaustive");
   return all;
 }
 
 std::vector<Track> tracks() {
-  std::vector<Track> all(5);
+  std::vector<Track> all(6);
   all[0].name = "mixed";
   all[0].space =
       SearchSpace({real_parameter("r", -5, 5, 0, ""), real_parameter("log", 1e-6, 1, 1e-3, "", true),
@@ -47,6 +49,8 @@ std::vector<Track> tracks() {
   all[4].name = "much forbidden";
   all[4].space = SearchSpace({integer_parameter("n", 1, 40, 20, ""), integer_parameter("m", 1, 40, 20, "")},
                              {Expression("n == m")});
+  all[5].name = "a text";
+  all[5].space = SearchSpace({real_parameter("r", 0, 1, 0.5, ""), text_parameter("code", 100, "")});
   return all;
 }
 
@@ -200,6 +204,21 @@ TEST_P(SamplerContract, KeepsTheFirstParallelTrialsApart) {
       points.push_back(point);
       trials.push_back(running_trial(worker, p));
     }
+  }
+}
+
+// What nobody draws: samplers learn from trials whose text was changed, and propose valid configurations.
+TEST_P(SamplerContract, StandsTrialsWithChangedTexts) {
+  Track track;
+  track.space = SearchSpace({integer_parameter("n", 1, 64, 8, "", true), text_parameter("code", 100, "")});
+  const auto sampler = made(4);
+  std::vector<Trial> trials;
+  for (int i = 0; i < 12; ++i) {
+    Configuration c = sampler->ask(track, trials, 24 - i).configuration;
+    EXPECT_EQ(track.space.problem(c), std::nullopt) << c;
+    trials.push_back(judged(track, i, c));
+    if (i % 2 == 0) trials.back().configuration["code"] = fmt::format("version {}", i);
+    sampler->tell(track, trials.back());
   }
 }
 

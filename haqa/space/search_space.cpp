@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <regex>
 #include <set>
 #include <stdexcept>
 
+#include "haqa/base/file_name.h"
 #include "haqa/base/stats.h"
 #include "haqa/base/text.h"
 
@@ -55,10 +57,18 @@ std::string allowed(const Parameter& p) {
       return fmt::format("a whole number from {:.0f} to {:.0f}{}", p.low, p.high, steps);
     case ParameterType::boolean:
       return "true or false";
+    case ParameterType::text:
+      return fmt::format("a text of at most {} bytes of UTF-8 without NUL", p.longest);
     case ParameterType::categorical:
       break;
   }
   return "one of " + Json(p.choices).dump();
+}
+
+bool is_text_within(const Json& value, size_t longest) {
+  if (!value.is_string()) return false;
+  const auto& text = value.get_ref<const std::string&>();
+  return text.size() <= longest && text.find('\0') == std::string::npos && is_utf8(text);
 }
 
 bool valid(const Parameter& p, const Json& value) {
@@ -69,6 +79,8 @@ bool valid(const Parameter& p, const Json& value) {
       return is_whole(value) && in_range(p, value.get<double>());
     case ParameterType::boolean:
       return value.is_boolean();
+    case ParameterType::text:
+      return is_text_within(value, p.longest);
     case ParameterType::categorical:
       break;
   }
@@ -78,6 +90,12 @@ bool valid(const Parameter& p, const Json& value) {
 /// What a wrong value is called in a correction; long rubbish is cut.
 std::string shown(const Json& value) {
   return shortened(to_line(value), 57);
+}
+
+/// A wrong value; of a text how long it is, which may be what is wrong.
+std::string shown(const Parameter& p, const Json& value) {
+  if (p.type != ParameterType::text || !value.is_string()) return shown(value);
+  return fmt::format("{} of {} bytes", shown(value), value.get_ref<const std::string&>().size());
 }
 
 double to_unit(const Parameter& p, double value, double margin = 0) {
@@ -155,6 +173,7 @@ Json clean_value(const Parameter& p, const Json& value) {
       return choice == p.choices.end() ? value : *choice;
     }
     case ParameterType::boolean:
+    case ParameterType::text:
       break;
   }
   return value;
@@ -225,7 +244,31 @@ Parameter boolean_parameter(std::string name, bool default_value, std::string de
   return {std::move(name), ParameterType::boolean, 0, 0, false, {}, default_value, std::move(description)};
 }
 
+Parameter text_parameter(std::string name, size_t longest, std::string description) {
+  Parameter p{std::move(name), ParameterType::text, 0, 0, false, {}, "", std::move(description)};
+  p.longest = longest;
+  return p;
+}
+
+std::string short_text(const std::string& text) {
+  constexpr size_t kShort = 100;  // a choice may be a file's path
+  if (text.size() <= kShort && text.find('\n') == std::string::npos) return text;
+  return fmt::format("{} bytes, hash {:08x}", text.size(), fnv1a_64(text) >> 32);
+}
+
+bool is_short_text(std::string_view text) {
+  static const std::regex form("[0-9]+ bytes, hash [0-9a-f]{8}");
+  return text.size() < 60 && std::regex_match(text.begin(), text.end(), form);
+}
+
+Configuration with_short_texts(Configuration configuration) {
+  for (Json& value : configuration)
+    if (value.is_string()) value = short_text(value);
+  return configuration;
+}
+
 Json value_at(const Parameter& p, double unit) {
+  if (p.type == ParameterType::text) return p.default_value;
   unit = std::clamp(unit, 0.0, 1.0);
   const auto cell = [&](double count) { return std::min(std::floor(unit * count), count - 1); };
   if (p.type == ParameterType::boolean) return unit >= 0.5;
@@ -244,6 +287,7 @@ Json value_at(const Parameter& p, double unit) {
 }
 
 double unit_of(const Parameter& p, const Json& value) {
+  if (p.type == ParameterType::text) return 0;
   const auto middle = [](double at, double count) { return (at + 0.5) / count; };
   if (p.type == ParameterType::boolean) return value.get<bool>() ? 0.75 : 0.25;
   if (p.type == ParameterType::categorical) {
@@ -324,7 +368,7 @@ std::vector<std::string> SearchSpace::faults_of_values(const Configuration& prop
     if (value == proposal.end()) {
       faults.push_back(fmt::format("\"{}\" is missing; it must be {}", p.name, allowed(p)));
     } else if (!valid(p, *value)) {
-      faults.push_back(fmt::format("\"{}\" is {}; it must be {}", p.name, shown(*value), allowed(p)));
+      faults.push_back(fmt::format("\"{}\" is {}; it must be {}", p.name, shown(p, *value), allowed(p)));
     } else {
       clean[p.name] = clean_value(p, *value);
     }
@@ -381,9 +425,7 @@ Configuration SearchSpace::clipped(const Configuration& proposal) const {
 }
 
 std::string SearchSpace::hash(const Configuration& configuration) const {
-  uint64_t fnv = 0xcbf29ce484222325;  // FNV-1a: stable across runs and machines, unlike std::hash
-  for (const unsigned char c : to_line(normalized(configuration))) fnv = (fnv ^ c) * 0x100000001b3;
-  return fmt::format("{:016x}", fnv);
+  return fmt::format("{:016x}", fnv1a_64(to_line(normalized(configuration))));  // stable, unlike std::hash
 }
 
 std::vector<double> SearchSpace::encode(const Configuration& configuration) const {
@@ -397,6 +439,8 @@ std::vector<double> SearchSpace::encode(const Configuration& configuration) cons
       for (const Json& choice : p.choices) point.push_back(choice == value ? std::sqrt(0.5) : 0.0);
     } else if (p.type == ParameterType::boolean) {
       point.push_back(value.get<bool>() ? 1.0 : 0.0);
+    } else if (p.type == ParameterType::text) {
+      point.push_back(value == p.default_value ? 0.0 : 1.0);
     } else {
       point.push_back(to_unit(p, value.get<double>()));
     }
@@ -455,7 +499,7 @@ Configuration SearchSpace::neighbour(const Configuration& origin, std::mt19937_6
   const Configuration configuration = is_valid ? origin : clipped(origin);
   std::vector<const Parameter*> active;
   for (const Parameter& p : parameters_)
-    if (configuration.contains(p.name)) active.push_back(&p);
+    if (configuration.contains(p.name) && p.type != ParameterType::text) active.push_back(&p);
   if (active.empty()) return configuration;
   for (int i = 0; i < draws; ++i) {
     Configuration changed = configuration;
@@ -480,6 +524,9 @@ Json SearchSpace::schema() const {
       entry["enum"] = p.choices;
     } else if (p.type == ParameterType::boolean) {
       entry["type"] = "boolean";
+    } else if (p.type == ParameterType::text) {
+      entry["type"] = "string";
+      entry["maxLength"] = p.longest;
     } else if (p.type == ParameterType::integer) {
       entry["type"] = "integer";
       entry["minimum"] = static_cast<int64_t>(p.low);
@@ -502,13 +549,16 @@ std::string SearchSpace::describe() const {
       text += fmt::format("Type: Categorical, Choices: {}, ", Json(p.choices).dump());
     } else if (p.type == ParameterType::boolean) {
       text += "Type: Boolean, ";
+    } else if (p.type == ParameterType::text) {
+      text += fmt::format("Type: Text, Longest: {} bytes, ", p.longest);
     } else {
       const char* type = p.type == ParameterType::integer ? "UniformInteger" : "UniformFloat";
       text += fmt::format("Type: {}, Range: [{}, {}], ", type, p.low, p.high);
     }
     if (p.step > 0) text += fmt::format("Step: {}, ", p.step);
     if (!p.unit.empty()) text += fmt::format("Unit: {}, ", p.unit);
-    text += fmt::format("Default: {}{}", p.default_value.dump(), p.log ? ", Log scale" : "");
+    const Json shown_default = p.type == ParameterType::text ? Json(short_text(p.default_value)) : p.default_value;
+    text += fmt::format("Default: {}{}", shown_default.dump(), p.log ? ", Log scale" : "");
     text += p.when ? fmt::format(", only where {}.\n", p.when->text()) : ".\n";
   }
   for (const Expression& c : constraints_) text += fmt::format("It must hold that {}.\n", c.text());

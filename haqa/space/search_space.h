@@ -15,7 +15,7 @@ namespace haqa {
 /// One value for each active parameter of a search space: a JSON object in the space's order.
 using Configuration = Json;
 
-enum class ParameterType { real, integer, categorical, boolean };
+enum class ParameterType { real, integer, categorical, boolean, text };
 
 /// One thing to tune. Use the makers below.
 struct Parameter {
@@ -29,6 +29,7 @@ struct Parameter {
   double step = 0;                 ///< values are low, low + step, ...; 0: all, for integers all whole ones
   std::string unit;                ///< "tokens"; empty where there is none
   std::optional<Expression> when;  ///< over earlier parameters: where it is false, this one has no value
+  size_t longest = 0;              ///< bytes of a text
 };
 
 Parameter real_parameter(std::string name, double low, double high, double default_value, std::string description,
@@ -38,16 +39,26 @@ Parameter integer_parameter(std::string name, int low, int high, int default_val
 Parameter categorical_parameter(std::string name, std::vector<Json> choices, Json default_value,
                                 std::string description);
 Parameter boolean_parameter(std::string name, bool default_value, std::string description);
+/// Any UTF-8 without NUL of at most `longest` bytes, such as a kernel's source; the default, nothing, means as shipped.
+/// Whoever draws values leaves it alone: only what writes texts, an agent or a person, changes it.
+Parameter text_parameter(std::string name, size_t longest, std::string description);
 
 /// Real or integer.
 bool is_numeric(const Parameter& p);
 /// Choices such as 16, 32, 64: a number between them means something.
 bool is_ordinal(const Parameter& p);
 
+/// A text as tables and one-line summaries show it: "1532 bytes, hash 1a2b3c4d" where it is long or has several lines.
+std::string short_text(const std::string& text);
+/// Whether a text is what short_text() makes of another one.
+bool is_short_text(std::string_view text);
+/// The configuration with each text by its short_text().
+Configuration with_short_texts(Configuration configuration);
+
 /// A parameter's value at a place from 0 to 1: uniform places give every value as often (by logarithm where the
-/// parameter says so), choices that are numbers from the least.
+/// parameter says so), choices that are numbers from the least, a text's default everywhere.
 Json value_at(const Parameter& p, double unit);
-/// The place of a valid value, the middle of its places: value_at(p, unit_of(p, v)) is v, up to rounding.
+/// The place of a valid value, the middle of its places: value_at(p, unit_of(p, v)) is v, up to rounding; of a text 0.
 double unit_of(const Parameter& p, const Json& value);
 
 class SearchSpace {
@@ -81,7 +92,7 @@ class SearchSpace {
 
   /// A point of the unit cube for surrogates: numbers scaled (by logarithm where the parameter says so), booleans 0 or
   /// 1, choices that are numbers by their rank, one coordinate for each other choice (0 or 1/sqrt 2, so that two are
-  /// one apart); the default's for a parameter that is not active.
+  /// one apart), a text 0 where it is the default, else 1; the default's for a parameter that is not active.
   std::vector<double> encode(const Configuration& configuration) const;
   /// For each coordinate of encode() the parameter that it belongs to, by its place in parameters().
   std::vector<size_t> encoded_parameters() const;
@@ -95,7 +106,7 @@ class SearchSpace {
   Configuration sample(std::mt19937_64& random, int draws = 10000) const;
 
   /// `origin` (where it is not valid, what can be made of it) with one to three parameters changed, numbers by a
-  /// normal step of `deviation` of their range; valid; the same where `draws` give none.
+  /// normal step of `deviation` of their range; valid; the same where `draws` give none. Texts stay as they are.
   Configuration neighbour(const Configuration& origin, std::mt19937_64& random, double deviation = 0.1,
                           int draws = 1000) const;
 

@@ -668,5 +668,67 @@ TEST(SearchSpace, ClipsWhatComesFromElsewhere) {
   }
 }
 
+SearchSpace with_text() {
+  return SearchSpace({integer_parameter("n", 1, 8, 4, ""), text_parameter("code", 12, "The source.")});
+}
+
+TEST(SearchSpace, ATextIsAnyUtf8OfItsLength) {
+  const SearchSpace space = with_text();
+  EXPECT_EQ(space.defaults().dump(), R"({"n":4,"code":""})");
+  EXPECT_EQ(space.describe(),
+            "'n':  Type: UniformInteger, Range: [1, 8], Default: 4.\n"
+            "'code': The source. Type: Text, Longest: 12 bytes, Default: \"\".\n");
+  EXPECT_EQ(space.schema()["properties"]["code"].dump(),
+            R"({"description":"The source.","type":"string","maxLength":12})");
+  const std::string must = "; it must be a text of at most 12 bytes of UTF-8 without NUL";
+  const std::pair<Json, std::optional<std::string>> cases[] = {
+      {"", std::nullopt},
+      {"größer {}\n", std::nullopt},
+      {"123456789012", std::nullopt},
+      {"1234567890123", "\"code\" is \"1234567890123\" of 13 bytes" + must},
+      {std::string(5000, 'x'), "\"code\" is \"" + std::string(56, 'x') + "... of 5000 bytes" + must},
+      {std::string("a\0b", 3), "\"code\" is \"a\\u0000b\" of 3 bytes" + must},
+      {"\xff", "\"code\" is \"\ufffd\" of 1 bytes" + must},
+      {7, "\"code\" is 7" + must},
+      {nullptr, "\"code\" is null" + must},
+  };
+  for (const auto& [value, fault] : cases) {
+    const Configuration c = {{"n", 4}, {"code", value}};
+    EXPECT_EQ(space.problem(c), fault) << to_line(value);
+    EXPECT_EQ(space.allows(c), !fault);
+    if (!fault) {
+      EXPECT_EQ(space.normalized(c), c);
+      EXPECT_EQ(space.clipped(c), c);
+      EXPECT_TRUE(valijson_accepts(space.schema(), c));
+    } else {
+      EXPECT_EQ(space.clipped(c)["code"], "");
+    }
+  }
+  EXPECT_EQ(space.problem({{"n", 4}}), "\"code\" is missing" + must);
+}
+
+TEST(SearchSpace, ATextIsLeftAsItIs) {
+  const SearchSpace space = with_text();
+  const Configuration changed = {{"n", 4}, {"code", "x"}};
+  EXPECT_NE(space.hash(changed), space.hash(space.defaults()));
+  EXPECT_NE(space.hash(changed), space.hash({{"n", 4}, {"code", "y"}}));
+  const Parameter& code = space.parameters()[1];
+  for (const double unit : {0.0, 0.3, 1.0}) EXPECT_EQ(value_at(code, unit), "");
+  EXPECT_EQ(unit_of(code, "x"), 0);
+  EXPECT_EQ(space.encode(space.defaults()).back(), 0);
+  EXPECT_EQ(space.encode(changed).back(), 1);
+  EXPECT_EQ(space.encode(changed).size(), space.encoded_parameters().size());
+  std::mt19937_64 random(1);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(space.sample(random)["code"], "");
+    const Configuration near = space.neighbour(changed, random);
+    EXPECT_EQ(near["code"], "x");
+    EXPECT_NE(near["n"], 4);
+  }
+  const SearchSpace alone({code});
+  EXPECT_EQ(alone.neighbour({{"code", "x"}}, random), Json({{"code", "x"}}));
+  EXPECT_EQ(alone.sample(random), alone.defaults());
+}
+
 }  // namespace
 }  // namespace haqa

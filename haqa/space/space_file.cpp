@@ -17,11 +17,14 @@ namespace {
 constexpr const char* kExample = "data/spaces/llama.yaml";
 constexpr double kHuge = std::numeric_limits<double>::max();
 // In the order of ParameterType.
-const std::vector<std::string> kTypes = {"float", "int", "categorical", "bool"};
+const std::vector<std::string> kTypes = {"float", "int", "categorical", "bool", "text"};
+/// Bytes of a text: it reaches a program by environment variables, which Linux ends at 128 KiB, beside others as JSON.
+constexpr double kLongestText = 50000;
 
-/// The middle of the range on its own scale, the first choice, false.
+/// The middle of the range on its own scale, the first choice, false, no text.
 Json middle(const Parameter& p) {
   if (p.type == ParameterType::boolean) return false;
+  if (p.type == ParameterType::text) return "";
   if (p.type == ParameterType::categorical) return p.choices.empty() ? Json() : p.choices.front();
   const double value = p.log ? std::sqrt(p.low) * std::sqrt(p.high) : 0.5 * (p.low + p.high);
   return p.type == ParameterType::integer ? Json(std::llround(value)) : Json(value);
@@ -110,6 +113,11 @@ Parameter read_parameter(const std::string& name, YamlMap& map) {
     const Json choices = map.value("choices").value_or(Json());
     if (!choices.is_array() || choices.empty()) map.fail("choices", "must be a list of values");
     p.choices.assign(choices.begin(), choices.end());
+  } else if (*type == "text") {
+    p.type = ParameterType::text;
+    const auto longest = map.number("longest", 1, kLongestText);
+    if (!longest) map.fail("longest", fmt::format("is missing: how many bytes, at most {}", kLongestText));
+    p.longest = static_cast<size_t>(*longest);
   } else {
     p.type = ParameterType::boolean;
   }
@@ -260,6 +268,7 @@ Json to_json(const SearchSpace& space) {
       if (p.step > 0) entry["step"] = number(p.step);
     }
     if (p.type == ParameterType::categorical) entry["choices"] = p.choices;
+    if (p.type == ParameterType::text) entry["longest"] = p.longest;
     entry["default"] = p.default_value;
     if (!p.unit.empty()) entry["unit"] = p.unit;
     if (!p.description.empty()) entry["description"] = p.description;

@@ -6,10 +6,11 @@
 namespace haqa {
 
 /// Reads a search space from YAML or JSON: an entry a parameter,
-///   name: {type: float|int|categorical|bool, low, high, log, step, choices, default, unit, description, when}
+///   name: {type: float|int|categorical|bool|text, low, high, log, step, choices, longest, default, unit, description,
+///          when}
 /// and optionally `constraints:`, a list of expressions. Without a default: the middle of the range, the first choice,
-/// false; where those break a constraint, some configuration that keeps all. A file in Kernel Tuner's T1 format (its
-/// ConfigurationSpace) is read too. Throws UsageError naming file, line and what is allowed.
+/// false, no text; where those break a constraint, some configuration that keeps all. A file in Kernel Tuner's T1
+/// format (its ConfigurationSpace) is read too. Throws UsageError naming file, line and what is allowed.
 SearchSpace read_space(const std::filesystem::path& file);
 
 /// The space of a ConfigurationSpace in T1. Throws UsageError, or Json::exception where something is missing.

@@ -196,5 +196,19 @@ TEST_F(SpaceFileTest, FaultsNameTheirLineAndWhatIsAllowed) {
   for (const auto& [content, expected] : cases) EXPECT_THAT(fault(content), HasSubstr(expected)) << content;
 }
 
+TEST_F(SpaceFileTest, ReadsTexts) {
+  const SearchSpace space = read(
+      "prompt: {type: text, longest: 400, default: 'Answer:', description: D.}\n"
+      "code: {type: text, longest: 9, when: prompt != ''}\n");
+  EXPECT_EQ(space.defaults().dump(), R"({"prompt":"Answer:","code":""})");
+  EXPECT_EQ(to_json(space).dump(), R"({"prompt":{"type":"text","longest":400,"default":"Answer:","description":"D."},)"
+                                   R"("code":{"type":"text","longest":9,"default":"","when":"prompt != ''"}})");
+  EXPECT_EQ(to_json(read(to_json(space).dump(), "again.json")), to_json(space));
+  EXPECT_THAT(fault("p: {type: text}\n"), HasSubstr("longest"));
+  EXPECT_THAT(fault("p: {type: text, longest: 50001}\n"), HasSubstr("longest"));
+  EXPECT_THAT(fault("p: {type: text, longest: 3, default: long}\n"), HasSubstr("at most 3 bytes"));
+  EXPECT_THAT(fault("p: {type: int, low: 0, high: 1, longest: 3}\n"), HasSubstr("longest"));
+}
+
 }  // namespace
 }  // namespace haqa

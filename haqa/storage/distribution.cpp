@@ -16,6 +16,7 @@ namespace {
 
 std::string_view kind(const Distribution& d) {
   if (d.type == ParameterType::real) return "a real number";
+  if (d.type == ParameterType::text) return "a text";
   return d.type == ParameterType::integer ? "a whole number" : "a choice";
 }
 
@@ -57,7 +58,13 @@ Distribution from_attributes(const std::string& name, const Json& a) {
 Distribution distribution_of(const Parameter& p) {
   if (p.type == ParameterType::boolean) return {ParameterType::categorical, 0, 0, 0, false, {false, true}};
   if (p.type == ParameterType::categorical) return {p.type, 0, 0, 0, false, p.choices};
+  if (p.type == ParameterType::text) return {p.type, 0, 0, 0, false, {}};
   return {p.type, p.low, last_step(p), p.step, p.log, {}};
+}
+
+Distribution of_value(const Distribution& d, const Json& value) {
+  if (d.type != ParameterType::text) return d;
+  return {ParameterType::categorical, 0, 0, 0, false, {value}};
 }
 
 std::string to_optuna(const Distribution& d) {
@@ -94,6 +101,10 @@ Json from_stored(const Distribution& d, double number) {
 }
 
 std::optional<std::string> contradiction(const Distribution& stored, const Distribution& wanted) {
+  const auto is_text = [](const Json& choice) { return choice.is_string(); };
+  if (wanted.type == ParameterType::text && stored.type == ParameterType::categorical &&
+      std::all_of(stored.choices.begin(), stored.choices.end(), is_text))
+    return std::nullopt;
   if (stored.type != wanted.type) return fmt::format("is {} there and {} here", kind(stored), kind(wanted));
   if (stored.log != wanted.log)
     return fmt::format("has a {} scale there and a {} one here", stored.log ? "logarithmic" : "linear",

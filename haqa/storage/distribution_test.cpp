@@ -78,5 +78,21 @@ TEST(Distribution, PythonsJson) {
   EXPECT_EQ(to_python_json(std::numeric_limits<double>::quiet_NaN()), "null");
 }
 
+// Optuna has no free texts: each trial's text is the only choice that it had.
+TEST(Distribution, ATextIsAChoiceOfItself) {
+  const Distribution text = distribution_of(text_parameter("p", 100, ""));
+  const Distribution kept = of_value(text, "a\n\"b\"");
+  EXPECT_EQ(to_optuna(kept), R"({"name": "CategoricalDistribution", "attributes": {"choices": ["a\n\"b\""]}})");
+  EXPECT_EQ(from_stored(distribution_from_optuna(to_optuna(kept)), to_stored(kept, "a\n\"b\"")), "a\n\"b\"");
+  EXPECT_EQ(contradiction(kept, text), std::nullopt);
+  EXPECT_EQ(contradiction(distribution_of(categorical_parameter("p", {"x", "y"}, "x", "")), text), std::nullopt);
+  EXPECT_EQ(contradiction(distribution_of(categorical_parameter("p", {"x", 3}, "x", "")), text),
+            "is a choice there and a text here");
+  EXPECT_EQ(contradiction(distribution_of(integer_parameter("p", 0, 9, 1, "")), text),
+            "is a whole number there and a text here");
+  const Distribution number = distribution_of(integer_parameter("p", 0, 9, 1, ""));
+  EXPECT_EQ(to_optuna(of_value(number, 3)), to_optuna(number));
+}
+
 }  // namespace
 }  // namespace haqa

@@ -211,7 +211,7 @@ class OptunaStorage : public DatabaseStorage {
       if (const auto why = contradiction(stored, ours->second))
         throw Error("parameter \"{}\" of study \"{}\" in {} {}; take another study name", name, name_, db_.name(),
                     *why);
-      ours->second.choices = stored.choices;
+      if (ours->second.type != ParameterType::text) ours->second.choices = stored.choices;
     }
     if (shared == 0 && !others.empty())
       throw Error("study \"{}\" in {} has no parameter of this search space but {}; take another study name", name_,

@@ -115,6 +115,24 @@ TEST_P(StorageContract, KeepsAllOfATrial) {
   }
 }
 
+TEST_P(StorageContract, KeepsTexts) {
+  Track track = simple();
+  track.space = SearchSpace({integer_parameter("x", 0, 1000, 5, ""), text_parameter("code", 30000, "")});
+  auto storage = open(track);
+  const std::string texts[] = {"", "a\n\t\"é\" '; DROP TABLE trials --", std::string(30000, '{'), ""};
+  for (const std::string& text : texts) {
+    const Proposal p{{{"x", 1}, {"code", text}}, "test", "because", {}};
+    storage->finish(complete(running_trial(storage->start(p), p), 1));
+  }
+  if (GetParam() != std::string("memory")) storage = open(track);  // what is there fits
+  const std::vector<Trial> trials = storage->trials();
+  ASSERT_EQ(trials.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(trials[i].configuration["code"], texts[i]);
+    EXPECT_TRUE(trials[i].fits);
+  }
+}
+
 TEST_P(StorageContract, ShowsWhatRunningTrialsReport) {
   const auto storage = open(simple());
   const int a = storage->start(propose(1)), b = storage->start(propose(2));

@@ -214,7 +214,7 @@ Trial TrialReader::trial_of(Draft& draft) const {
 void write_parameters(Database& db, int trial_id, const Configuration& configuration,
                       const std::map<std::string, Distribution>& distributions) {
   for (const auto& [name, value] : configuration.items()) {
-    const Distribution& d = distributions.at(name);
+    const Distribution d = of_value(distributions.at(name), value);
     const std::string column = name, distribution = to_optuna(d);
     const double number = to_stored(d, value);
     db.sql() << "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (" << trial_id

@@ -39,6 +39,7 @@ class Grid {
     if (found == configuration.end()) return std::nullopt;
     if (p_.type == ParameterType::boolean)
       return found->is_boolean() ? std::optional<size_t>(found->get<bool>()) : std::nullopt;
+    if (p_.type == ParameterType::text) return *found == p_.default_value ? 0 : 1;  // whether it was changed
     if (p_.type == ParameterType::categorical) {
       const auto at = std::find(p_.choices.begin(), p_.choices.end(), *found);
       return at == p_.choices.end() ? std::nullopt : std::optional(static_cast<size_t>(at - p_.choices.begin()));
@@ -50,7 +51,7 @@ class Grid {
   double step() const { return p_.step > 0 ? p_.step : 1; }
   bool stepped() const { return p_.step > 0 || p_.type == ParameterType::integer; }
   double cells() const {
-    if (p_.type == ParameterType::boolean) return 2;
+    if (p_.type == ParameterType::boolean || p_.type == ParameterType::text) return 2;
     if (p_.type == ParameterType::categorical) return static_cast<double>(p_.choices.size());
     if (p_.type == ParameterType::integer && p_.log)
       return std::min(kCells, std::ceil(std::log(p_.high - p_.low + 1) / std::log(2.0)) + 1);

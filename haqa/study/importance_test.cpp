@@ -117,6 +117,19 @@ TEST(Importance, SaysWhereTrialsAreTooFew) {
   }
 }
 
+// Of a text it counts whether it was changed.
+TEST(Importance, ATextThatWasChanged) {
+  const SearchSpace space({text_parameter("code", 100, ""), boolean_parameter("flag", false, "")});
+  std::vector<Trial> trials;
+  for (int i = 0; i < 40; ++i)
+    trials.push_back(trial_of({{"code", i % 4 ? "" : "version " + std::to_string(i)}, {"flag", i % 3 == 0}},
+                              (i % 4 ? 0 : 10) + 0.001 * i));
+  const Importance got = importance(space, trials, Direction::maximize);
+  ASSERT_EQ(got.parameters.size(), 2u);
+  EXPECT_EQ(got.parameters[0].name, "code");
+  EXPECT_TRUE(got.parameters[0].stands_out());
+}
+
 TEST(Importance, FailedTrialsDoNotCount) {
   std::vector<Trial> trials = additive(40, 5);
   const Json clean = to_json(importance(unit_space(), trials, Direction::maximize));

@@ -37,7 +37,22 @@ Parameter number_parameter(const Observed& o) {
   return p;
 }
 
+bool is_long_text(const Json& v) {
+  return v.is_string() && short_text(v) != v;
+}
+
+/// Of which some are long.
+Parameter text_of(const Observed& o) {
+  Parameter p = text_parameter(o.name, 0, "");
+  for (const Json& v : o.values) p.longest = std::max(p.longest, v.get_ref<const std::string&>().size());
+  p.default_value = o.values[0];
+  return p;
+}
+
 Parameter parameter_of(const Observed& o) {
+  if (all_of(o, [](const Json& v) { return v.is_string(); }) &&
+      std::any_of(o.values.begin(), o.values.end(), is_long_text))
+    return text_of(o);
   if (all_of(o, [](const Json& v) { return v.is_boolean(); })) return boolean_parameter(o.name, o.values[0], "");
   if (o.values.size() > 1 && all_of(o, is_finite)) return number_parameter(o);
   return categorical_parameter(o.name, o.values, o.values[0], "");

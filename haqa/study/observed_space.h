@@ -6,7 +6,8 @@
 namespace haqa {
 
 /// The search space as far as trials tell, where its file is not at hand: numbers from the least to the greatest tried,
-/// on a logarithmic scale where they are positive and spread over two orders of magnitude; of other values those tried.
+/// on a logarithmic scale where they are positive and spread over two orders of magnitude; of other values those tried,
+/// but for texts of several lines or beyond 100 bytes, of which the first is the default.
 /// A parameter that some trials lack has no condition here. Good for looking back at trials, not for searching.
 SearchSpace observed_space(std::span<const Trial> trials);
 

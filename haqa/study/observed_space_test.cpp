@@ -33,6 +33,14 @@ TEST(ObservedSpace, FollowsTheValuesTried) {
             "'late':  Type: Categorical, Choices: [0.5], Default: 0.5.\n");
 }
 
+TEST(ObservedSpace, LongTextsAreNoChoices) {
+  const SearchSpace space = observed_space(
+      trials({{{"code", ""}, {"note", "x"}}, {{"code", "a\nb"}, {"note", "y"}}, {{"code", "b\n"}, {"note", 3}}}));
+  EXPECT_EQ(space.describe(),
+            "'code':  Type: Text, Longest: 3 bytes, Default: \"\".\n"
+            "'note':  Type: Categorical, Choices: [\"x\",\"y\",3], Default: \"x\".\n");
+}
+
 TEST(ObservedSpace, StandsWhatNoSpaceHas) {
   EXPECT_TRUE(observed_space({}).parameters().empty());
   EXPECT_TRUE(observed_space(trials({Json::object()})).parameters().empty());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <set>
 
 #include "haqa/base/stats.h"
 #include "haqa/study/evaluations.h"
@@ -35,12 +36,15 @@ bool negligible(std::optional<double> gain, const Track& track, std::span<const 
   return *gain < share * std::abs(*best->value - median(values));
 }
 
+using Exhausted = std::set<const StudyTrack*>;
+
 /// The first of the tracks that have gone through the fewest rounds; nullptr where all are through.
-const StudyTrack* next_track(std::span<const StudyTrack> tracks, Evaluations& evaluations, int rounds) {
+const StudyTrack* next_track(std::span<const StudyTrack> tracks, const Exhausted& exhausted, Evaluations& evaluations,
+                             int rounds) {
   const StudyTrack* next = nullptr;
   size_t fewest = static_cast<size_t>(std::max(0, rounds));
   for (const StudyTrack& on : tracks)
-    if (const size_t n = evaluations.trials(on).size(); n < fewest) {
+    if (const size_t n = evaluations.trials(on).size(); n < fewest && !exhausted.contains(&on)) {
       next = &on;
       fewest = n;
     }
@@ -61,6 +65,7 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
   for (const StudyTrack& on : tracks)
     for (const Trial& earlier : evaluations.trials(on)) on.sampler.tell(on.track, earlier);
 
+  Exhausted exhausted;
   const auto run = [&](const StudyTrack& on, Trial trial) {
     if (options.on_proposal) options.on_proposal(on.track, trial);
     trial.propose_s = seconds_since(evaluations.free_since());
@@ -74,10 +79,16 @@ StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& opt
         run(on, *std::move(waiting));
         return std::nullopt;
       }
-    const StudyTrack* on = next_track(tracks, evaluations, options.budget.rounds);
-    if (!on) return StopReason::rounds;
-    const std::vector<Trial> trials = evaluations.trials(*on);
-    const Proposal proposal = propose(*on, trials, options.budget.rounds);
+    const StudyTrack* on = nullptr;
+    std::vector<Trial> trials;
+    Proposal proposal;
+    do {
+      on = next_track(tracks, exhausted, evaluations, options.budget.rounds);
+      if (!on) return exhausted.size() == tracks.size() ? StopReason::exhausted : StopReason::rounds;
+      trials = evaluations.trials(*on);
+      proposal = propose(*on, trials, options.budget.rounds);
+      if (proposal.exhausted) exhausted.insert(on);
+    } while (proposal.exhausted);
     if (negligible(proposal.expected_gain, on->track, trials, options.negligible_gain)) return StopReason::no_gain;
     run(*on, evaluations.keep(*on, proposal));
     return std::nullopt;
@@ -111,6 +122,8 @@ std::string_view to_string(StopReason reason) {
       return "the tokens are used up";
     case StopReason::money:
       return "the money is used up";
+    case StopReason::exhausted:
+      return "all configurations are tried";
     case StopReason::no_gain:
       break;
   }

@@ -22,6 +22,14 @@ struct Goal {
   Direction direction = Direction::maximize;
 };
 
+/// A key of a language model's answers that stands for parameters of other names, as in the paper's form of kernels:
+/// "blockdim": [8, 4, 1].
+struct AnswerName {
+  std::string key;
+  std::vector<std::string> parameters;  ///< several: the elements of a list; "": one that is no parameter, told as 1
+  std::string flag;                     ///< of a text: the key that says whether it is changed; false: its default
+};
+
 /// One thing tuned within a study.
 struct Track {
   std::string name;  ///< "runtime"
@@ -29,7 +37,8 @@ struct Track {
   Direction direction = Direction::maximize;
   std::string value_name;  ///< what the objective measures, with its unit, for prompts and reports
   std::string brief;       ///< what the prompt says of the model, the device and the task: the static prompt's facts
-  std::vector<Goal> more_goals;  ///< of Trial::more_values, for samplers that seek a Pareto front
+  std::vector<Goal> more_goals;          ///< of Trial::more_values, for samplers that seek a Pareto front
+  std::vector<AnswerName> answer_names;  ///< parameters that have none stand by their own names
 };
 
 /// What a sampler proposes, and why.
@@ -38,6 +47,7 @@ struct Proposal {
   std::string proposed_by, thought;
   std::optional<double> expected_gain;  ///< over the incumbent, where the sampler has a model that can tell
   Json metrics = Json::object();        ///< what asking took: they become the trial's, beside those measured
+  bool exhausted = false;               ///< nothing is left to try: its track ends, and the configuration is not run
 };
 
 /// Proposes configurations. One call of ask() after another, each finished trial told by tell(); never concurrently.
@@ -111,7 +121,7 @@ struct Budget {
   double seconds = 0, tokens = 0, money = 0;
 };
 
-enum class StopReason { rounds, seconds, tokens, money, no_gain };
+enum class StopReason { rounds, seconds, tokens, money, no_gain, exhausted };
 std::string_view to_string(StopReason reason);
 
 struct StudyOptions {
@@ -140,8 +150,9 @@ struct StudyTrack {
 
 /// The loop: ask, evaluate, tell, a round of each track after another, until the budget is spent. What waits in a
 /// storage is run before anything is asked for, also beyond the rounds. The first trial of a track runs the defaults,
-/// so that every method starts alike. Returns what ended it, once nothing runs any more. What an objective, a storage
-/// or a sampler throws ends it too, once what else runs is finished and kept.
+/// so that every method starts alike. A track of which all was tried ends before the others. Returns what ended it,
+/// once nothing runs any more. What an objective, a storage or a sampler throws ends it too, once what else runs is
+/// finished and kept.
 StopReason run_study(std::span<const StudyTrack> tracks, const StudyOptions& options);
 
 /// Complete, with a finite value: Optuna keeps infinities too, which nothing can be measured against.

@@ -576,6 +576,37 @@ TEST(Study, StopsWhereHardlyAnyGainIsExpected) {
   }
 }
 
+TEST(Study, ATrackOfWhichAllWasTriedEndsBeforeTheOthers) {
+  struct Ending : Counting {
+    using Counting::Counting;
+    Proposal ask(const Track& t, std::span<const Trial> trials, int left) override {
+      Proposal p = Counting::ask(t, trials, left);
+      p.exhausted = trials.size() >= 3;
+      return p;
+    }
+  };
+  for (const int workers : {1, 4}) {
+    struct Same : Objective {
+      Outcome evaluate(const Configuration&, const Report&) override { return {1.0}; }
+    } objective;
+    std::vector<std::string> events;
+    Ending ending(events);
+    MemoryStorage storage;
+    StudyOptions options = rounds(8);
+    options.workers = workers;
+    EXPECT_EQ(run(ending, objective, storage, options), StopReason::exhausted);
+    EXPECT_EQ(storage.trials().size(), 3u);
+    Counting other(events);
+    MemoryStorage first, second;
+    const Track one = track(), two = track();
+    const StudyTrack tracks[] = {{one, ending, objective, first}, {two, other, objective, second}};
+    EXPECT_EQ(run_study(tracks, options), StopReason::rounds);
+    EXPECT_EQ(first.trials().size(), 3u);
+    EXPECT_EQ(second.trials().size(), 8u);
+  }
+  EXPECT_EQ(to_string(StopReason::exhausted), "all configurations are tried");
+}
+
 TEST(Study, WhatIsNotFiniteIsNeverTheIncumbent) {
   std::vector<Trial> trials(3);
   for (Trial& t : trials) t.value = std::nan("");

@@ -12,6 +12,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
+#include "haqa/study/sweep.h"
 
 namespace haqa {
 namespace {
@@ -82,11 +83,6 @@ Outcome last_value(const std::vector<Json>& objects, const std::string& key, std
   for (auto object = objects.rbegin(); object != objects.rend(); ++object)
     if (const Json* value = find(*object, key)) return measured(*value, key);
   return fault(std::move(none));
-}
-
-FailReason reason_of(const std::string& invalidity) {
-  if (invalidity == "timeout") return FailReason::timed_out;
-  return invalidity == "correctness" ? FailReason::wrong_result : FailReason::crashed;
 }
 
 /// "accuracy" of "accuracy=(.*)", to call the value something.
@@ -287,7 +283,7 @@ Outcome Metric::read_t4(const std::vector<Json>& documents) const {
   const Json validity = result.value("invalidity", Json());
   if (validity.is_string() && validity != "correct")
     return fault(fmt::format("its result is invalid: {}", one_line(validity.get<std::string>(), 60)),
-                 reason_of(validity));
+                 reason_of_invalidity(validity.get<std::string>()));
   std::string name = key_;
   const Json objectives = result.value("objectives", Json::array());
   if (name.empty())

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Tuned kernels beside llama.cpp's own on this machine: the paper's 15 shapes, and matrix x vector with one thread and
+# with all; about 15 minutes on two cores. Writes bench/results/kernels-*.json.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+results=bench/results
+mkdir -p "$results"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tune() { # NAME OPTION...
+  local name=$1
+  shift
+  build/bin/haqa kernels --rounds 10 "$@" --output "$work/$name" >&2
+  python3 bench/kernels/collect.py "$work/$name/summary.json" "$results/kernels-$name.json"
+}
+tune paper --suite paper
+tune decode --suite decode
+tune decode-1-thread --suite decode --threads 1

@@ -1,0 +1,136 @@
+#include "haqa/kernel/checks.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+namespace haqa {
+namespace {
+
+/// SiLU of [5,3,2] with gaps between rows, computed rightly, and then spoiled.
+class CheckLaunchTest : public testing::Test {
+ protected:
+  CheckLaunchTest()
+      : spec_(read_kernel_spec(kernels_folder() / "silu")),
+        shapes_(tensors_of(spec_, {ElementType::f32, {5, 3, 2}}, 8)),
+        input_(static_cast<size_t>(shapes_[0].bytes())),
+        memory_(static_cast<size_t>(shapes_[1].bytes()) + 2 * kMargin) {
+    FastRandom random(5);
+    draw(spec_.arguments[0], shapes_[0], Distribution::normal, random, input_.data());
+    poison(memory_.data(), memory_.size());
+    for (int64_t r = 0; r < 6; ++r)
+      for (int64_t i = 0; i < 5; ++i) {
+        const double x = *element(input_.data(), r, i);
+        *element(output(), r, i) = static_cast<float>(x / (1 + std::exp(-x)));
+      }
+  }
+  std::byte* output() { return memory_.data() + kMargin; }
+  float* element(std::byte* of, int64_t r, int64_t i) {
+    return reinterpret_cast<float*>(of + r % 3 * shapes_[0].nb[1] + r / 3 * shapes_[0].nb[2] + i * 4);
+  }
+  void check() {
+    const std::byte* inputs[] = {input_.data()};
+    FastRandom random(1);
+    check_launch(spec_, {shapes_, inputs, output(), "[5,3,2]"}, {}, random);
+  }
+  /// nullopt where nothing is found.
+  std::optional<FaultKind> found(std::string* message = nullptr) {
+    try {
+      check();
+      return std::nullopt;
+    } catch (const KernelFault& fault) {
+      if (message) *message = fault.what();
+      return fault.kind;
+    }
+  }
+
+  KernelSpec spec_;
+  std::vector<TensorShape> shapes_;
+  std::vector<std::byte> input_, memory_;
+};
+
+TEST_F(CheckLaunchTest, WhatIsRightPasses) {
+  EXPECT_EQ(found(), std::nullopt);
+}
+
+TEST_F(CheckLaunchTest, AnyElementMayBeTheWrongOne) {
+  for (int64_t r = 0; r < 6; ++r)
+    for (int64_t i = 0; i < 5; ++i)
+      for (const float wrong : {1.01f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        float& y = *element(output(), r, i);
+        const float right = y;
+        y = wrong == 1.01f ? right * 1.01f + 0.001f : wrong;
+        std::string message;
+        EXPECT_EQ(found(&message), FaultKind::wrong_result);
+        EXPECT_NE(message.find("row " + std::to_string(r) + ", column " + std::to_string(i)), std::string::npos) << message;
+        EXPECT_NE(message.find("1 of 30"), std::string::npos) << message;
+        y = right;
+      }
+}
+
+TEST_F(CheckLaunchTest, WhatWasLeftIsFoundAnywhere) {
+  for (int64_t r = 0; r < 6; ++r) {
+    float& y = *element(output(), r, 4 - r % 5);
+    const float right = y;
+    poison(reinterpret_cast<std::byte*>(&y), 4);
+    EXPECT_EQ(found(), FaultKind::not_written);
+    y = right;
+  }
+}
+
+TEST_F(CheckLaunchTest, NoByteBesideTheRowsMayChange) {
+  std::vector<bool> is_element(memory_.size());
+  for (int64_t r = 0; r < 6; ++r)
+    for (int64_t i = 0; i < 20; ++i)
+      is_element[static_cast<size_t>(reinterpret_cast<std::byte*>(element(output(), r, 0)) + i - memory_.data())] = true;
+  for (size_t i = 0; i < memory_.size(); ++i) {
+    if (is_element[i]) continue;
+    memory_[i] ^= std::byte{1};
+    EXPECT_EQ(found(), FaultKind::out_of_bounds) << "byte " << i;
+    memory_[i] ^= std::byte{1};
+  }
+}
+
+TEST_F(CheckLaunchTest, ToleranceIsTheSpecifications) {
+  float& y = *element(output(), 2, 3);
+  const double allowed = spec_.tolerance.absolute + spec_.tolerance.relative * std::abs(y);
+  const float right = y;
+  y = static_cast<float>(right + 0.5 * allowed);
+  EXPECT_EQ(found(), std::nullopt);
+  y = static_cast<float>(right + 3 * allowed);
+  EXPECT_EQ(found(), FaultKind::wrong_result);
+}
+
+TEST(InputsTest, DistributionsHoldWhatTheySay) {
+  KernelArgument argument;
+  argument.is_masked = true;
+  argument.outlier = 5e3;
+  TensorShape shape;
+  shape.ne[0] = 1000;
+  shape.ne[1] = 20;
+  shape.row = 4000;
+  shape.nb[1] = 4020;
+  shape.nb[2] = 20 * 4020;
+  const auto count = [&](Distribution d, const std::function<bool(float)>& what) {
+    std::vector<std::byte> data(static_cast<size_t>(shape.bytes()));
+    FastRandom random(11);
+    draw(argument, shape, d, random, data.data());
+    int n = 0;
+    for (int r = 0; r < 20; ++r)
+      for (int i = 0; i < 1000; ++i) n += what(*reinterpret_cast<const float*>(data.data() + r * 4020 + i * 4));
+    for (int r = 0; r + 1 < 20; ++r)  // between rows: nothing that could be used by mistake
+      EXPECT_TRUE(std::isnan(*reinterpret_cast<const float*>(data.data() + r * 4020 + 4000)));
+    return n;
+  };
+  EXPECT_EQ(count(Distribution::normal, [](float x) { return std::abs(x) < 4; }), 20000);
+  EXPECT_NEAR(count(Distribution::normal, [](float x) { return std::abs(x) < 0.6745; }), 10000, 400);
+  EXPECT_GT(count(Distribution::outliers, [](float x) { return std::abs(x) > 1e3 && std::isfinite(x); }), 50);
+  EXPECT_NEAR(count(Distribution::outliers, [](float x) { return x == -HUGE_VALF; }), 2000, 300);
+  EXPECT_GT(count(Distribution::tiny, [](float x) { return std::fpclassify(x) == FP_SUBNORMAL; }), 1000);
+  EXPECT_GT(count(Distribution::tiny, [](float x) { return x == 0; }), 1000);
+}
+
+}  // namespace
+}  // namespace haqa

@@ -1,0 +1,115 @@
+#include "haqa/kernel/compiler.h"
+
+#include <gtest/gtest.h>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/kernel/contestant.h"
+#include "haqa/kernel/kernel_spec.h"
+
+namespace haqa {
+namespace {
+
+TEST(RefusedInSourceTest, LetsPassWhatKernelsNeed) {
+  for (const char* source : {
+           "#include <stdint.h>\n#include \"kernel.h\"\nvoid f() {}",
+           "#  include   <immintrin.h>  // vectors\n#pragma GCC unroll 4\n",
+           "#include \"../vector.h\"\n#define JOIN(a, b) a##b\nint JOIN(x, y);",
+           "void f() { asm(\"vmovups %1, %0\" : : ); }",
+           "#error \"a kernel defines this. See there\"\n",
+           "const char c = 'R'; // R\"(comment)\"",
+           "double d = 1.5; const char* t = \"R\";",
+       })
+    EXPECT_EQ(refused_in_source(source), std::nullopt) << source;
+  for (const std::string& name : kernel_names())
+    EXPECT_EQ(refused_in_source(read_file(kernels_folder() / name / "cpu.cpp")), std::nullopt) << name;
+}
+
+TEST(RefusedInSourceTest, RefusesWhatReadsFiles) {
+  for (const char* source : {
+           "#include \"/etc/passwd\"",
+           "#include <sys/socket.h>",
+           "#include \"../../secret.h\"",
+           "#include_next <stdint.h>",
+           "#import \"/etc/passwd\"",
+           "#embed \"/etc/passwd\"",
+           "# /* x */ include \"/etc/passwd\"",
+           "%:include \"/etc/passwd\"",
+           "#define F \"/etc/passwd\"\n#include F",
+           "#in\\\nclude \"/etc/passwd\"",
+           "#line 1 \"/etc/passwd\"",
+           "asm(\".incbin \\\"/etc/passwd\\\"\");",
+           "asm(\".inc\" \"bin /etc/passwd\");",
+           "asm(\"\\x2eincbin x\");",
+           "#define S(x) #x\nasm(S(.incbin));",
+           "#define D \".incbin x\"\nasm(D);",
+           "_Pragma(\"once\")",
+           "#if __has_include(\"/root/.ssh/id\")\n#endif",
+           "const char* t = R\"(\n)\";\n#include \"/etc/passwd\"",
+           "auto t = u8R\"(x)\";",
+           "#pragma GCC dependency \"/etc/passwd\"",
+       })
+    EXPECT_TRUE(refused_in_source(source)) << source;
+  EXPECT_TRUE(refused_in_source(std::string("int a;\0int b;", 13)));
+  EXPECT_TRUE(refused_in_source(std::string(2 << 20, ' ')));
+}
+
+SourceVariant simple(const std::string& body, const Configuration& parameters = Configuration::object()) {
+  return {"#include \"kernel.h\"\nextern \"C\" void haqa_kernel(const haqa_launch*) {" + body + "}\n", parameters, {}, {}};
+}
+
+TEST(CompileTest, IsRememberedByAllThatMatters) {
+  const Compiled first = compile(simple("", {{"unroll", 4}}), /*again=*/true);
+  EXPECT_FALSE(first.cached);
+  EXPECT_TRUE(std::filesystem::exists(first.library));
+  const Compiled again = compile(simple("", {{"unroll", 4}}));
+  EXPECT_TRUE(again.cached);
+  EXPECT_EQ(again.library, first.library);
+  EXPECT_LT(again.seconds, 0.05);
+  EXPECT_EQ(compile(simple("", {{"unroll", 4}, {"threads", 2}})).library, first.library) << "no macro";
+  EXPECT_NE(compile(simple("", {{"unroll", 8}})).library, first.library);
+  EXPECT_NE(compile(simple(";", {{"unroll", 4}})).library, first.library);
+}
+
+TEST(CompileTest, ParametersAreMacros) {
+  EXPECT_NO_THROW(compile(simple("static_assert(width == 8 && fast == 1); enum { soon = 3 }; static_assert(when == 3);",
+                                 {{"width", 8}, {"fast", true}, {"when", "soon"}})));
+}
+
+std::string fault_of(const SourceVariant& variant, FaultKind kind) {
+  try {
+    compile(variant);
+  } catch (const KernelFault& fault) {
+    EXPECT_EQ(fault.kind, kind);
+    return fault.what();
+  }
+  ADD_FAILURE() << "it compiled";
+  return "";
+}
+
+TEST(CompileTest, TellsTheAuthorWhatIsWrongInHisSource) {
+  const std::string message = fault_of(simple("return lunch;"), FaultKind::does_not_compile);
+  EXPECT_NE(message.find("code:2:"), std::string::npos) << message;
+  EXPECT_NE(message.find("lunch"), std::string::npos) << message;
+  EXPECT_EQ(message.find("/tmp"), std::string::npos) << "no folder of ours: " << message;
+}
+
+TEST(CompileTest, ReadsNoFilesButTheCompilersOwn) {
+  // Where the kernel has Landlock, what the check of the source would miss is kept out besides.
+  const std::string message = fault_of({"int x;", Configuration::object(), {}, {"-include", "/etc/hostname"}},
+                                       FaultKind::does_not_compile);
+  EXPECT_TRUE(message.find("ermission denied") != std::string::npos || message.find("stray") != std::string::npos)
+      << message;
+}
+
+TEST(CompileTest, AMissingCompilerIsNamed) {
+  try {
+    compile(simple("", {{"compiler", "no-such-compiler"}}));
+    FAIL();
+  } catch (const UsageError& e) {
+    EXPECT_NE(std::string(e.what()).find("no-such-compiler"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace haqa

@@ -1,0 +1,132 @@
+#include "haqa/kernel/kernel_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
+
+namespace haqa {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(KernelSpecTest, WhatShipsIsWhole) {
+  const std::vector<std::string> names = kernel_names();
+  for (const char* name : {"softmax", "silu", "swiglu", "rms_norm", "rms_norm_mul", "rope", "matmul", "matvec"})
+    EXPECT_THAT(names, testing::Contains(name));
+  for (const std::string& name : names) {
+    const KernelSpec spec = read_kernel_spec(kernels_folder() / name);
+    EXPECT_EQ(spec.name, name);
+    EXPECT_FALSE(spec.description.empty());
+    EXPECT_FALSE(spec.held_out.empty()) << name;
+    EXPECT_TRUE(spec.engines.contains("cpu")) << name;
+    for (const auto& [engine, source] : spec.engines) {
+      EXPECT_FALSE(source.space.problem(source.space.defaults())) << name << " " << engine;
+      for (const Parameter& p : source.space.parameters()) EXPECT_FALSE(p.description.empty()) << name << " " << p.name;
+    }
+  }
+}
+
+TEST(KernelSpecTest, SuitesNameKernelsAndShapesThatAre) {
+  for (const std::string& suite : suite_names())
+    for (const SuiteEntry& entry : read_suite(suite)) {
+      const KernelSpec spec = read_kernel_spec(kernels_folder() / entry.kernel);
+      EXPECT_NO_THROW(tensors_of(spec, entry.problem)) << suite << " " << entry.kernel;
+      EXPECT_GT(bytes_of(spec, entry.problem), 0);
+      EXPECT_GT(operations_of(spec, entry.problem), 0);
+    }
+  EXPECT_EQ(read_suite("paper").size(), 15u) << "the paper's table 3";
+  EXPECT_THROW(read_suite("no-such"), UsageError);
+}
+
+TEST(KernelSpecTest, ShapesAreGgmls) {
+  const KernelSpec matvec = read_kernel_spec(kernels_folder() / "matvec");
+  const auto shapes = tensors_of(matvec, {ElementType::q4_0, {4096, 2, 11008}}, 12);
+  EXPECT_EQ(shapes[0].ne[0], 11008);
+  EXPECT_EQ(shapes[0].ne[1], 4096);
+  EXPECT_EQ(shapes[0].nb[1], 11008 / 32 * 18) << "weights have no gaps";
+  EXPECT_EQ(shapes[1].nb[1], 11008 * 4 + 12);
+  EXPECT_EQ(shapes[2].ne[0], 4096);
+  EXPECT_EQ(shapes[2].ne[1], 2);
+  EXPECT_THROW(tensors_of(matvec, {ElementType::q4_0, {16, 1, 100}}), UsageError) << "no whole blocks";
+  EXPECT_THROW(tensors_of(matvec, {ElementType::f32, {16, 1, 128}}), UsageError) << "not one of its types";
+  EXPECT_THROW(tensors_of(matvec, {ElementType::f16, {16, 1}}), UsageError);
+  EXPECT_THROW(tensors_of(matvec, {ElementType::f16, {16, 0, 32}}), UsageError);
+  EXPECT_EQ((KernelProblem{ElementType::q8_0, {2048, 1, 2048}}.label()), "Q8_0 [2048,1,2048]");
+}
+
+/// A specification with one member changed.
+class BrokenSpec : public testing::Test {
+ protected:
+  BrokenSpec() : json_(Json::parse(read_file(kernels_folder() / "silu/spec.json"))) {
+    write_file(folder_ / "cpu.cpp", "");
+    json_["Engines"] = {{"cpu", json_["Engines"]["cpu"]}};
+  }
+  std::string fault() {
+    write_file(folder_ / "spec.json", json_.dump());
+    try {
+      read_kernel_spec(folder_.path());
+    } catch (const UsageError& e) {
+      EXPECT_THAT(e.what(), HasSubstr("spec.json"));
+      return e.what();
+    }
+    return "";
+  }
+  TemporaryFolder folder_;
+  Json json_;
+};
+
+TEST_F(BrokenSpec, TheOneThatShipsIsNone) {
+  EXPECT_EQ(fault(), "");
+}
+
+TEST_F(BrokenSpec, EveryMissingFieldIsNamed) {
+  const Json whole = json_;
+  for (const char* part : {"General", "KernelSpecification", "Engines"}) {
+    json_ = whole;
+    json_.erase(part);
+    EXPECT_THAT(fault(), HasSubstr(part));
+  }
+  for (const char* key : {"Shape", "Arguments", "Reference", "Tolerance", "Bytes", "Operations", "HeldOutShapes"}) {
+    json_ = whole;
+    json_["KernelSpecification"].erase(key);
+    EXPECT_THAT(fault(), HasSubstr(key));
+  }
+  for (const char* key : {"KernelFile", "ConfigurationSpace"}) {
+    json_ = whole;
+    json_["Engines"]["cpu"].erase(key);
+    EXPECT_THAT(fault(), HasSubstr(key));
+  }
+  for (const char* key : {"Name", "Type", "AccessType", "Size"}) {
+    json_ = whole;
+    json_["KernelSpecification"]["Arguments"][0].erase(key);
+    EXPECT_THAT(fault(), HasSubstr(key));
+  }
+}
+
+TEST_F(BrokenSpec, WhatMakesNoSenseIsNamed) {
+  const Json whole = json_;
+  const auto with = [&](const char* pointer, const Json& value) {
+    json_ = whole;
+    json_[Json::json_pointer(pointer)] = value;
+    return fault();
+  };
+  EXPECT_THAT(with("/KernelSpecification/Reference", "sorcery"), HasSubstr("sorcery"));
+  EXPECT_THAT(with("/KernelSpecification/Types", Json{"Q9_9"}), HasSubstr("Q9_9"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/0/Type", "double"), HasSubstr("double"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/0/Size", Json{"ne7"}), HasSubstr("ne7"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/1/AccessType", "ReadOnly"), HasSubstr("output"));
+  EXPECT_THAT(with("/KernelSpecification/Bytes", "8 *"), HasSubstr("8 *"));
+  EXPECT_THAT(with("/KernelSpecification/HeldOutShapes", Json{{1, 2}}), HasSubstr("3 numbers"));
+  EXPECT_THAT(with("/KernelSpecification/Caches", "tepid"), HasSubstr("tepid"));
+  EXPECT_THAT(with("/Engines/cpu/KernelFile", "gone.cpp"), HasSubstr("gone.cpp"));
+  // A constraint that nobody can satisfy.
+  EXPECT_NE(with("/Engines/cpu/ConfigurationSpace/Conditions",
+                 Json::array({{{"Expression", "unroll > 1000"}, {"Parameters", {"unroll"}}}})),
+            "");
+}
+
+}  // namespace
+}  // namespace haqa

@@ -1,0 +1,13 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "haqa/report/findings.h"
+#include "haqa/report/plots.h"
+
+namespace haqa {
+
+/// Each round's speed-up with its interval, the best so far, and those that failed. There is at least one round.
+Plot rounds_plot(const std::vector<Round>& rounds, bool maximize, const std::string& id = "rounds");
+
+}  // namespace haqa
