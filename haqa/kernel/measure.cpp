@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 void write_for_opencl(const KernelSpec& spec, const KernelEngine& engine, const SourceVariant& variant,
                       const fs::path& file) {
-  const std::string prelude = read_file(kernels_folder() / "kernel.clh");
+  const std::string prelude = read_file(kernels_folder() / "opencl.h");
   write_device_variant(device_variant(spec, engine, variant, prelude), file);
 }
 

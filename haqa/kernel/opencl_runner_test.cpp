@@ -165,7 +165,7 @@ TEST_F(OpenClRunner, WhatNeverEndsIsEnded) {
   const SourceVariant endless{
       silu_with(kLast, "x; volatile int on = 1; while (on) {}"), engine.space.defaults(), {}, {}};
   const fs::path file = kernels_ / "variant.json";
-  write_device_variant(device_variant(spec, engine, endless, read_file(kernels_folder() / "kernel.clh")), file);
+  write_device_variant(device_variant(spec, engine, endless, read_file(kernels_folder() / "opencl.h")), file);
   Contest contest;
   Contestant contestant("it", contest, (program_folder() / "haqa-kernel").string(), 1, 4096, {file.string()}, true,
                         "opencl");
