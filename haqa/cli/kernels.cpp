@@ -85,7 +85,7 @@ Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
 
 /// The header that says what a source of the engine is given.
 std::string interface_file(const std::string& engine) {
-  return engine == "cpu" ? "kernel.h" : engine == "opencl" ? "kernel.clh" : "cuda.h";
+  return engine == "cpu" ? "kernel.h" : engine + ".h";
 }
 
 /// A kernel's rounds, in a folder and a log of their own.

@@ -112,7 +112,6 @@ std::optional<std::string> refused_directive(const std::string& line, const std:
   std::smatch found;
   if (!std::regex_match(line, found, directive)) return std::nullopt;
   if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
-  if (found[1] == "include" && allowed_files.empty()) return "#include; what it needs stands before it";
   if (found[1] == "include" && !allowed_files.contains(found[2]))
     return fmt::format("#include {}; it may include {}", one_line(found[2].str(), 100), fmt::join(allowed_files, " "));
   return std::nullopt;
@@ -236,13 +235,13 @@ std::vector<std::string> installed_compilers() {
   return names;
 }
 
-std::optional<std::string> refused_in_source(std::string_view source, bool may_include) {
+std::optional<std::string> refused_in_source(std::string_view source) {
   if (source.size() > kLongestSource) return fmt::format("it is longer than {} bytes", kLongestSource);
   if (source.find('\0') != std::string_view::npos) return "it holds a zero byte";
   const std::string text = without_comments(source);
   static const std::regex raw(R"((^|[^\w"'])(u8|u|U|L)?R")");
   if (std::regex_search(text, raw)) return "raw string literals, which can hide what follows";
-  const std::set<std::string> allowed = may_include ? allowed_includes() : std::set<std::string>{};
+  const std::set<std::string> allowed = allowed_includes();
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
     if (const auto refused = refused_directive(line, allowed)) return refused;
@@ -252,6 +251,15 @@ std::optional<std::string> refused_in_source(std::string_view source, bool may_i
   if (holds_assembler_directive(text))
     return "a text with a dot or a backslash, or one made of tokens (#x); assembly is instructions alone";
   return std::nullopt;
+}
+
+std::optional<std::string> refused_in_device_source(std::string_view source) {
+  if (const auto refused = refused_in_source(source)) return refused;
+  const std::string text = without_comments(source);
+  static const std::regex forbidden(R"((#|%:|\?\?=)\s*include|\b_*asm_*\b|##|%:%:|\?\?=\?\?=)");
+  std::smatch found;
+  if (!std::regex_search(text, found, forbidden)) return std::nullopt;
+  return found.str() + "; what it needs stands before it, and it is compiled for what device there is";
 }
 
 std::vector<std::string> macros_of(const SourceVariant& variant) {

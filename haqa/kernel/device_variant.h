@@ -37,7 +37,7 @@ DeviceVariant read_device_variant(const std::filesystem::path& file);
 /// least 1.
 Geometry geometry_of(const DeviceVariant& variant, const Control& control);
 
-/// How tensors are described to kernels on devices, by value; kernels/kernel.clh has the same.
+/// How tensors are described to kernels on devices, by value; kernels/opencl.h has the same.
 struct DeviceTensor {
   int32_t ne[3] = {1, 1, 1};
   int32_t nb[3] = {0, 0, 0};  ///< strides in bytes

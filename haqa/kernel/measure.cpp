@@ -28,7 +28,9 @@ using Clock = std::chrono::steady_clock;
 
 void write_for_opencl(const KernelSpec& spec, const KernelEngine& engine, const SourceVariant& variant,
                       const fs::path& file) {
-  const std::string prelude = read_file(kernels_folder() / "kernel.clh");
+  if (const auto refused = refused_in_device_source(variant.source))
+    throw KernelFault(KernelFaultKind::refused_source, "the source holds " + *refused);
+  const std::string prelude = read_file(kernels_folder() / "opencl.h");
   write_device_variant(device_variant(spec, engine, variant, prelude), file);
 }
 
@@ -125,14 +127,12 @@ class Measurement {
   fs::path build(const SourceVariant& variant, Json& result) {
     if (const auto device = device_engine(engine_name_)) {
       result["cached"] = false;
-      const bool may_include = engine_name_ == "cuda";  // its one header
-      if (const auto refused = refused_in_source(variant.source, may_include))
-        throw KernelFault(KernelFaultKind::refused_source, "the source holds " + *refused);
       const fs::path file = folder_ / fmt::format("variant-{}.json", contestants_.size());
       device->write(spec_, engine_, variant, file);
       return file;
     }
     if (engine_name_ != "cpu") throw UsageError("there is no engine {}", engine_name_);
+    if (installed_compilers().empty()) return prebuilt(configuration, source, result);
     const Compiled compiled = compile(variant, request_.value("rebuild", false));
     result["compile_s"] = compiled.seconds;
     result["cached"] = compiled.cached;
