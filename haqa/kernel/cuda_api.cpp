@@ -24,7 +24,7 @@ class Library {
   template <typename Function>
   void need(const char* symbol, Function*& function) const {
     want(symbol, function);
-    if (!function) throw Error("{} has no function {}; it is too old, or no library of CUDA's", name_, symbol);
+    if (!function) throw UsageError("{} has no function {}; it is too old, or no library of CUDA's", name_, symbol);
   }
   template <typename Function>
   void want(const char* symbol, Function*& function) const {
@@ -83,7 +83,7 @@ Library open_nvrtc(const std::vector<std::string>& names, int driver_version) {
     if (reason.empty()) reason = library.reason();
   }
   const int major = std::clamp(driver_version / 1000, 11, 13);
-  throw Error(
+  throw UsageError(
       "NVRTC, which compiles CUDA kernels, cannot be opened ({}): {}. Install it, by apt-get install libnvrtc{} where "
       "the system has that, else by pip install nvidia-cuda-nvrtc-cu{} (of CUDA 13: nvidia-cuda-nvrtc), and name the "
       "library that pip put below site-packages/nvidia in HAQA_NVRTC",
@@ -103,8 +103,8 @@ CudaApi open_cuda(const CudaLibraryNames& names) {
   CudaApi api;
   const Library driver(names.driver);
   if (!driver)
-    throw Error("there is no CUDA driver here ({}); install NVIDIA's driver, or choose another engine",
-                driver.reason());
+    throw UsageError("there is no CUDA driver here ({}); install NVIDIA's driver, or choose another engine",
+                     driver.reason());
   load_driver(driver, api);
   int version = 0;
   api.driver_version(&version);

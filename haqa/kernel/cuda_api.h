@@ -64,7 +64,7 @@ struct CudaLibraryNames {
   std::string nvrtc;  ///< empty: $HAQA_NVRTC, else the one that suits the driver best
 };
 
-/// Opens both. Throws Error that says what to install.
+/// Opens both. Throws UsageError that says what to install.
 CudaApi open_cuda(const CudaLibraryNames& names = {});
 
 /// NVRTC's names, the one of the driver's own major version first, older ones next: what a newer one makes, a driver

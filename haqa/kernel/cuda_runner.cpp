@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 constexpr const char* kHeader = "../cuda.h";
 constexpr uint64_t kAlignment = 256;  // as the driver allocates
 constexpr unsigned kMostThreads = 1024;
+constexpr int kNoDevice = 100;
 constexpr unsigned kSpin = 1;  // CU_CTX_SCHED_SPIN: waking up would be timed
 
 // ---- putting a variant together ----
@@ -159,7 +160,7 @@ int architecture_for(const CudaApi& api, int capability) {
   for (const int a : all)
     if (a <= capability) best = std::max(best, a);
   if (best == 0)
-    throw Error(
+    throw UsageError(
         "this NVRTC compiles for no device as old as compute capability {}.{}; use an older one, named in "
         "HAQA_NVRTC",
         capability / 10, capability % 10);
@@ -238,10 +239,11 @@ class CudaRunner : public Runner {
         weights_(api),
         stored_weights_(api),
         inputs_{DeviceMemory(api), DeviceMemory(api), DeviceMemory(api)},
-        outputs_(api) {}
+        outputs_(api) {
+    start();
+  }
 
   void prepare() override {
-    if (!kernel_) start();
     call_ = {};
     for (uint32_t i = 0; i < control_.inputs; ++i) call_.in[i] = tensor_of(control_.in[i]);
     call_.out = tensor_of(control_.out);
@@ -276,9 +278,11 @@ class CudaRunner : public Runner {
  private:
   void start() {
     int count = 0;
-    check(api_, api_.init(0), "CUDA cannot be used");
-    check(api_, api_.device_count(&count), "devices cannot be counted");
-    if (count == 0) throw Error("there is no device for CUDA here; look at nvidia-smi and at CUDA_VISIBLE_DEVICES");
+    const int error = api_.init(0);
+    if (error != 0 && error != kNoDevice) check(api_, error, "CUDA cannot be used");
+    if (error == 0) check(api_, api_.device_count(&count), "devices cannot be counted");
+    if (count == 0)
+      throw UsageError("there is no device for CUDA here; look at nvidia-smi and at CUDA_VISIBLE_DEVICES");
     CudaApi::Device device = 0;
     CudaApi::Context context = nullptr;
     int major = 0, minor = 0;
@@ -487,6 +491,7 @@ void serve_cuda(const CudaApi& api, const RunnerMemory& memory, CudaVariant vari
 }
 
 void run_cuda_variant(const RunnerArguments& arguments, const fs::path& file) {
+  keep_answers_apart();  // before any library could print
   const RunnerMemory memory(arguments);
   Control& control = memory.control();
   try {

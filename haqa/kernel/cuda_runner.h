@@ -54,7 +54,7 @@ struct CudaGeometry {
 };
 
 /// Puts a variant together; `defines` are further macros, "HAQA_WEIGHTS=2". Throws KernelFault (refused_source) where
-/// the source includes more than kernels/cuda.h or has assembler, UsageError where the geometry makes no sense.
+/// the source includes more than kernels/cuda.h, UsageError where the geometry makes no sense.
 CudaVariant build_cuda_variant(const KernelSpec& spec, const std::string& source, const Configuration& parameters,
                                const std::vector<std::string>& defines, const std::vector<std::string>& options,
                                const CudaGeometry& geometry);
@@ -67,12 +67,12 @@ CudaVariant read_cuda_variant(const std::filesystem::path& file);
 /// that it does. Throws CompileError.
 std::string compile_cuda(const CudaApi& api, const CudaVariant& variant, int capability);
 
-/// Runs a variant on the first device; compiles at the first prepare(). All of it throws Error; CompileError,
-/// DeviceLost.
+/// Compiles a variant for the first device, on which it then runs. Throws UsageError where there is no device that this
+/// NVRTC can compile for, CompileError, Error; its requests throw Error and DeviceLost.
 std::unique_ptr<Runner> make_cuda_runner(const CudaApi& api, const RunnerMemory& memory, CudaVariant variant);
 
 /// Answers the judge's requests until it is done with the variant; ends the process, after having said why, once the
-/// device is lost to it.
+/// device is lost to it. Throws what make_cuda_runner() does.
 void serve_cuda(const CudaApi& api, const RunnerMemory& memory, CudaVariant variant);
 
 /// The same with a variant's file and the libraries of this machine.

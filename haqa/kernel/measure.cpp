@@ -132,7 +132,6 @@ class Measurement {
       return file;
     }
     if (engine_name_ != "cpu") throw UsageError("there is no engine {}", engine_name_);
-    if (installed_compilers().empty()) return prebuilt(configuration, source, result);
     const Compiled compiled = compile(variant, request_.value("rebuild", false));
     result["compile_s"] = compiled.seconds;
     result["cached"] = compiled.cached;

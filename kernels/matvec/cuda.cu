@@ -187,7 +187,7 @@ __device__ __forceinline__ void bring_bytes(Room& room, const haqa_tensor& x, in
       for (int e = 0; e < 4; ++e) v[e] = from[at + e];
       const float part = fmaxf(fmaxf(fabsf(v[0]), fabsf(v[1])), fmaxf(fabsf(v[2]), fabsf(v[3])));
       const float largest = haqa_reduce_lanes<G, X * Y>(part, haqa_max());
-      const float scale = largest / 127, inverse = largest > 1e-37f ? 127 / largest : 0.0f;
+      const float scale = largest / 127, inverse = largest > 1e-36f ? 127 / largest : 0.0f;
       if (block < blocks) {
         char4 q;
         q.x = static_cast<signed char>(__float2int_rn(v[0] * inverse)),
