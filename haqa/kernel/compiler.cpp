@@ -120,7 +120,7 @@ std::optional<std::string> refused_directive(const std::string& line, const std:
 /// Assembly may compute, but ".incbin" and its like read files: no text may hold, or become, what begins by a dot.
 bool holds_assembler_directive(const std::string& text) {
   static const std::regex exempt(R"(^\s*#\s*(include|error)\b.*)"), made(R"(^\s*#\s*define\b.*[^#'"]#\s*\w.*)"),
-      literal(R"("[^"]*[.\\][^"]*")");
+      literal(R"("[^"]*(\.(?![0-9])|\\(?![nt]))[^"]*")");
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (std::regex_match(line, exempt)) continue;
@@ -249,7 +249,7 @@ std::optional<std::string> refused_in_source(std::string_view source) {
       R"(__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
   if (std::smatch found; std::regex_search(text, found, forbidden)) return found.str();
   if (holds_assembler_directive(text))
-    return "a text with a dot or a backslash, or one made of tokens (#x); assembly is instructions alone";
+    return "a text with a dot before a word or with a backslash, or one made of tokens (#x); assembly is instructions alone";
   return std::nullopt;
 }
 
