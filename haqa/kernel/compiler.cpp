@@ -249,7 +249,8 @@ std::optional<std::string> refused_in_source(std::string_view source) {
       R"(__has_include|__has_embed|\b_Pragma\b|\b(GCC|clang)\s+(poison|dependency|plugin|system_header)\b)");
   if (std::smatch found; std::regex_search(text, found, forbidden)) return found.str();
   if (holds_assembler_directive(text))
-    return "a text with a dot before a word or with a backslash, or one made of tokens (#x); assembly is instructions alone";
+    return "a text with a dot before a word or with a backslash, or one made of tokens (#x); assembly is instructions "
+           "alone";
   return std::nullopt;
 }
 

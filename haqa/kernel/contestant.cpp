@@ -79,6 +79,8 @@ Contestant::Contestant(std::string name, const Contest& contest, const std::stri
   for (const std::string& word : to_words({contest.inputs.path(), outputs_.path(), threads, weights_limit, mode}))
     command.argv.push_back(word);
   command.argv.insert(command.argv.end(), rest.begin(), rest.end());
+  // llama.cpp's threads have a core each as ours do: two on one would wait for each other's time slices.
+  command.environment = {{"OMP_PLACES", "cores"}, {"OMP_PROC_BIND", "spread"}};
   const Descriptor nowhere(open("/dev/null", O_WRONLY | O_CLOEXEC));
   group_.emplace(command, in_.read.get(), out_.write.get(), nowhere.get());
   in_.read.reset();
@@ -192,15 +194,26 @@ double Contestant::waited_seconds() const {
   return sum;
 }
 
+bool Contestant::is_running() const {
+  std::error_code ignored;
+  const std::string tasks = "/proc/" + std::to_string(group_->leader()) + "/task";
+  for (const auto& task : std::filesystem::directory_iterator(tasks, ignored)) {
+    std::ifstream in(task.path() / "stat");
+    std::string text;
+    std::getline(in, text);
+    const size_t name_end = text.rfind(')');  // a name may hold anything
+    if (name_end != std::string::npos && text.compare(name_end, 3, ") R") == 0) return true;
+  }
+  return false;
+}
+
 void Contestant::wait_until_idle() {
-  constexpr auto kGlance = std::chrono::microseconds(300);
+  if (is_on_device_) return;  // drivers have threads of their own
   // OpenMP's threads spin for a while before they sleep; one that is still busy then works on something.
-  for (const auto deadline = Clock::now() + std::chrono::milliseconds(300);;) {
-    const double before = cpu_seconds();
-    std::this_thread::sleep_for(kGlance);
-    if (cpu_seconds() - before < 30e-6) return;
+  for (const auto deadline = Clock::now() + std::chrono::milliseconds(300); is_running();) {
     if (Clock::now() > deadline)
       throw KernelFault(KernelFaultKind::works_on, fmt::format("{} goes on working after it has answered", name_));
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
 }
 

@@ -74,7 +74,10 @@ class Contestant {
   double cpu_seconds() const;
   /// Seconds that its threads have waited for a processor so far, while others had it.
   double waited_seconds() const;
-  /// Returns once it has stopped using the processor, or throws.
+  /// Whether one of its threads runs or waits for a processor. Processor time tells less: that of a running thread is
+  /// counted tick by tick.
+  bool is_running() const;
+  /// Returns once none does, or throws.
   void wait_until_idle();
 
  private:

@@ -19,7 +19,7 @@ constexpr uint64_t kLine = 64;
 constexpr uint64_t kSlack = 64 << 10;
 /// Outputs of a batch take turns within so many bytes, as a model's buffers do.
 constexpr uint64_t kRing = 512 << 10;
-constexpr double kBatchSeconds = 1.5e-3, kLongestBatch = 25e-3;
+constexpr double kBatchSeconds = 2e-3, kLongestBatch = 25e-3;
 
 uint64_t rounded(uint64_t bytes, uint64_t to = kLine) {
   return (bytes + to - 1) / to * to;
@@ -36,6 +36,8 @@ void flush(const std::byte* from, uint64_t bytes) {
 #endif
 }
 
+/// What waking takes: none of the waiting that disturbs.
+constexpr double kWakes = 40e-6;
 /// How many times the time that was given is waited for rounds that nothing else disturbed.
 constexpr double kPatience = 4;
 
@@ -210,8 +212,11 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
     double one = 0;
     for (size_t launches = 1; launches <= kMostLaunches; launches *= 4) {
       const Batch batch = make_batch(launches, options.cold);
-      const double taken = timed(*contestants[i], batch);
+      double taken = timed(*contestants[i], batch);
       check_batch(*contestants[i], batch);
+      contestants[i]->wait_until_idle();
+      taken = std::min(taken, timed(*contestants[i], batch));  // the first one warms up
+      contestants[i]->wait_until_idle();
       one = launch_seconds(taken, overheads_[i], launches);
       if (taken > kBatchSeconds / 4) break;
     }
@@ -257,7 +262,7 @@ Judge::Round Judge::time_round(const std::vector<Contestant*>& contestants, size
     const double waited = c.waited_seconds();
     const double taken = timed(c, batch);
     // A thread that waits for a processor holds up all the others at their barrier.
-    round.disturbed = round.disturbed || c.waited_seconds() - waited > 0.02 * taken;
+    round.disturbed = round.disturbed || c.waited_seconds() - waited > std::max(kWakes, 0.03 * taken);
     round.us[i] = launch_seconds(taken, overheads_[i], launches) * 1e6;
     check_batch(c, batch);
     c.wait_until_idle();

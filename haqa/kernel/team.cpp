@@ -1,8 +1,12 @@
 #include "haqa/kernel/team.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 
+#include <algorithm>
+#include <fstream>
 #include <system_error>
+#include <utility>
 
 #include "haqa/base/error.h"
 
@@ -36,11 +40,52 @@ haqa_team::Line& own_line(haqa_team* team) {
   return team->lines[static_cast<size_t>(own_number)];
 }
 
+/// The first of a core's processors has 0, the next one 1.
+int place_in_core(int processor) {
+  std::ifstream siblings(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", processor));
+  int first = processor;
+  char sign = 0;
+  siblings >> first;
+  int place = 0;
+  for (int at = first; at != processor && siblings >> sign; ++place)
+    if (sign == '-')
+      return processor - first;  // "0-1"
+    else if (!(siblings >> at))
+      break;  // "0,64"
+  return place;
+}
+
+void stay_on(int processor) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  sched_setaffinity(0, sizeof set, &set);  // where it is forbidden, the scheduler decides
+}
+
 }  // namespace
 
+std::vector<int> processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<std::pair<int, int>> all;
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    for (int i = 0; i < CPU_SETSIZE; ++i)
+      if (CPU_ISSET(i, &set)) all.emplace_back(place_in_core(i), i);
+  std::sort(all.begin(), all.end());
+  std::vector<int> ordered;
+  for (const auto& [place, processor] : all) ordered.push_back(processor);
+  return ordered;
+}
+
 Team::Team(int threads) : shared_(threads) {
+  const std::vector<int> own = processors();
+  const bool enough = threads > 1 && own.size() >= static_cast<size_t>(threads);
   try {
-    for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+    for (int i = 1; i < threads; ++i)
+      threads_.emplace_back([this, i, enough, &own] {
+        if (enough) stay_on(own[static_cast<size_t>(i)]);
+        serve(i);
+      });
   } catch (const std::system_error&) {
     shared_.threads = static_cast<int>(threads_.size()) + 1;
     ends_ = true;
@@ -49,6 +94,7 @@ Team::Team(int threads) : shared_(threads) {
     for (std::thread& t : threads_) t.join();
     throw Error("cannot start {} threads; raise the limit on processes (ulimit -u)", threads);
   }
+  if (enough) stay_on(own.front());
   run([](int) {});  // a thread makes system calls until it is up
 }
 

@@ -26,10 +26,14 @@ struct haqa_team {
 
 namespace haqa {
 
-/// Threads that stay and work together: they sleep between two pieces of work, and spin within one.
+/// Processors that this process may use, one of each core first.
+std::vector<int> processors();
+
+/// Threads that stay and work together, each on a processor of its own as far as there are enough: they sleep between
+/// two pieces of work, and spin within one, so that two on one processor would wait for each other's time slices.
 class Team {
  public:
-  /// Throws Error where so many cannot be started.
+  /// The calling thread becomes one of them. Throws Error where so many cannot be started.
   explicit Team(int threads);
   ~Team();
   Team(const Team&) = delete;
