@@ -162,7 +162,8 @@ class GgmlRunner : public Runner {
   ggml_backend_graph_plan_t plan_ = nullptr;
 };
 
-/// cblas_sgemm of an OpenBLAS that is installed: what a user would call for a product of plain floats.
+/// cblas_sgemm, of a single column cblas_sgemv, of an OpenBLAS that is installed: what a user would call for a product
+/// of plain floats.
 class BlasRunner : public Runner {
  public:
   BlasRunner(const RunnerArguments& arguments, const RunnerMemory& memory)
@@ -170,8 +171,9 @@ class BlasRunner : public Runner {
     void* library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (!library) throw Error("OpenBLAS is not installed");
     sgemm_ = reinterpret_cast<decltype(sgemm_)>(dlsym(library, "cblas_sgemm"));
+    sgemv_ = reinterpret_cast<decltype(sgemv_)>(dlsym(library, "cblas_sgemv"));
     const auto set_threads = reinterpret_cast<void (*)(int)>(dlsym(library, "openblas_set_num_threads"));
-    if (!sgemm_ || !set_threads) throw Error("libopenblas.so.0 has no cblas_sgemm");
+    if (!sgemm_ || !sgemv_ || !set_threads) throw Error("libopenblas.so.0 has no cblas_sgemm");
     set_threads(arguments.threads);
   }
   void prepare() override {
@@ -188,10 +190,14 @@ class BlasRunner : public Runner {
     const int k = static_cast<int>(control_.in[0].ne[0]);
     for (uint32_t i = 0; i < control_.launches; ++i) {
       const LaunchPlace& place = control_.places[i];
-      sgemm_(kRowMajor, kNoTranspose, kTranspose, n, m, k, 1,
-             reinterpret_cast<const float*>(memory_.inputs() + place.in[1]), k,
-             weights_.data() + place.copy * (bytes_ / 4), k, 0, reinterpret_cast<float*>(memory_.outputs() + place.out),
-             m);
+      const float* weights = weights_.data() + place.copy * (bytes_ / 4);
+      const auto* right = reinterpret_cast<const float*>(memory_.inputs() + place.in[1]);
+      auto* out = reinterpret_cast<float*>(memory_.outputs() + place.out);
+      if (n == 1) {
+        sgemv_(kRowMajor, kNoTranspose, m, k, 1, weights, k, right, 1, 0, out, 1);
+      } else {
+        sgemm_(kRowMajor, kNoTranspose, kTranspose, n, m, k, 1, right, k, weights, k, 0, out, m);
+      }
     }
   }
 
@@ -200,6 +206,7 @@ class BlasRunner : public Runner {
   Control& control_;
   size_t bytes_ = 0;
   std::vector<float> weights_;
+  void (*sgemv_)(int, int, int, int, float, const float*, int, const float*, int, float, float*, int) = nullptr;
   void (*sgemm_)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*,
                  int) = nullptr;
 };
