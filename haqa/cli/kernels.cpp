@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <regex>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/progress.h"
+#include "haqa/base/stats.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/commands.h"
@@ -83,9 +85,34 @@ Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
   return facts;
 }
 
-/// The header that says what a source of the engine is given.
-std::string interface_file(const std::string& engine) {
-  return engine == "cpu" ? "kernel.h" : engine + ".h";
+/// What a source of the engine may include, for who writes one.
+std::string includes_text(const std::string& engine) {
+  if (engine == "opencl") return "It includes nothing: opencl.h stands before it.";
+  if (engine == "cuda") return "It may include \"../cuda.h\" and nothing else.";
+  return "It may include <stdint.h>, <stddef.h>, <string.h>, <math.h>, <immintrin.h>, <arm_neon.h> and the headers "
+         "shown, "
+         "and nothing else.";
+}
+
+/// The headers of ours that a source includes, each once, with their texts; of OpenCL what stands before every source.
+void add_headers(const std::string& source, std::vector<std::string>& names, std::string& texts) {
+  static const std::regex include(R"re((?:^|\n)#include "(?:\.\./)*([\w/.]+)")re");
+  for (std::sregex_iterator found(source.begin(), source.end(), include), end; found != end; ++found) {
+    const std::string name = (*found)[1];
+    const fs::path file = kernels_folder() / name;
+    if (std::find(names.begin(), names.end(), name) != names.end() || !fs::exists(file)) continue;
+    names.push_back(name);
+    const std::string text = read_file(file);
+    texts += fmt::format("This is {}, which it includes:\n```\n{}\n```\n", name, text);
+    add_headers(text, names, texts);
+  }
+}
+
+std::string interface_text(const std::string& engine, const std::string& source) {
+  std::vector<std::string> names;
+  std::string texts;
+  add_headers(engine == "opencl" ? "#include \"opencl.h\"\n" : source, names, texts);
+  return texts;
 }
 
 /// A kernel's rounds, in a folder and a log of their own.
@@ -150,7 +177,8 @@ class KernelRun {
                                           {"kernels", fmt::format("{}", fmt::join(all, ", "))},
                                           {"engine", task_.engine},
                                           {"code", read_file(engine().source)},
-                                          {"interface", read_file(kernels_folder() / interface_file(task_.engine))}});
+                                          {"includes", includes_text(task_.engine)},
+                                          {"interface", interface_text(task_.engine, read_file(engine().source))}});
     return track;
   }
 
@@ -193,15 +221,23 @@ class KernelRun {
     std::string fault = log_.finished().empty() ? "nothing was tried" : log_.finished().front().message;
     for (const Trial* trial : ranked) {
       progress_.step(fmt::format("{}: confirming round {}", track_.name, trial->number + 1));
-      const Json found = objective_.confirm(trial->configuration, {"ggml", "default", "read"});
-      if (!found.contains("fault")) {
-        Json row = row_of(*trial, found);
+      Json row;
+      try {
+        const Json found = objective_.confirm(trial->configuration, {"ggml", "default", "read"});
+        if (found.contains("fault")) {
+          fault = found["fault"].get<std::string>() + ": " + found.value("message", "");
+        } else {
+          row = row_of(*trial, found);
+        }
+      } catch (const WorkerError& e) {
+        fault = e.what();
+      }
+      if (!row.is_null()) {
         progress_.done(fmt::format("{}: {:.3f}x ({:.3f} to {:.3f}), {:.4g} us", track_.name,
                                    row["speedup"].get<double>(), row["speedup_low"].get<double>(),
                                    row["speedup_high"].get<double>(), row["tuned_us"].get<double>()));
         return row;
       }
-      fault = found["fault"].get<std::string>() + ": " + found.value("message", "");
       progress_.done(fmt::format("round {} is not confirmed: {}", trial->number + 1, one_line(fault)));
     }
     return {{"failed", fault}};
@@ -209,9 +245,9 @@ class KernelRun {
 
   Json row_of(const Trial& trial, const Json& found) {
     const Json& times = found.at("times");
-    // Where tuning came to less than it seemed, what ships stays.
+    // Where tuning came to less than it seemed, beyond doubt, what ships stays.
     const bool is_default = trial.configuration == track_.space.defaults() ||
-                            times["default"]["ratio"].get<double>() > times["variant"]["ratio"].get<double>();
+                            times["default"]["low"].get<double>() > times["variant"]["high"].get<double>();
     const Json& best = times[is_default ? "default" : "variant"];
     const bool cold = objective_.task().spec.is_cold;
     const Configuration configuration = is_default ? track_.space.defaults() : trial.configuration;
@@ -221,7 +257,7 @@ class KernelRun {
                 {"speedup_low", best["low"]},
                 {"speedup_high", best["high"]},
                 {"roofline_share", roofline_us(times) / best["us"].get<double>()},
-                {"over_default", times["default"]["us"].get<double>() / best["us"].get<double>()},
+                {"over_default", is_default ? 1.0 : paired_median(times["default"], best)},
                 {"is_default", is_default},
                 {"code_changed", !configuration.value(kCode, "").empty()},
                 {"round", trial.number + 1},
@@ -233,20 +269,31 @@ class KernelRun {
     if (!other.contains("fault"))
       row[cold ? "hot" : "cold"] = {{"us", other["us"]}, {"ratio", other["times"]["variant"]["ratio"]}};
     // By itself, as its threads spin on for long.
-    const Json library = objective_.confirm(configuration, {"openblas"});
-    if (library.contains("times") && library["times"].contains("openblas"))
-      row["over_openblas"] = library["times"]["variant"]["ratio"];
+    if (entry_.kernel == "matmul") {
+      const Json library = objective_.confirm(configuration, {"openblas"});
+      if (library.contains("times") && library["times"].contains("openblas"))
+        row["over_openblas"] = library["times"]["variant"]["ratio"];
+    }
     row["files"] = write_files(row);
     return row;
   }
 
-  /// Of weights from main memory by what reading them took in the same run.
+  /// How many times as fast the second is, round by round.
+  static double paired_median(const Json& slow, const Json& fast) {
+    std::vector<double> ratios;
+    for (size_t i = 0; i < fast.at("samples_us").size(); ++i)
+      ratios.push_back(slow["samples_us"][i].get<double>() / fast["samples_us"][i].get<double>());
+    return median(ratios);
+  }
+
+  /// Of weights from main memory by what reading them took in the same run, or what this machine's bandwidth says,
+  /// where that is less.
   double roofline_us(const Json& times) const {
     const bool cold = objective_.task().spec.is_cold;
     const double by_rates = roofline_seconds(objective_.task(), cold) * 1e6;
-    return cold && times.contains("read")
-               ? std::max(arithmetic_seconds(objective_.task()) * 1e6, times["read"]["us"].get<double>())
-               : by_rates;
+    if (!cold || !times.contains("read")) return by_rates;
+    const double arithmetic = arithmetic_seconds(objective_.task()) * 1e6;
+    return std::max(arithmetic, std::min(by_rates, times["read"]["us"].get<double>()));
   }
 
   /// The variant as it was measured: its source with its parameters and the evidence.

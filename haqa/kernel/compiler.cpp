@@ -35,6 +35,7 @@ namespace fs = std::filesystem;
 
 constexpr double kTimeLimit = 60;
 constexpr uint64_t kMemoryLimit = uint64_t{4} << 30;
+constexpr uint64_t kLargestFile = 64 << 20;
 constexpr size_t kLongestSource = 1 << 20;
 
 std::optional<fs::path> find_program(const std::string& name) {
@@ -74,7 +75,9 @@ std::string without_comments(std::string_view text) {
       i = end == std::string::npos ? joined.size() : end + 1;
       out += ' ';
     } else {
-      if (joined[i] == '"' || joined[i] == '\'') quote = joined[i];
+      // A mark within a number parts its digits.
+      const bool parts_digits = joined[i] == '\'' && i > 0 && std::isalnum(static_cast<unsigned char>(joined[i - 1]));
+      if (joined[i] == '"' || (joined[i] == '\'' && !parts_digits)) quote = joined[i];
       out += joined[i];
     }
   }
@@ -117,16 +120,41 @@ std::optional<std::string> refused_directive(const std::string& line, const std:
   return std::nullopt;
 }
 
-/// Assembly may compute, but ".incbin" and its like read files: no text may hold, or become, what begins by a dot.
-bool holds_assembler_directive(const std::string& text) {
-  static const std::regex exempt(R"(^\s*#\s*(include|error)\b.*)"), made(R"(^\s*#\s*define\b.*[^#'"]#\s*\w.*)"),
-      literal(R"("[^"]*(\.(?![0-9])|\\(?![nt]))[^"]*")");
+/// The texts in quotation marks, of a source without comments; those of includes and errors are none.
+std::vector<std::string> literals_of(const std::string& text) {
+  static const std::regex exempt(R"(^\s*#\s*(include|error)\b.*)");
+  std::vector<std::string> all;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     if (std::regex_match(line, exempt)) continue;
-    if (std::regex_match(line, made) || std::regex_search(line, literal)) return true;
+    char quote = 0;
+    for (size_t i = 0; i < line.size(); ++i) {
+      const bool parts_digits = line[i] == '\'' && i > 0 && std::isalnum(static_cast<unsigned char>(line[i - 1]));
+      if (quote && line[i] == quote) {
+        quote = 0;
+      } else if (!quote && (line[i] == '"' || (line[i] == '\'' && !parts_digits))) {
+        quote = line[i];
+        if (quote == '"') all.emplace_back();
+      } else if (quote == '"') {
+        all.back() += line[i];
+        if (line[i] == '\\' && i + 1 < line.size()) all.back() += line[++i];
+      } else if (quote && line[i] == '\\') {
+        ++i;
+      }
+    }
   }
-  return false;
+  return all;
+}
+
+/// Assembly may compute, but ".incbin" and its like read files: no text may hold, or become, what begins by a dot.
+bool holds_assembler_directive(const std::string& text) {
+  static const std::regex made(R"(^\s*#\s*define\b.*[^#'"]#\s*\w.*)"), directive(R"(\.(?![0-9 ])|\.\s*$|\\(?![nt]))");
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (std::regex_match(line, made)) return true;
+  const std::vector<std::string> literals = literals_of(text);
+  return std::any_of(literals.begin(), literals.end(),
+                     [](const std::string& l) { return std::regex_search(l, directive); });
 }
 
 std::string processor() {
@@ -186,6 +214,7 @@ std::vector<std::string> options_of(const SourceVariant& variant) {
                                       "-ffp-contract=fast",
                                       "-fno-exceptions",
                                       "-fno-rtti",
+                                      "-nostartfiles",
                                       "-fno-plt",
                                       "-shared",
                                       "-fPIC",
@@ -238,6 +267,9 @@ std::vector<std::string> installed_compilers() {
 std::optional<std::string> refused_in_source(std::string_view source) {
   if (source.size() > kLongestSource) return fmt::format("it is longer than {} bytes", kLongestSource);
   if (source.find('\0') != std::string_view::npos) return "it holds a zero byte";
+  // Compilers join lines at a backslash that only blanks follow.
+  static const std::regex blank_joint(R"(\\[ \t\v\f\r]+(\n|$))");
+  if (std::regex_search(source.begin(), source.end(), blank_joint)) return "a backslash with blanks behind it";
   const std::string text = without_comments(source);
   static const std::regex raw(R"((^|[^\w"'])(u8|u|U|L)?R")");
   if (std::regex_search(text, raw)) return "raw string literals, which can hide what follows";
@@ -305,6 +337,10 @@ Compiled compile(const SourceVariant& variant, bool again) {
     if (!process.ok())
       throw KernelFault(KernelFaultKind::does_not_compile,
                         process.errors.empty() ? process.describe() : messages_of(process.errors, folder.path()));
+    if (const auto code = runs_when_loaded(folder / "code.so"))
+      throw KernelFault(
+          KernelFaultKind::refused_source,
+          "the source has " + *code + "; a kernel has neither static objects with constructors nor the like");
     PendingFile file(result.library);
     fs::copy_file(folder / "code.so", file.path());
     file.commit();
@@ -325,7 +361,9 @@ int run_confined(int argc, char** argv) {
   if (argc < 4) throw UsageError("this program answers haqa");
   const fs::path folder = argv[2];
   // The compiler's own files may lie elsewhere than the system's.
-  const fs::path tools = fs::canonical(fs::path(argv[3])).parent_path().parent_path();
+  fs::path tools = fs::canonical(fs::path(argv[3])).parent_path();
+  if (tools.filename() == "bin" && tools.parent_path() != fs::path(environment("HOME"))) tools = tools.parent_path();
+  limit_files(kLargestFile);
   confine_files({"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives",
                  tools == "/" ? fs::path("/usr") : tools},
                 {folder, "/dev/null"});

@@ -39,6 +39,11 @@ std::optional<std::string> refused_in_device_source(std::string_view source);
 /// "NAME=value" for what is defined and for the parameters.
 std::vector<std::string> macros_of(const SourceVariant& variant);
 
+/// What of a library would run before anybody calls it: constructors, or code that chooses a function's version;
+/// nullopt where nothing does. Throws Error where it is no ELF file of this machine. Source: System V ABI, gABI 4.1,
+/// chapter 5.
+std::optional<std::string> runs_when_loaded(const std::filesystem::path& library);
+
 /// Compiles into the cache folder, or finds it there: by the text of the source and of kernel.h, the options, the
 /// compiler's version and the processor. The compiler sees no files but the system's and its own. Throws KernelFault
 /// (refused_source, does_not_compile, with the compiler's messages; timed_out), UsageError where there is no compiler.

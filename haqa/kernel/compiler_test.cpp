@@ -4,6 +4,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/kernel/contestant.h"
 #include "haqa/kernel/kernel_spec.h"
 
@@ -20,6 +21,8 @@ TEST(RefusedInSourceTest, LetsPassWhatKernelsNeed) {
            "#error \"a kernel defines this. See there\"\n",
            "const char c = 'R'; // R\"(comment)\"",
            "double d = 1.5; const char* t = \"R\";",
+           "asm volatile(\"vmovups %1, %0\" : \"=m\"(out.v) : \"m\"(in.v));",
+           "int n = 1'000'000; // it's a number",
        })
     EXPECT_EQ(refused_in_source(source), std::nullopt) << source;
   for (const std::string& name : kernel_names())
@@ -39,6 +42,10 @@ TEST(RefusedInSourceTest, RefusesWhatReadsFiles) {
            "#define F \"/etc/passwd\"\n#include F",
            "#in\\\nclude \"/etc/passwd\"",
            "#line 1 \"/etc/passwd\"",
+           "#\\ \ninclude \"/etc/passwd\"",
+           "#inc\\\t\r\nlude \"/etc/passwd\"",
+           "int a = 1'0 + '/*';\n#include \"/x\"\nint b = '*/';",
+           "asm(\"nop\n\\ \n.incbin '/x'\");",
            "asm(\".incbin \\\"/etc/passwd\\\"\");",
            "asm(\".inc\" \"bin /etc/passwd\");",
            "asm(\".\" \"incbin /etc/passwd\");",
@@ -96,6 +103,25 @@ TEST(CompileTest, TellsTheAuthorWhatIsWrongInHisSource) {
   EXPECT_NE(message.find("code:2:"), std::string::npos) << message;
   EXPECT_NE(message.find("lunch"), std::string::npos) << message;
   EXPECT_EQ(message.find("/tmp"), std::string::npos) << "no folder of ours: " << message;
+}
+
+TEST(CompileTest, NothingRunsWhenAVariantIsLoaded) {
+  EXPECT_EQ(runs_when_loaded(compile(simple("")).library), std::nullopt);
+  for (const char* code : {"int f(); int f() { return 1; } int x = f() + *(volatile int*)&x;",
+                           "struct S { S(); int i; }; S::S() : i(*(volatile int*)this) {} S s;",
+                           "__attribute__((constructor)) void c() {}", "__attribute__((destructor)) void d() {}"}) {
+    SourceVariant variant = simple("");
+    variant.source += code;
+    EXPECT_NE(fault_of(variant, KernelFaultKind::refused_source).find("runs when it is loaded"), std::string::npos)
+        << code;
+  }
+  const TemporaryFolder folder;
+  for (const char* text : {"", "not an ELF file",
+                           "\x7f"
+                           "ELF\2\1\1"}) {
+    write_file(folder / "x.so", text);
+    EXPECT_THROW(runs_when_loaded(folder / "x.so"), Error);
+  }
 }
 
 TEST(CompileTest, ReadsNoFilesButTheCompilersOwn) {

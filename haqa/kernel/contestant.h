@@ -44,7 +44,7 @@ class KernelFault : public std::runtime_error {
   KernelFaultKind kind;
 };
 
-/// The judge's memory, in which all contestants find the same inputs: one set of outputs for each.
+/// The judge's memory, in which all contestants find the same inputs.
 struct Contest {
   SharedMemory inputs{kInputBytes};
 };
@@ -72,8 +72,8 @@ class Contestant {
   double run(std::span<const LaunchPlace> places, double timeout_s);
   /// Seconds of processor time that it has used so far, all its threads.
   double cpu_seconds() const;
-  /// Seconds that its threads have waited for a processor so far, while others had it.
-  double waited_seconds() const;
+  /// Seconds that each of its threads has waited for a processor so far, while others had it.
+  std::vector<double> waited_seconds() const;
   /// Whether one of its threads runs or waits for a processor. Processor time tells less: that of a running thread is
   /// counted tick by tick.
   bool is_running() const;
@@ -81,6 +81,9 @@ class Contestant {
   void wait_until_idle();
 
  private:
+  [[noreturn]] void fail(KernelFaultKind kind, const std::string& why) const;
+  double timed(Request request, double timeout_s);
+  std::vector<std::string> read_of_threads(const char* name) const;
   void ask(Request request);
   void await(Request request, double timeout_s);
   [[noreturn]] void throw_failure();
@@ -94,6 +97,8 @@ class Contestant {
   Pipe in_, out_;
   std::optional<ProcessGroup> group_;
   clockid_t cpu_clock_ = 0;
+  double beyond_ = 0;  ///< processor seconds that it used beyond its threads' share of the time that was taken
+  int runs_ = 0;
 };
 
 }  // namespace haqa

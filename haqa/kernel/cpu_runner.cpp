@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
+#include <optional>
 
 #include "haqa/base/error.h"
 #include "haqa/kernel/runner.h"
@@ -67,7 +68,7 @@ struct Variant {
   decltype(&haqa_pack) pack = nullptr;
 };
 
-/// Its constructors run here, within the sandbox's first stage.
+/// None of its code runs yet (compiler.h, runs_when_loaded()).
 Variant load_variant(const std::filesystem::path& library) {
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) throw Error("{}", dlerror());
@@ -113,13 +114,14 @@ class CpuRunner : public Runner {
     copy_bytes_ = (static_cast<uint64_t>(bytes) + 4095) / 4096 * 4096;
     if (copy_bytes_ * control_.copies > weights_.bytes())
       throw Error("packed weights take {} bytes, far more than the {} that they are", bytes, control_.in[0].bytes());
-    if (variant_.pack) {
-      variant_.pack(&tensor, weights_.data());
-    } else {
-      std::memcpy(weights_.data(), raw, static_cast<size_t>(bytes));
+    for (uint32_t i = 0; i < std::min<uint32_t>(control_.copies, kMostCopies); ++i) {
+      const haqa_tensor copy = tensor_of(control_.in[0], memory_.weights(i));
+      if (variant_.pack) {
+        variant_.pack(&copy, weights_.data() + i * copy_bytes_);
+      } else {
+        std::memcpy(weights_.data() + i * copy_bytes_, copy.data, static_cast<size_t>(bytes));
+      }
     }
-    for (uint32_t i = 1; i < control_.copies; ++i)
-      std::memcpy(weights_.data() + i * copy_bytes_, weights_.data(), static_cast<size_t>(bytes));
     control_.packed_bytes = static_cast<uint64_t>(bytes);
   }
 
@@ -182,20 +184,23 @@ void catch_faults(const RunnerMemory& memory) {
 
 void run_cpu_variant(const RunnerArguments& arguments, const std::filesystem::path& library) {
   const RunnerMemory memory(arguments);
-  CpuRunner runner(arguments, memory);
-  system_call_name(0);
-  catch_faults(memory);
-  limit_resources(kRoomForCode);
-  confine_files({library.parent_path(), "/usr", "/lib", "/lib64", "/etc/ld.so.cache"}, {});
-  forbid_reaching_out();
+  std::optional<CpuRunner> runner;
+  memory.control().failure = Failure::no_sandbox;
   try {
-    runner.take(load_variant(library));
-  } catch (const Error& e) {
+    runner.emplace(arguments, memory);
+    system_call_name(0);
+    catch_faults(memory);
+    limit_resources(kRoomForCode);
+    confine_files({library.parent_path(), "/usr", "/lib", "/lib64", "/etc/ld.so.cache"}, {});
+    forbid_reaching_out();
     memory.control().failure = Failure::does_not_load;
+    runner->take(load_variant(library));
+    forbid_all_but_computing();
+  } catch (const Error& e) {
     return serve_failure(e.what(), memory.control());
   }
-  forbid_all_but_computing();
-  serve(runner, memory.control());
+  memory.control().failure = Failure::none;
+  serve(*runner, memory.control());
 }
 
 }  // namespace haqa

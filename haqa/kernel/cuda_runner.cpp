@@ -322,10 +322,11 @@ class CudaRunner : public Runner {
     copy_bytes_ = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     const CudaApi::Address to = weights_.room(copy_bytes_ * control_.copies, "the weights");
     const CudaApi::Address raw = pack_ ? stored_weights_.room(bytes, "the weights") : to;
-    check(api_, api_.upload(raw, memory_.inputs() + control_.weights_at, bytes), "weights cannot be uploaded");
-    if (pack_) pack(raw, to);
-    for (uint32_t i = 1; i < control_.copies; ++i)
-      check(api_, api_.copy(to + i * copy_bytes_, to, bytes), "weights cannot be copied");
+    for (uint32_t i = 0; i < control_.copies; ++i) {
+      const CudaApi::Address copy = to + i * copy_bytes_;
+      check(api_, api_.upload(pack_ ? raw : copy, memory_.weights(i), bytes), "weights cannot be uploaded");
+      if (pack_) pack(raw, copy);
+    }
     check(api_, api_.synchronize(), "weights cannot be loaded");
     control_.packed_bytes = bytes;
   }

@@ -428,13 +428,13 @@ TEST_F(CudaWeightsTest, EachCopyIsWhole) {
   EXPECT_EQ(control().packed_bytes, 8u * 16 * 4);
 }
 
-TEST_F(CudaWeightsTest, TheyArePackedOnceWhereThereIsHaqaPack) {
+TEST_F(CudaWeightsTest, EachCopyIsPackedOnceWhereThereIsHaqaPack) {
   fake_.has_pack = true;
   run_copies();
   std::vector<unsigned char> packed = given();
   for (unsigned char& byte : packed) byte = static_cast<unsigned char>(~byte);
   EXPECT_THAT(found_, testing::Each(packed));
-  EXPECT_EQ(fake_.packed, 1);
+  EXPECT_EQ(fake_.packed, 3);
 }
 
 TEST_F(CudaRunnerTest, EveryCallsFailureIsSaid) {

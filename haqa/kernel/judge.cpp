@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <random>
 
 #include "haqa/base/error.h"
 
@@ -19,6 +20,7 @@ constexpr uint64_t kLine = 64;
 constexpr uint64_t kSlack = 64 << 10;
 /// Outputs of a batch take turns within so many bytes, as a model's buffers do.
 constexpr uint64_t kRing = 512 << 10;
+constexpr size_t kLookedAt = 3;
 constexpr double kBatchSeconds = 2e-3, kLongestBatch = 25e-3;
 
 uint64_t rounded(uint64_t bytes, uint64_t to = kLine) {
@@ -38,6 +40,14 @@ void flush(const std::byte* from, uint64_t bytes) {
 
 /// What waking takes: none of the waiting that disturbs.
 constexpr double kWakes = 40e-6;
+/// Of the threads, by two readings; those of a team stay the same.
+double longest_wait(const std::vector<double>& before, const std::vector<double>& after) {
+  double longest = 0;
+  for (size_t i = 0; i < after.size(); ++i)
+    longest = std::max(longest, after[i] - (i < before.size() ? before[i] : after[i]));
+  return longest;
+}
+
 /// How many times the time that was given is waited for rounds that nothing else disturbed.
 constexpr double kPatience = 4;
 
@@ -52,26 +62,37 @@ struct Judge::Round {
 /// Launches, and where what they read and write lies.
 struct Judge::Batch {
   std::vector<LaunchPlace> places;
+  std::vector<size_t> looked_at;  ///< launches whose outputs stay
   uint64_t outputs_from = 0, outputs_end = 0;
 };
 
 Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed, double timeout_s)
-    : spec_(spec), problem_(problem), shapes_(tensors_of(spec, problem)), random_(seed), timeout_s_(timeout_s) {
+    : spec_(spec),
+      problem_(problem),
+      shapes_(tensors_of(spec, problem)),
+      random_(seed),
+      choices_(uint64_t{std::random_device()()} << 32 | std::random_device()()),
+      timeout_s_(timeout_s) {
   uint64_t sum = 0;
   for (const TensorShape& s : shapes_) sum += static_cast<uint64_t>(s.bytes());
   if (sum > kInputBytes / 4)
     throw UsageError("{} {}: takes {} bytes, more than can be measured here", spec.name, problem.label(), sum);
 }
 
+/// So many that the weights come from main memory when they come round again.
+size_t Judge::copies_for(const MachineRates& machine) const {
+  const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
+  return std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, kMostCopies);
+}
+
 uint64_t Judge::weights_limit(const MachineRates& machine) const {
   if (!spec_.weights()) return 4096;
   const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
-  const uint64_t copies = std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64);
   // Packing may pad; held-out shapes are small.
-  return copies * rounded(bytes + bytes / 2, 4096) + (64 << 20);
+  return copies_for(machine) * rounded(bytes + bytes / 2, 4096) + (64 << 20);
 }
 
-void Judge::hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes, uint32_t copies) {
+void Judge::hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes) {
   Control& c = contestant.control();
   c.inputs = static_cast<uint32_t>(spec_.inputs());
   std::copy(shapes.begin(), shapes.end() - 1, c.in);
@@ -80,7 +101,8 @@ void Judge::hand_over(Contestant& contestant, const std::vector<TensorShape>& sh
   for (size_t i = 0; i < spec_.scalars.size(); ++i) c.scalar[i] = spec_.scalars[i].second;
   c.has_weights = spec_.weights() != nullptr;
   c.weights_at = weights_at_;
-  c.copies = copies;
+  c.copies = static_cast<uint32_t>(first_rows_.size());
+  std::copy(first_rows_.begin(), first_rows_.end(), c.first_rows);
   contestant.prepare(timeout_s_);
 }
 
@@ -102,11 +124,12 @@ void Judge::verify_once(Contestant& contestant, const KernelProblem& problem, Di
   }
   place.out = kOutputsAt + 4096 + (aligned ? 0 : 4 * (1 + random_.below(15)));
   poison(contestant.outputs() + place.out - kMargin, static_cast<uint64_t>(shapes.back().bytes()) + 2 * kMargin);
-  hand_over(contestant, shapes, 1);
+  first_rows_ = {0};
+  hand_over(contestant, shapes);
   contestant.run({&place, 1}, timeout_s_);
   const std::string where = fmt::format("{} with {}{}", problem.label(), to_string(distribution),
                                         aligned ? "" : ", unaligned and with gaps between rows");
-  check_launch(spec_, {shapes, inputs, contestant.outputs() + place.out, where}, effort, random_);
+  check_launch(spec_, {shapes, inputs, contestant.outputs() + place.out, where}, effort, choices_);
 }
 
 void Judge::verify(Contestant& contestant, bool quick) {
@@ -117,6 +140,36 @@ void Judge::verify(Contestant& contestant, bool quick) {
   for (const Distribution d : {Distribution::normal, Distribution::outliers, Distribution::tiny})
     verify_once(contestant, problem_, d, 0, quick ? some : all);
   if (!quick) verify_once(contestant, problem_, Distribution::normal, 36, some);
+}
+
+/// One in many values of a timed stretch is what the kernel must bear as well.
+void Judge::sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_t bytes) {
+  if (argument.type != ElementType::f32) return;
+  constexpr uint64_t kEvery = 4096;  // floats
+  for (uint64_t i = random_.below(kEvery); i < bytes / 4; i += 1 + random_.below(2 * kEvery)) {
+    const bool masked = argument.is_masked && random_.below(2) == 0;
+    const float x = masked ? -HUGE_VALF : static_cast<float>((2 * random_.uniform() - 1) * argument.outlier);
+    std::memcpy(stretch + 4 * i, &x, sizeof x);
+  }
+}
+
+/// Where the launches' outputs go: in turn to a few places, as a model's buffers do; some, whichever, each to one of
+/// its own, where it stays to be looked at.
+void Judge::place_outputs(Batch& batch, bool spread) {
+  const size_t launches = batch.places.size();
+  const auto out = static_cast<uint64_t>(shapes_.back().bytes());
+  const uint64_t slot = rounded(out + 2 * kMargin);
+  const uint64_t slots = spread ? launches : std::clamp<uint64_t>(kRing / slot, 2, 64);
+  batch.outputs_from = kOutputsAt + 4096;
+  for (size_t l = 0; l < launches; ++l) batch.places[l].out = batch.outputs_from + kMargin + l % slots * slot;
+  uint64_t end = batch.outputs_from + slots * slot;
+  for (size_t i = 0; i < std::min<size_t>(kLookedAt, launches); ++i) {
+    const size_t l = choices_.below(launches);
+    batch.looked_at.push_back(l);
+    batch.places[l].out = end + kMargin;
+    end += slot;
+  }
+  batch.outputs_end = end;
 }
 
 Judge::Batch Judge::make_batch(size_t launches, bool cold) {
@@ -132,20 +185,14 @@ Judge::Batch Judge::make_batch(size_t launches, bool cold) {
     whole.ne[1] = whole.ne[2] = 1;
     whole.row = static_cast<int64_t>(stretch);
     draw(spec_.arguments[i], whole, Distribution::normal, random_, contest_.inputs.data() + at);
+    sprinkle(spec_.arguments[i], contest_.inputs.data() + at, stretch);
     for (size_t l = 0; l < launches; ++l)
       batch.places[l].in[i] = at + (spread ? l * rounded(bytes) : kLine * random_.below((stretch - bytes) / kLine + 1));
     if (spread) flush(contest_.inputs.data() + at, stretch);
     at = rounded(at + stretch, 4096);
   }
-  const auto out = static_cast<uint64_t>(shapes_.back().bytes());
-  const uint64_t slot = rounded(out + 2 * kMargin);
-  const uint64_t slots = spread ? launches : std::clamp<uint64_t>(kRing / slot, 2, 64);
-  batch.outputs_from = kOutputsAt + 4096;
-  batch.outputs_end = batch.outputs_from + slots * slot;
-  for (size_t l = 0; l < launches; ++l) {
-    batch.places[l].out = batch.outputs_from + kMargin + l % slots * slot;
-    batch.places[l].copy = static_cast<uint32_t>(l % copies_);
-  }
+  for (LaunchPlace& place : batch.places) place.copy = static_cast<uint32_t>(next_copy_++ % first_rows_.size());
+  place_outputs(batch, spread);
   return batch;
 }
 
@@ -155,22 +202,23 @@ double Judge::timed(Contestant& contestant, const Batch& batch) {
   return contestant.run(batch.places, timeout_s_);
 }
 
-/// The last launch that wrote to each of some outputs.
-void Judge::check_batch(Contestant& contestant, const Batch& batch) {
+/// Some of the launches, chosen at random, and the last one.
+void Judge::check_batch(Contestant& contestant, const Batch& batch, bool check_all) {
+  if (batch.places.empty() || !(contestant.is_confined() || check_all)) return;  // llama.cpp's tolerances are its own
   const CheckEffort glance{1 << 13, 1 << 17};
-  const size_t launches = batch.places.size();
-  if (launches == 0 || !contestant.is_confined()) return;  // llama.cpp's own tolerances are its own
-  const auto slot = rounded(static_cast<uint64_t>(shapes_.back().bytes()) + 2 * kMargin);
-  const size_t slots = std::min<size_t>((batch.outputs_end - batch.outputs_from) / slot, launches);
-  const size_t looked_at = std::min<size_t>(slots, 3);
-  for (size_t i = 0; i < looked_at; ++i) {
-    const size_t launch = launches - 1 - (i == 0 ? 0 : random_.below(slots));
+  std::vector<size_t> looked_at = batch.looked_at;
+  looked_at.push_back(batch.places.size() - 1);
+  for (const size_t launch : looked_at) {
     const LaunchPlace& place = batch.places[launch];
     std::vector<const std::byte*> inputs;
-    for (size_t k = 0; k < spec_.inputs(); ++k)
-      inputs.push_back(contest_.inputs.data() + (k == 0 && spec_.weights() ? weights_at_ : place.in[k]));
+    for (size_t k = 0; k < spec_.inputs(); ++k) {
+      const bool is_weights = k == 0 && spec_.weights();
+      inputs.push_back(
+          contest_.inputs.data() +
+          (is_weights ? weights_at_ + first_rows_[place.copy] * static_cast<uint64_t>(shapes_[0].nb[1]) : place.in[k]));
+    }
     check_launch(spec_, {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch"},
-                 glance, random_);
+                 glance, choices_);
   }
 }
 
@@ -213,7 +261,7 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
     for (size_t launches = 1; launches <= kMostLaunches; launches *= 4) {
       const Batch batch = make_batch(launches, options.cold);
       double taken = timed(*contestants[i], batch);
-      check_batch(*contestants[i], batch);
+      check_batch(*contestants[i], batch, options.check_all);
       contestants[i]->wait_until_idle();
       taken = std::min(taken, timed(*contestants[i], batch));  // the first one warms up
       contestants[i]->wait_until_idle();
@@ -228,43 +276,49 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
   if (options.cold && !spec_.weights())
     most = std::max<size_t>(1, (256 << 20) / static_cast<size_t>(shapes_.back().bytes() + shapes_[0].bytes()));
   size_t launches = std::clamp<size_t>(static_cast<size_t>(wanted), 1, most);
-  if (copies_ > 1) launches = std::max<size_t>(launches, std::min<size_t>(most, 2));
+  if (first_rows_.size() > 1) launches = std::max<size_t>(launches, std::min<size_t>(most, 2));
   return launches;
 }
 
 void Judge::begin_timing(const std::vector<Contestant*>& contestants, const MachineRates& machine, bool cold) {
-  copies_ = 1;
+  first_rows_ = {0};
   weights_at_ = 4096;
   free_from_ = 4096;
   if (spec_.weights()) {
     const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
-    draw(spec_.arguments[0], shapes_[0], Distribution::normal, random_, contest_.inputs.data() + weights_at_);
-    free_from_ = rounded(weights_at_ + bytes + 4096, 4096);
-    if (cold) copies_ = static_cast<uint32_t>(std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, 64));
+    std::byte* weights = contest_.inputs.data() + weights_at_;
+    draw(spec_.arguments[0], shapes_[0], Distribution::normal, random_, weights);
+    std::memcpy(weights + bytes, weights, bytes);
+    free_from_ = rounded(weights_at_ + 2 * bytes + 4096, 4096);
+    if (cold) first_rows_.resize(copies_for(machine));
+    for (uint32_t& row : first_rows_)
+      row = static_cast<uint32_t>(random_.below(static_cast<uint64_t>(shapes_[0].ne[1])));
   }
   overheads_.clear();
   for (Contestant* c : contestants) {
-    hand_over(*c, shapes_, copies_);
+    hand_over(*c, shapes_);
     overheads_.push_back(overhead(*c));
   }
 }
 
-/// One batch of each, in an order that rotates from round to round.
-Judge::Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t number, size_t launches, bool cold) {
+/// One batch of each, in an order that rotates from round to round; how many launches it has nobody can know before.
+Judge::Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t number, size_t most,
+                               const TimingOptions& options) {
+  const bool cold = options.cold;
+  const size_t launches = most - choices_.below(most / 4 + 1);
   Round round;
   round.us.resize(contestants.size());
   Batch batch = make_batch(launches, cold);
-  for (LaunchPlace& place : batch.places) place.copy = next_copy_++ % copies_;
   for (size_t turn = 0; turn < contestants.size(); ++turn) {
     const size_t i = (turn + number) % contestants.size();
     Contestant& c = *contestants[i];
     if (cold && !spec_.weights() && turn > 0) batch = make_batch(launches, true);
-    const double waited = c.waited_seconds();
+    const std::vector<double> waited = c.waited_seconds();
     const double taken = timed(c, batch);
     // A thread that waits for a processor holds up all the others at their barrier.
-    round.disturbed = round.disturbed || c.waited_seconds() - waited > std::max(kWakes, 0.03 * taken);
+    round.disturbed = round.disturbed || longest_wait(waited, c.waited_seconds()) > std::max(kWakes, 0.03 * taken);
     round.us[i] = launch_seconds(taken, overheads_[i], launches) * 1e6;
-    check_batch(c, batch);
+    check_batch(c, batch, options.check_all);
     c.wait_until_idle();
   }
   return round;
@@ -277,8 +331,9 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
   std::vector<Round> rounds;
   std::vector<Paired> results;
   const auto start = Clock::now();
-  for (int undisturbed = 0; undisturbed < options.most_pairs;) {
-    rounds.push_back(time_round(contestants, rounds.size(), launches, options.cold));
+  const int most = std::max(options.most_pairs, options.least_pairs);
+  for (int undisturbed = 0; undisturbed < most || results.empty();) {
+    rounds.push_back(time_round(contestants, rounds.size(), launches, options));
     undisturbed += !rounds.back().disturbed;
     const double share = std::chrono::duration<double>(Clock::now() - start).count() / options.seconds;
     if (progress) progress(std::min(1.0, share));

@@ -23,9 +23,10 @@ struct MachineRates {
 /// When timing stops.
 struct TimingOptions {
   int least_pairs = 8, most_pairs = 200;
-  double seconds = 1;   ///< at most, but for the least pairs
-  double tight = 0.02;  ///< width of the interval, relative, that is enough
-  bool cold = false;    ///< weights, or else all data, out of the caches before each launch
+  double seconds = 1;      ///< at most, but for the least pairs
+  double tight = 0.02;     ///< width of the interval, relative, that is enough
+  bool check_all = false;  ///< outputs of those too that run no generated code
+  bool cold = false;       ///< weights, or else all data, out of the caches before each launch
 };
 
 /// One contestant beside another that it is compared with.
@@ -63,24 +64,30 @@ class Judge {
   struct Round;
   void verify_once(Contestant& contestant, const KernelProblem& problem, Distribution distribution, int64_t padding,
                    const CheckEffort& effort);
-  void hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes, uint32_t copies);
+  size_t copies_for(const MachineRates& machine) const;
+  void hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes);
+  void sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_t bytes);
+  void place_outputs(Batch& batch, bool spread);
   Batch make_batch(size_t launches, bool cold);
   double timed(Contestant& contestant, const Batch& batch);
-  void check_batch(Contestant& contestant, const Batch& batch);
+  void check_batch(Contestant& contestant, const Batch& batch, bool check_all);
   double overhead(Contestant& contestant);
   void begin_timing(const std::vector<Contestant*>& contestants, const MachineRates& machine, bool cold);
   size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options);
-  Round time_round(const std::vector<Contestant*>& contestants, size_t number, size_t launches, bool cold);
+  Round time_round(const std::vector<Contestant*>& contestants, size_t number, size_t most,
+                   const TimingOptions& options);
   static std::vector<Paired> summarized(const std::vector<Round>& rounds, size_t contestants, int least);
 
   const KernelSpec& spec_;
   const KernelProblem problem_;
   const std::vector<TensorShape> shapes_;  ///< without gaps: as they are timed
-  FastRandom random_;
+  FastRandom random_;                      ///< of the inputs
+  FastRandom choices_;                     ///< of what is looked at, which must not follow from the inputs
   const double timeout_s_;
   Contest contest_;
-  std::vector<double> overheads_;  ///< of each contestant's empty batches, in seconds
-  uint32_t copies_ = 1, next_copy_ = 0;
+  std::vector<double> overheads_;           ///< of each contestant's empty batches, in seconds
+  std::vector<uint32_t> first_rows_ = {0};  ///< of each copy of the weights (protocol.h)
+  size_t next_copy_ = 0;
   uint64_t weights_at_ = 0, free_from_ = 0;  ///< in the inputs
 };
 

@@ -314,18 +314,13 @@ class OpenClRunner : public Runner {
 
   void upload_weights() {
     const auto bytes = static_cast<uint64_t>(control_.in[0].bytes());
-    const std::byte* raw = memory_.inputs() + control_.weights_at;
-    std::vector<std::byte> packed;
-    if (pack_) {
-      packed.resize(bytes);
-      pack(raw, packed);
-      raw = packed.data();
-    }
+    std::vector<std::byte> packed(pack_ ? bytes : 0);
     for (uint32_t i = 0; i < control_.copies; ++i) {
+      if (pack_) pack(memory_.weights(i), packed);
       weights_.push_back(std::make_unique<Buffer>(cl_, context_.get(), bytes));
-      write(*weights_.back(), raw, bytes);
+      write(*weights_.back(), pack_ ? packed.data() : memory_.weights(i), bytes);
+      check(cl_.finish(queue_.get()), "take its weights");
     }
-    check(cl_.finish(queue_.get()), "take its weights");
     control_.packed_bytes = bytes;
   }
 

@@ -18,12 +18,14 @@ enum class Request : char {
   run = 'R',      ///< do them: what is timed
   fetch = 'F'     ///< see that their outputs are in the shared memory
 };
+// Generated code on the processor is asked neither to load nor to fetch, where it could work untimed.
 inline constexpr char kFailed = 'E';  ///< the answer where it could not; `message` says why
 
 inline constexpr size_t kMostLaunches = 16384;
+inline constexpr size_t kMostCopies = 512;
 
 /// Why a runner can do nothing at all.
-enum class Failure : char { none = 0, does_not_load = 'l', does_not_compile = 'c', no_device = 'd' };
+enum class Failure : char { none = 0, does_not_load = 'l', does_not_compile = 'c', no_device = 'd', no_sandbox = 's' };
 
 /// Where a launch's inputs and output lie, in bytes from the beginning of their memory.
 struct LaunchPlace {
@@ -40,6 +42,9 @@ struct Control {
   bool has_weights = false;
   uint64_t weights_at = 0;
   uint32_t copies = 1;  ///< of the weights, in memory of its own, so that they need not lie in caches
+  /// Each copy begins by another row of the weights and goes on from the last to the first: no two are alike. They lie
+  /// twice, one behind the other, so that each copy is one stretch.
+  uint32_t first_rows[kMostCopies] = {};
   uint32_t launches = 0;
   LaunchPlace places[kMostLaunches];
   // By the runner:

@@ -12,6 +12,11 @@ class RunnerMemory {
   explicit RunnerMemory(const RunnerArguments& arguments);
   const std::byte* inputs() const { return inputs_.data(); }
   std::byte* outputs() const { return outputs_.data(); }
+  /// A copy of the weights, each of which begins by another row (protocol.h).
+  const std::byte* weights(size_t copy) const {
+    const Control& c = control();
+    return inputs() + c.weights_at + c.first_rows[copy % kMostCopies] * static_cast<uint64_t>(c.in[0].nb[1]);
+  }
   Control& control() const { return *reinterpret_cast<Control*>(outputs_.data()); }
 
  private:

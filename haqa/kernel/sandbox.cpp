@@ -72,13 +72,17 @@ void limit_resources(uint64_t address_bytes) {
   set_limit(RLIMIT_CORE, 0);
   set_limit(RLIMIT_FSIZE, 0);
   set_limit(RLIMIT_AS, mapped_bytes() + address_bytes);
-  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
 void limit_driver() {
   set_limit(RLIMIT_CORE, 0);
   set_limit(RLIMIT_FSIZE, uint64_t{1} << 30);
+}
+
+void limit_files(uint64_t bytes) {
+  set_limit(RLIMIT_CORE, 0);
+  set_limit(RLIMIT_FSIZE, bytes);
 }
 
 bool confine_files(const std::vector<std::filesystem::path>& readable,

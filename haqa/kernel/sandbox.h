@@ -15,6 +15,9 @@ void limit_resources(uint64_t address_bytes);
 /// What a device's driver survives, which maps and writes files as it pleases: no core files, none above 1 GiB.
 void limit_driver();
 
+/// No file that is written grows beyond so many bytes; no core files.
+void limit_files(uint64_t bytes);
+
 /// From now on files below `readable` can be read and run and those below `writable` written too, and nothing else,
 /// where the kernel has Landlock (Linux 5.13); elsewhere nothing happens and false is returned.
 bool confine_files(const std::vector<std::filesystem::path>& readable,

@@ -16,6 +16,7 @@ struct Command {
       0;  ///< memory above which the child is ended: resident, but for file pages that can be dropped; 0: none
   std::string input = {};            ///< written to its standard input
   size_t longest_line = 256u << 20;  ///< bytes; what a longer line has before its last so many, on_line does not see
+  bool own_environment = false;      ///< it has nothing of this process's
   bool returns_end_lines = false;    ///< a carriage return ends a line too, as in bars of progress
 };
 

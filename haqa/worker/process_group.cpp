@@ -43,7 +43,7 @@ ChildPlan plan_child(const Command& command) {
   plan.argv.push_back(nullptr);
   for (const auto& [name, value] : command.environment) plan.texts.push_back(name + "=" + value);
   for (const std::string& text : plan.texts) plan.environment.push_back(const_cast<char*>(text.c_str()));
-  for (char** entry = environ; *entry; ++entry) {
+  for (char** entry = environ; *entry && !command.own_environment; ++entry) {
     const std::string_view text = *entry;
     const auto replaced = [&](const auto& pair) { return text.starts_with(pair.first + "="); };
     if (std::none_of(command.environment.begin(), command.environment.end(), replaced))
