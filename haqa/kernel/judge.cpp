@@ -21,7 +21,8 @@ constexpr uint64_t kSlack = 64 << 10;
 /// Outputs of a batch take turns within so many bytes, as a model's buffers do.
 constexpr uint64_t kRing = 512 << 10;
 constexpr size_t kLookedAt = 3;
-constexpr double kBatchSeconds = 2e-3, kLongestBatch = 25e-3;
+/// Long beside what waking takes, longer where every contestant goes to main memory.
+constexpr double kBatchSeconds = 4e-3, kColdBatchSeconds = 10e-3, kLongestBatch = 50e-3;
 
 uint64_t rounded(uint64_t bytes, uint64_t to = kLine) {
   return (bytes + to - 1) / to * to;
@@ -82,7 +83,7 @@ Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed
 /// So many that the weights come from main memory when they come round again.
 size_t Judge::copies_for(const MachineRates& machine) const {
   const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
-  return std::clamp<uint64_t>(2 * machine.last_level_cache / bytes + 1, 2, kMostCopies);
+  return std::clamp<uint64_t>(machine.last_level_cache * 5 / 4 / bytes + 1, 2, kMostCopies);
 }
 
 uint64_t Judge::weights_limit(const MachineRates& machine) const {
@@ -271,7 +272,8 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
     fastest = std::min(fastest, one);
     slowest = std::max(slowest, one);
   }
-  const double wanted = std::min(kBatchSeconds / fastest, std::max(1.0, kLongestBatch / slowest));
+  const double batch_seconds = first_rows_.size() > 1 ? kColdBatchSeconds : kBatchSeconds;
+  const double wanted = std::min(batch_seconds / fastest, std::max(1.0, kLongestBatch / slowest));
   size_t most = kMostLaunches;
   if (options.cold && !spec_.weights())
     most = std::max<size_t>(1, (256 << 20) / static_cast<size_t>(shapes_.back().bytes() + shapes_[0].bytes()));
@@ -297,6 +299,8 @@ void Judge::begin_timing(const std::vector<Contestant*>& contestants, const Mach
   overheads_.clear();
   for (Contestant* c : contestants) {
     hand_over(*c, shapes_);
+    // Once round: what was only just written reads more slowly.
+    if (first_rows_.size() > 1) timed(*c, make_batch(first_rows_.size(), cold));
     overheads_.push_back(overhead(*c));
   }
 }
