@@ -1,5 +1,5 @@
-# haqa_library(NAME LINKS ... [TEST_LINKS ...]): the static library of haqa/NAME, and its test program where it has
-# tests; TEST_LINKS are what the tests alone need.
+# haqa_library(NAME LINKS ... [TEST_LINKS ...] [TIMES]): the static library of haqa/NAME, and its test program where it has
+# tests; TEST_LINKS are what the tests alone need. TIMES: its tests time programs, one at a time.
 # Header, source and test (x.h, x.cpp, x_test.cpp) stand side by side; *_main.cpp files are programs.
 include(GoogleTest)
 
@@ -24,7 +24,7 @@ target_link_libraries(haqa_test_options INTERFACE GTest::gtest_main GTest::gmock
 target_compile_definitions(haqa_test_options INTERFACE HAQA_SOURCE_DIR="${CMAKE_SOURCE_DIR}" HAQA_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 
 function(haqa_library name)
-  cmake_parse_arguments(ARG "" "" "LINKS;TEST_LINKS" ${ARGN})
+  cmake_parse_arguments(ARG "TIMES" "" "LINKS;TEST_LINKS" ${ARGN})
   set(folder ${CMAKE_SOURCE_DIR}/haqa/${name})
   file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cpp)
   file(GLOB tests CONFIGURE_DEPENDS ${folder}/*_test.cpp)
@@ -43,6 +43,6 @@ function(haqa_library name)
     endif()
     gtest_discover_tests(haqa_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
       # Tests run side by side: threads of libtorch that wait must not spin.
-      PROPERTIES TIMEOUT ${timeout} ENVIRONMENT OMP_WAIT_POLICY=passive)
+      PROPERTIES TIMEOUT ${timeout} RUN_SERIAL ${ARG_TIMES} ENVIRONMENT OMP_WAIT_POLICY=passive)
   endif()
 endfunction()

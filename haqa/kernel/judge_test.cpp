@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
+
 #include "haqa/base/file.h"
 
 namespace haqa {
@@ -11,6 +13,10 @@ struct Case {
   std::string kernel;
   KernelProblem problem;
 };
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.kernel << " " << c.problem.label();
+}
 
 class GgmlTest : public testing::TestWithParam<Case> {};
 

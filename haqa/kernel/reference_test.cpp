@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <ostream>
 #include <random>
 
 #include "haqa/kernel/inputs.h"
@@ -65,6 +66,10 @@ struct Case {
   std::vector<std::vector<float>> inputs;
   std::vector<double> expected;
 };
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.kernel;
+}
 
 class ReferenceTest : public testing::TestWithParam<Case> {};
 
