@@ -44,7 +44,7 @@ TEST_F(KernelsTest, RowsAreTheIssuesAndEverythingIsWritten) {
   const auto shown = run({"show", out});
   EXPECT_EQ(shown.code, 0);
   EXPECT_THAT(shown.output, HasSubstr("llama.cpp us"));
-  const auto replayed = run({"compare", "--sweep", (kernel / "results.t4.json").string(), "--samplers",
+  const auto replayed = run({"compare", "--sweep", (kernel / "results.t4.json").string(), "--methods",
                              "random,exhaustive", "--rounds", "2", "--seeds", "2", "--output", path("compared")});
   EXPECT_EQ(replayed.code, 0) << replayed.errors;
 }
