@@ -136,6 +136,18 @@ Json KernelObjective::confirm(const Configuration& configuration, const std::vec
   return call_worker("haqa-kernel", request, {kTimeLimit}, progress_);
 }
 
+namespace {
+
+/// From main memory by no more threads than there are cores.
+double bandwidth_of(const HardwareProfile& hardware) {
+  double best = 0;
+  for (const Bandwidth& b : hardware.bandwidth)
+    if (b.threads <= std::max(1, hardware.cores)) best = std::max(best, b.bytes_per_s);
+  return best;
+}
+
+}  // namespace
+
 double arithmetic_seconds(const KernelTask& task) {
   const HardwareProfile& hardware = task.hardware;
   const bool quantized = block_length(task.problem.type) > 1;
