@@ -159,7 +159,7 @@ double roofline_seconds(const KernelTask& task, bool cold) {
   const HardwareProfile& hardware = task.hardware;
   const double bytes = bytes_of(task.spec, task.problem);
   const double rate =
-      cold ? hardware.best_bandwidth()
+      cold ? bandwidth_of(hardware)
            : measure_read_rate(static_cast<uint64_t>(bytes), std::max(1, hardware.cores), hardware.has("avx2"), 0.02);
   return std::max(arithmetic_seconds(task), rate > 0 ? bytes / rate : 0);
 }
