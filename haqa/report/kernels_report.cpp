@@ -151,10 +151,11 @@ std::string kernels_page(const Json& json, std::string_view chart_js) {
   for (const Part& row : summary["kernels"].list()) {
     const std::vector<Round> rounds = read_rounds(row);
     if (rounds.empty()) continue;
-    body += section(title_of(row), details(row) +
-                                       plots.figure(rounds_plot(rounds, true, fmt::format("rounds-{}", number++)),
-                                                    "Each round in turn with llama.cpp's own.") +
-                                       html_table(rounds_of(rounds), "Rounds of " + title_of(row)));
+    body += section(title_of(row),
+                    details(row) +
+                        plots.figure(rounds_plot(rounds, true, fmt::format("rounds-{}", number++), "llama.cpp"),
+                                     "Each round in turn with llama.cpp's own.") +
+                        html_table(rounds_of(rounds), "Rounds of " + title_of(row)));
   }
   return html_page("Kernels", body + plots.scripts());
 }

@@ -8,7 +8,7 @@
 
 namespace haqa {
 
-Plot rounds_plot(const std::vector<Round>& rounds, bool maximize, const std::string& id) {
+Plot rounds_plot(const std::vector<Round>& rounds, bool maximize, const std::string& id, const std::string& over) {
   PlotSeries each{.label = "this round"}, best{.label = "best so far", .look = Look::step, .colour = "--soft"},
       failed{.label = "failed", .look = Look::cross, .colour = "--bad"},
       interval{.label = "interval", .look = Look::line, .colour = "--soft"};
@@ -29,7 +29,7 @@ Plot rounds_plot(const std::vector<Round>& rounds, bool maximize, const std::str
   Plot plot{.id = id,
             .label = "Speed-up of each round with its interval; the table below holds the same figures",
             .x = {.title = "round", .whole = true, .range = std::pair(1.0, static_cast<double>(rounds.back().number))},
-            .y = {.title = "speed-up over the defaults"},
+            .y = {.title = "speed-up over " + over},
             .series = {each, best, interval}};
   if (!failed.data.empty()) plot.series.push_back(failed);
   return plot;
