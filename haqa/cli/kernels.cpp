@@ -90,8 +90,7 @@ std::string includes_text(const std::string& engine) {
   if (engine == "opencl") return "It includes nothing: opencl.h stands before it.";
   if (engine == "cuda") return "It may include \"../cuda.h\" and nothing else.";
   return "It may include <stdint.h>, <stddef.h>, <string.h>, <math.h>, <immintrin.h>, <arm_neon.h> and the headers "
-         "shown, "
-         "and nothing else.";
+         "shown, and nothing else.";
 }
 
 /// The headers of ours that a source includes, each once, with their texts; of OpenCL what stands before every source.
@@ -169,6 +168,7 @@ class KernelRun {
     if (asks_agent(task_.sampler)) track.answer_names.push_back({kCode, {kCode}, "code changed"});
     std::vector<std::string> all;
     for (const SuiteEntry& e : task_.entries) all.push_back(title_of(e));
+    const std::string source = read_file(engine().source);
     track.brief =
         agent_prompts().render("kernel", {{"model", task_.title},
                                           {"device", hardware.name},
@@ -176,9 +176,9 @@ class KernelRun {
                                           {"kernel", to_line(kernel_facts(objective_.task(), track.space.defaults()))},
                                           {"kernels", fmt::format("{}", fmt::join(all, ", "))},
                                           {"engine", task_.engine},
-                                          {"code", read_file(engine().source)},
+                                          {"code", source},
                                           {"includes", includes_text(task_.engine)},
-                                          {"interface", interface_text(task_.engine, read_file(engine().source))}});
+                                          {"interface", interface_text(task_.engine, source)}});
     return track;
   }
 

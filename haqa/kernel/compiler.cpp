@@ -21,6 +21,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/base/text.h"
 #include "haqa/kernel/contestant.h"
@@ -45,6 +46,12 @@ std::optional<fs::path> find_program(const std::string& name) {
   for (std::string folder; std::getline(folders, folder, ':');)
     if (const fs::path at = fs::path(folder) / name; access(at.c_str(), X_OK) == 0) return at;
   return std::nullopt;
+}
+
+/// Whether a mark begins a text or a character; one within a number parts its digits.
+bool opens_quote(std::string_view text, size_t i) {
+  const bool parts_digits = i > 0 && std::isalnum(static_cast<unsigned char>(text[i - 1]));
+  return text[i] == '"' || (text[i] == '\'' && !parts_digits);
 }
 
 /// Without comments and with continued lines joined: what the preprocessor reads. Texts in quotes stay.
@@ -75,9 +82,7 @@ std::string without_comments(std::string_view text) {
       i = end == std::string::npos ? joined.size() : end + 1;
       out += ' ';
     } else {
-      // A mark within a number parts its digits.
-      const bool parts_digits = joined[i] == '\'' && i > 0 && std::isalnum(static_cast<unsigned char>(joined[i - 1]));
-      if (joined[i] == '"' || (joined[i] == '\'' && !parts_digits)) quote = joined[i];
+      if (opens_quote(joined, i)) quote = joined[i];
       out += joined[i];
     }
   }
@@ -85,12 +90,18 @@ std::string without_comments(std::string_view text) {
 }
 
 /// What sources include beside the system's: all headers of the kernels, by their paths in that folder.
-std::map<std::string, std::string> kernel_headers() {
-  std::map<std::string, std::string> headers;
+std::vector<std::string> header_paths() {
+  std::vector<std::string> paths;
   const fs::path folder = kernels_folder();
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
-    if (entry.path().extension() == ".h")
-      headers[fs::relative(entry.path(), folder).generic_string()] = read_file(entry.path());
+    if (entry.path().extension() == ".h") paths.push_back(fs::relative(entry.path(), folder).generic_string());
+  return paths;
+}
+
+/// With their texts.
+std::map<std::string, std::string> kernel_headers() {
+  std::map<std::string, std::string> headers;
+  for (const std::string& path : header_paths()) headers[path] = read_file(kernels_folder() / path);
   return headers;
 }
 
@@ -100,7 +111,7 @@ std::set<std::string> allowed_includes() {
                                    "<limits.h>", "<cstdint>",     "<cstddef>",   "<cstring>",     "<cmath>",
                                    "<cfloat>",   "<climits>",     "<algorithm>", "<array>",       "<bit>",
                                    "<limits>",   "<type_traits>", "<utility>",   "<immintrin.h>", "<arm_neon.h>"};
-  for (const auto& [path, text] : kernel_headers()) {
+  for (const std::string& path : header_paths()) {
     allowed.insert("\"" + path + "\"");
     allowed.insert("\"../" + path + "\"");
   }
@@ -129,10 +140,9 @@ std::vector<std::string> literals_of(const std::string& text) {
     if (std::regex_match(line, exempt)) continue;
     char quote = 0;
     for (size_t i = 0; i < line.size(); ++i) {
-      const bool parts_digits = line[i] == '\'' && i > 0 && std::isalnum(static_cast<unsigned char>(line[i - 1]));
       if (quote && line[i] == quote) {
         quote = 0;
-      } else if (!quote && (line[i] == '"' || (line[i] == '\'' && !parts_digits))) {
+      } else if (!quote && opens_quote(line, i)) {
         quote = line[i];
         if (quote == '"') all.emplace_back();
       } else if (quote == '"') {
@@ -192,13 +202,9 @@ std::string version_of(const fs::path& program) {
   return fmt::format("{} {} {}", real.string(), s.st_size, s.st_mtim.tv_sec);
 }
 
-/// FNV-1a, twice with different beginnings: 32 hexadecimal digits. Source: RFC draft-eastlake-fnv.
-std::string hash_of(std::string_view text) {
-  const auto fnv = [&](uint64_t h) {
-    for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    return h;
-  };
-  return fmt::format("{:016x}{:016x}", fnv(0xcbf29ce484222325), fnv(0x9e3779b97f4a7c15));
+/// Twice, as 64 bits are few for a name that code is found by: 32 hexadecimal digits.
+std::string hash_of(const std::string& text) {
+  return fmt::format("{:016x}{:016x}", fnv1a_64(text), fnv1a_64("again " + text));
 }
 
 std::string macro_of(const std::string& name, const Json& value) {

@@ -29,11 +29,6 @@ constexpr unsigned kSpin = 1;  // CU_CTX_SCHED_SPIN: waking up would be timed
 
 // ---- putting a variant together ----
 
-std::string macro_of(const std::string& name, const Json& value) {
-  const Json number = value.is_boolean() ? Json(value.get<bool>() ? 1 : 0) : value;
-  return fmt::format("{}={}", name, number.is_string() ? number.get<std::string>() : number.dump());
-}
-
 /// The source without the one line that it may have more than a kernel for CPUs.
 std::string without_header(const std::string& source) {
   static const std::regex line(R"((^|\n)[ \t]*#[ \t]*include[ \t]*"\.\./cuda\.h"[ \t]*(?=\r?\n|$))");
@@ -427,7 +422,7 @@ CudaVariant build_cuda_variant(const KernelSpec& spec, const std::string& source
   CudaVariant variant;
   variant.source = source;
   variant.headers[kHeader] = read_file(kernels_folder() / "cuda.h");
-  for (const auto& [name, value] : parameters.items()) variant.defines.push_back(macro_of(name, value));
+  variant.defines = macros_of({source, parameters, {}, {}});
   variant.defines.insert(variant.defines.end(), defines.begin(), defines.end());
   variant.options = options;
   variant.parameters = parameters;

@@ -41,6 +41,11 @@ void flush(const std::byte* from, uint64_t bytes) {
 
 /// What waking takes: none of the waiting that disturbs.
 constexpr double kWakes = 40e-6;
+/// Seconds of a launch, of what a batch of them took.
+double launch_seconds(double taken, double overhead, size_t launches) {
+  return std::max(taken - overhead, taken / 10) / static_cast<double>(launches);
+}
+
 /// Of the threads, by two readings; those of a team stay the same.
 double longest_wait(const std::vector<double>& before, const std::vector<double>& after) {
   double longest = 0;
@@ -230,11 +235,6 @@ double Judge::overhead(Contestant& contestant) {
     samples.push_back(contestant.run({}, timeout_s_));
   }
   return *std::min_element(samples.begin(), samples.end());  // a busy machine only ever adds
-}
-
-/// Seconds of a launch, of what a batch of them took.
-double launch_seconds(double taken, double overhead, size_t launches) {
-  return std::max(taken - overhead, taken / 10) / static_cast<double>(launches);
 }
 
 /// Of the rounds that nothing disturbed, where there are enough of them; else of all.

@@ -26,6 +26,14 @@ uint64_t last_level_cache(const HardwareProfile& hardware) {
   return std::min(bytes, hardware.memory_bytes / 16);
 }
 
+/// From main memory by no more threads than there are cores.
+double bandwidth_of(const HardwareProfile& hardware) {
+  double best = 0;
+  for (const Bandwidth& b : hardware.bandwidth)
+    if (b.threads <= std::max(1, hardware.cores)) best = std::max(best, b.bytes_per_s);
+  return best;
+}
+
 FailReason reason_of(std::string_view fault) {
   const auto kind = fault_kind(fault);
   if (kind == KernelFaultKind::timed_out) return FailReason::timed_out;
@@ -135,18 +143,6 @@ Json KernelObjective::confirm(const Configuration& configuration, const std::vec
   if (cold) request["cold"] = *cold;
   return call_worker("haqa-kernel", request, {kTimeLimit}, progress_);
 }
-
-namespace {
-
-/// From main memory by no more threads than there are cores.
-double bandwidth_of(const HardwareProfile& hardware) {
-  double best = 0;
-  for (const Bandwidth& b : hardware.bandwidth)
-    if (b.threads <= std::max(1, hardware.cores)) best = std::max(best, b.bytes_per_s);
-  return best;
-}
-
-}  // namespace
 
 double arithmetic_seconds(const KernelTask& task) {
   const HardwareProfile& hardware = task.hardware;

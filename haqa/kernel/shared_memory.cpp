@@ -44,8 +44,4 @@ std::filesystem::path SharedMemory::path() const {
   return "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(fd_.get());
 }
 
-void SharedMemory::clear() {
-  fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes_));
-}
-
 }  // namespace haqa

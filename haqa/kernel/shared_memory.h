@@ -21,8 +21,6 @@ class SharedMemory {
   std::byte* data() const { return data_; }
   uint64_t bytes() const { return bytes_; }
   std::filesystem::path path() const;
-  /// Gives all of it back to the system; it is zeros again.
-  void clear();
 
  private:
   Descriptor fd_;
