@@ -61,6 +61,7 @@ constexpr double kPatience = 4;
 
 /// Batches of all contestants on the same inputs.
 struct Judge::Round {
+  size_t first = 0;        ///< the contestant whose turn was first
   std::vector<double> us;  ///< of a launch
   bool disturbed = false;  ///< threads had to wait for a processor
 };
@@ -237,20 +238,40 @@ double Judge::overhead(Contestant& contestant) {
   return *std::min_element(samples.begin(), samples.end());  // a busy machine only ever adds
 }
 
-/// Of the rounds that nothing disturbed, where there are enough of them; else of all.
-std::vector<Paired> Judge::summarized(const std::vector<Round>& rounds, size_t contestants, int least) {
-  const auto quiet = std::count_if(rounds.begin(), rounds.end(), [](const Round& r) { return !r.disturbed; });
-  std::vector<Paired> results(contestants);
-  for (size_t i = 0; i < contestants; ++i) {
+/// A round of each order makes a rotation, in which everyone had every turn: who comes later finds the inputs in nearer
+/// caches. Of the rounds that nothing disturbed, or of `all`.
+std::vector<Judge::Rotation> Judge::rotations_of(const std::vector<Round>& rounds, bool all) {
+  std::vector<Rotation> orders(rounds.front().us.size());
+  for (const Round& r : rounds)
+    if (all || !r.disturbed) orders[r.first].push_back(&r);
+  size_t whole = rounds.size();
+  for (const Rotation& order : orders) whole = std::min(whole, order.size());
+  std::vector<Rotation> rotations(whole);
+  for (size_t k = 0; k < whole; ++k)
+    for (const Rotation& order : orders) rotations[k].push_back(order[k]);
+  return rotations;
+}
+
+/// A launch of a contestant, the geometric mean of a rotation.
+double Judge::microseconds_of(size_t contestant, const Rotation& rotation) {
+  double sum = 0;
+  for (const Round* r : rotation) sum += std::log(r->us[contestant]);
+  return std::exp(sum / static_cast<double>(rotation.size()));
+}
+
+std::vector<Paired> Judge::summarized(const std::vector<Round>& rounds, bool all) {
+  const std::vector<Rotation> rotations = rotations_of(rounds, all);
+  const auto disturbed = std::count_if(rounds.begin(), rounds.end(), [](const Round& r) { return r.disturbed; });
+  std::vector<Paired> results(rounds.front().us.size());
+  for (size_t i = 0; i < results.size(); ++i) {
     std::vector<double> ratios;
-    for (const Round& r : rounds) {
-      if (r.disturbed && quiet >= least) continue;
-      results[i].samples_us.push_back(r.us[i]);
-      ratios.push_back(r.us[0] / r.us[i]);
+    for (const Rotation& rotation : rotations) {
+      results[i].samples_us.push_back(microseconds_of(i, rotation));
+      ratios.push_back(microseconds_of(0, rotation) / results[i].samples_us.back());
     }
     results[i].ratio = estimate_median(ratios);
     results[i].microseconds = median(results[i].samples_us);
-    results[i].disturbed = 1 - static_cast<double>(quiet) / static_cast<double>(rounds.size());
+    results[i].disturbed = static_cast<double>(disturbed) / static_cast<double>(rounds.size());
   }
   return results;
 }
@@ -310,11 +331,10 @@ Judge::Round Judge::time_round(const std::vector<Contestant*>& contestants, size
                                const TimingOptions& options) {
   const bool cold = options.cold;
   const size_t launches = most - choices_.below(most / 4 + 1);
-  Round round;
-  round.us.resize(contestants.size());
+  Round round{number % contestants.size(), std::vector<double>(contestants.size())};
   Batch batch = make_batch(launches, cold);
   for (size_t turn = 0; turn < contestants.size(); ++turn) {
-    const size_t i = (turn + number) % contestants.size();
+    const size_t i = (turn + round.first) % contestants.size();
     Contestant& c = *contestants[i];
     if (cold && !spec_.weights() && turn > 0) batch = make_batch(launches, true);
     const std::vector<double> waited = c.waited_seconds();
@@ -332,23 +352,21 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
                                 const TimingOptions& options, const std::function<void(double)>& progress) {
   begin_timing(contestants, machine, options.cold);
   const size_t launches = batch_size(contestants, options);
+  const size_t least = (static_cast<size_t>(options.least_pairs) + 1) / 2;  // a rotation is of two rounds or more
   std::vector<Round> rounds;
-  std::vector<Paired> results;
   const auto start = Clock::now();
-  const int most = std::max(options.most_pairs, options.least_pairs);
-  for (int undisturbed = 0; undisturbed < most || results.empty();) {
-    rounds.push_back(time_round(contestants, rounds.size(), launches, options));
-    undisturbed += !rounds.back().disturbed;
+  for (;;) {
+    for (size_t i = 0; i < contestants.size(); ++i)
+      rounds.push_back(time_round(contestants, rounds.size(), launches, options));
     const double share = std::chrono::duration<double>(Clock::now() - start).count() / options.seconds;
     if (progress) progress(std::min(1.0, share));
-    if (undisturbed < options.least_pairs && share < kPatience) continue;
-    if (static_cast<int>(rounds.size()) < options.least_pairs) continue;
-    results = summarized(rounds, contestants.size(), options.least_pairs);
+    const size_t quiet = rotations_of(rounds, /*all=*/false).size();
+    if (rounds.size() < least * contestants.size() || (quiet < least && share < kPatience)) continue;
+    std::vector<Paired> results = summarized(rounds, /*all=*/quiet < least);
     const bool tight = std::all_of(results.begin(), results.end(),
                                    [&](const Paired& r) { return r.ratio.high / r.ratio.low - 1 < options.tight; });
-    if (tight || share > 1) break;
+    if (tight || share > 1 || quiet >= static_cast<size_t>(options.most_pairs) / 2) return results;
   }
-  return results;
 }
 
 double impossible_below(const KernelSpec& spec, const KernelProblem& problem, const MachineRates& machine, bool cold) {

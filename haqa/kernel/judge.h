@@ -22,7 +22,7 @@ struct MachineRates {
 
 /// When timing stops.
 struct TimingOptions {
-  int least_pairs = 8, most_pairs = 200;
+  int least_pairs = 8, most_pairs = 200;  ///< of batches of two contestants
   double seconds = 1;      ///< at most, but for the least pairs
   double tight = 0.02;     ///< width of the interval, relative, that is enough
   bool check_all = false;  ///< outputs of those too that run no generated code
@@ -31,9 +31,9 @@ struct TimingOptions {
 
 /// One contestant beside another that it is compared with.
 struct Paired {
-  double microseconds = 0;  ///< a launch, median
-  Estimate ratio;           ///< how many times as fast as the first contestant, median of paired ratios
-  std::vector<double> samples_us;
+  double microseconds = 0;         ///< a launch, median
+  Estimate ratio;                  ///< how many times as fast as the first contestant, median of paired ratios
+  std::vector<double> samples_us;  ///< each over a whole rotation of the contestants' order
   double disturbed = 0;  ///< share of the rounds in which threads had to wait for a processor; those do not count where
                          ///< there are enough others
 };
@@ -62,6 +62,7 @@ class Judge {
  private:
   struct Batch;
   struct Round;
+  using Rotation = std::vector<const Round*>;
   void verify_once(Contestant& contestant, const KernelProblem& problem, Distribution distribution, int64_t padding,
                    const CheckEffort& effort);
   size_t copies_for(const MachineRates& machine) const;
@@ -76,7 +77,9 @@ class Judge {
   size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options);
   Round time_round(const std::vector<Contestant*>& contestants, size_t number, size_t most,
                    const TimingOptions& options);
-  static std::vector<Paired> summarized(const std::vector<Round>& rounds, size_t contestants, int least);
+  static std::vector<Rotation> rotations_of(const std::vector<Round>& rounds, bool all);
+  static double microseconds_of(size_t contestant, const Rotation& rotation);
+  static std::vector<Paired> summarized(const std::vector<Round>& rounds, bool all);
 
   const KernelSpec& spec_;
   const KernelProblem problem_;
