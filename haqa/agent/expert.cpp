@@ -87,10 +87,14 @@ std::vector<ExpertSampler::Rule> ExpertSampler::read_rules(const std::filesystem
   for (const std::filesystem::path& file : json_files(folder)) {
     try {
       const Json priors = read_json(file);
-      for (const Json& r : priors.value("rules", Json::array()))
-        rules.push_back({r.at("parameter"), r.at("value"), r.at("why"), r.at("source")});
+      for (const Json& r : priors.value("rules", Json::array())) {
+        rules.push_back({r.at("parameter"), r.at("value"), r.at("why"), r.at("source"), {}});
+        if (r.contains("about")) rules.back().about.emplace(r["about"].get<std::string>(), std::regex::icase);
+      }
     } catch (const Json::exception& e) {
       throw Error("{}: a rule needs parameter, value, why and source ({})", file.string(), e.what());
+    } catch (const std::regex_error& e) {
+      throw Error("{}: what a rule is about is no regular expression ({})", file.string(), e.what());
     }
   }
   return rules;
@@ -110,6 +114,7 @@ std::optional<Proposal> ExpertSampler::by_rule(const Track& track, std::span<con
   for (const Rule& rule : rules_) {
     const Parameter* p = find_parameter(track.space, rule.parameter);
     if (!p || p->type == ParameterType::text || !base.contains(p->name)) continue;
+    if (rule.about && !std::regex_search(track.brief, *rule.about)) continue;
     const Json value = value_for(rule.value, *p);
     if (judged(trials, p->name, value)) continue;
     Configuration changed = base;

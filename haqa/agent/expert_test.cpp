@@ -204,11 +204,26 @@ TEST(Expert, SaysNothingOfWhatIsStillMeasured) {
   EXPECT_THAT(ExpertSampler(priors(), 1).ask(t, trials, 5).thought, HasSubstr("Nothing has been measured yet."));
 }
 
+TEST(Expert, ARuleAboutSomethingWaitsForABriefThatSaysIt) {
+  Track t;
+  t.space = SearchSpace({categorical_parameter("nontemporal", {0, 4, 8}, 0, "")});
+  for (const bool large : {false, true}) {
+    t.brief = large ? "read and written: 11 MB, more than the second-level caches hold" : "which the caches hold";
+    std::vector<Trial> trials(1);
+    trials[0].configuration = t.space.defaults();
+    trials[0].value = 1;
+    const Proposal p = ExpertSampler(priors(), 1).ask(t, trials, 9);
+    EXPECT_EQ(p.thought.find("Next I change nontemporal from 0 to 8") != std::string::npos, large) << p.thought;
+  }
+}
+
 TEST(Expert, FaultyRulesAreSentences) {
   const TemporaryFolder folder;
   const std::filesystem::path file = folder / "priors.json";
-  for (const char* text : {"[]", R"({"rules": [{"parameter": "threads", "value": 1, "why": "so"}]})",
-                           R"({"rules": [{"parameter": 1, "value": 1, "why": "so", "source": "x"}]})", "{"}) {
+  for (const char* text :
+       {"[]", R"({"rules": [{"parameter": "threads", "value": 1, "why": "so"}]})",
+        R"({"rules": [{"parameter": 1, "value": 1, "why": "so", "source": "x"}]})", "{",
+        R"({"rules": [{"parameter": "threads", "value": 1, "why": "so", "source": "x", "about": "["}]})"}) {
     std::ofstream(file) << text;
     try {
       make_expert(folder.path(), 1);

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <regex>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -14,6 +13,7 @@
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/commands.h"
 #include "haqa/cli/facts.h"
+#include "haqa/cli/kernel_brief.h"
 #include "haqa/cli/kernel_problems.h"
 #include "haqa/cli/logged_sampler.h"
 #include "haqa/cli/trial_source.h"
@@ -74,46 +74,6 @@ std::string folder_name(const SuiteEntry& entry) {
   return fmt::format("{}-{}-{}", entry.kernel, to_string(entry.problem.type), fmt::join(entry.problem.shape, "x"));
 }
 
-/// What the paper's prompt says of a kernel: its tensors, and what it runs with by default.
-Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
-  const std::vector<TensorShape> shapes = tensors_of(task.spec, task.problem);
-  Json facts = {{"kernel", task.spec.name + ": " + task.spec.description},
-                {"tensor type", to_string(task.problem.type)}};
-  for (size_t i = 0; i < shapes.size(); ++i)
-    facts[i + 1 == shapes.size() ? "output tensor shape" : fmt::format("src{} tensor shape", i)] = shapes[i].ne;
-  facts["default configuration"] = defaults;
-  return facts;
-}
-
-/// What a source of the engine may include, for who writes one.
-std::string includes_text(const std::string& engine) {
-  if (engine == "opencl") return "It includes nothing: opencl.h stands before it.";
-  if (engine == "cuda") return "It may include \"../cuda.h\" and nothing else.";
-  return "It may include <stdint.h>, <stddef.h>, <string.h>, <math.h>, <immintrin.h>, <arm_neon.h> and the headers "
-         "shown, and nothing else.";
-}
-
-/// The headers of ours that a source includes, each once, with their texts; of OpenCL what stands before every source.
-void add_headers(const std::string& source, std::vector<std::string>& names, std::string& texts) {
-  static const std::regex include(R"re((?:^|\n)#include "(?:\.\./)*([\w/.]+)")re");
-  for (std::sregex_iterator found(source.begin(), source.end(), include), end; found != end; ++found) {
-    const std::string name = (*found)[1];
-    const fs::path file = kernels_folder() / name;
-    if (std::find(names.begin(), names.end(), name) != names.end() || !fs::exists(file)) continue;
-    names.push_back(name);
-    const std::string text = read_file(file);
-    texts += fmt::format("This is {}, which it includes:\n```\n{}\n```\n", name, text);
-    add_headers(text, names, texts);
-  }
-}
-
-std::string interface_text(const std::string& engine, const std::string& source) {
-  std::vector<std::string> names;
-  std::string texts;
-  add_headers(engine == "opencl" ? "#include \"opencl.h\"\n" : source, names, texts);
-  return texts;
-}
-
 /// A kernel's rounds, in a folder and a log of their own.
 class KernelRun {
  public:
@@ -168,17 +128,7 @@ class KernelRun {
     if (asks_agent(task_.sampler)) track.answer_names.push_back({kCode, {kCode}, "code changed"});
     std::vector<std::string> all;
     for (const SuiteEntry& e : task_.entries) all.push_back(title_of(e));
-    const std::string source = read_file(engine().source);
-    track.brief =
-        agent_prompts().render("kernel", {{"model", task_.title},
-                                          {"device", hardware.name},
-                                          {"hardware", to_line(hardware_facts(hardware))},
-                                          {"kernel", to_line(kernel_facts(objective_.task(), track.space.defaults()))},
-                                          {"kernels", fmt::format("{}", fmt::join(all, ", "))},
-                                          {"engine", task_.engine},
-                                          {"code", source},
-                                          {"includes", includes_text(task_.engine)},
-                                          {"interface", interface_text(task_.engine, source)}});
+    track.brief = kernel_brief(objective_.task(), track.space.defaults(), task_.title, all);
     return track;
   }
 
