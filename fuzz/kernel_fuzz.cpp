@@ -13,6 +13,7 @@
 #include "haqa/base/temporary_folder.h"
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/kernel_spec.h"
+#include "haqa/kernel/source_check.h"
 
 namespace {
 

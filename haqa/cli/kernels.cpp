@@ -212,6 +212,7 @@ class KernelRun {
                 {"code_changed", !configuration.value(kCode, "").empty()},
                 {"round", trial.number + 1},
                 {"configuration", configuration}};
+    if (times.contains("read")) row["reading_alone"] = times["read"]["ratio"];  // what a speed-up can hardly pass
     for (const char* key : {"busy", "disturbed", "drift", "packed_bytes"})
       if (found.contains(key)) row[key] = found[key];
     row[cold ? "cold" : "hot"] = {{"us", best["us"]}, {"ratio", best["ratio"]}};

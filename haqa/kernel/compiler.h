@@ -27,15 +27,6 @@ struct Compiled {
 /// set.
 std::vector<std::string> installed_compilers();
 
-/// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler
-/// or the compiler that read files; nullopt where there is none of it. A compiler would show what it reads in its
-/// messages.
-std::optional<std::string> refused_in_source(std::string_view source);
-
-/// The same of a source for a device, whose driver is not confined: no includes at all, as what it needs stands before
-/// it, no assembler, no pasted tokens (which could spell either).
-std::optional<std::string> refused_in_device_source(std::string_view source);
-
 /// "NAME=value" for what is defined and for the parameters.
 std::vector<std::string> macros_of(const SourceVariant& variant);
 
@@ -49,6 +40,10 @@ std::optional<std::string> runs_when_loaded(const std::filesystem::path& library
 /// (refused_source, does_not_compile, with the compiler's messages; timed_out), UsageError where there is no compiler.
 /// again: even where the cache has it.
 Compiled compile(const SourceVariant& variant, bool again = false);
+
+/// Of a folder that holds more than so many files, removes all but the newer half of as many. Files that others remove
+/// meanwhile are no error.
+void keep_newest(const std::filesystem::path& folder, size_t most);
 
 /// A kernel's default variant as it was built with HAQA for this processor's instruction set, "softmax" for "F32";
 /// nullopt where there is none.

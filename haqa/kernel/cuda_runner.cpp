@@ -15,6 +15,7 @@
 #include "haqa/kernel/checks.h"
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/contestant.h"
+#include "haqa/kernel/source_check.h"
 
 namespace haqa {
 namespace {
@@ -29,7 +30,7 @@ constexpr unsigned kSpin = 1;  // CU_CTX_SCHED_SPIN: waking up would be timed
 
 // ---- putting a variant together ----
 
-/// The source without the one line that it may have more than a kernel for CPUs.
+/// The source without the one header that it includes.
 std::string without_header(const std::string& source) {
   static const std::regex line(R"((^|\n)[ \t]*#[ \t]*include[ \t]*"\.\./cuda\.h"[ \t]*(?=\r?\n|$))");
   return std::regex_replace(source, line, "$1");
@@ -417,8 +418,9 @@ class UntilLost : public Runner {
 CudaVariant build_cuda_variant(const KernelSpec& spec, const std::string& source, const Configuration& parameters,
                                const std::vector<std::string>& defines, const std::vector<std::string>& options,
                                const CudaGeometry& geometry) {
-  if (const auto refused = refused_in_source(without_header(source)))
-    throw KernelFault(KernelFaultKind::refused_source, fmt::format("{}, or \"{}\"", *refused, kHeader));
+  if (const auto refused = refused_in_device_source(without_header(source)))
+    throw KernelFault(KernelFaultKind::refused_source,
+                      fmt::format("the source holds {}; it includes \"{}\" and nothing else", *refused, kHeader));
   CudaVariant variant;
   variant.source = source;
   variant.headers[kHeader] = read_file(kernels_folder() / "cuda.h");

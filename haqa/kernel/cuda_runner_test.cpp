@@ -600,7 +600,8 @@ TEST(CudaVariant, SourcesIncludeOneHeader) {
     return build_cuda_variant(silu_spec(), source, kParameters, {}, {}, kRows);
   };
   for (const char* refused : {"#include \"../cuda.h\"\n#include \"/etc/passwd\"\n", "#include <cuda_fp16.h>\n",
-                              "  #  include \"../cuda.h\" \"/etc/passwd\"\n"}) {
+                              "  #  include \"../cuda.h\" \"/etc/passwd\"\n", "#include <stdint.h>\n",
+                              "#include \"../vector.h\"\n", "void f() { asm(\"trap;\"); }", "#define J(a, b) a##b\n"}) {
     try {
       build(refused);
       ADD_FAILURE() << refused;

@@ -1,5 +1,6 @@
 #include "haqa/kernel/inputs.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -45,12 +46,22 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
-/// Blocks of random integers with a scale near 0.01; halves around 0.02.
-void draw_weights(ElementType type, FastRandom& random, std::byte* row, int64_t bytes) {
+/// Of either sign, from 2^-9 to 2^-5: drawn four at a time, as there are many millions.
+void draw_halves(FastRandom& random, std::byte* row, int64_t bytes) {
+  constexpr uint64_t kEach = 0x0001000100010001, kSignAndMantissa = 0x83ff * kEach, kExponent = 0x0c00 * kEach;
+  constexpr uint64_t kLeast = 0x1800 * kEach;  // exponent 6 - 15
+  for (int64_t at = 0; at < bytes; at += 8) {
+    const uint64_t bits = random.next();
+    const uint64_t halves = (bits & kSignAndMantissa) | ((bits & kExponent) + kLeast);
+    std::memcpy(row + at, &halves, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
+  }
+}
+
+/// Blocks of random integers with a scale near 0.01.
+void draw_blocks(ElementType type, FastRandom& random, std::byte* row, int64_t bytes) {
   const int64_t block = row_bytes(type, block_length(type));
   for (int64_t at = 0; at < bytes; at += block) {
-    const double scale = type == ElementType::f16 ? normal(random) * 0.02 : 0.005 + 0.01 * random.uniform();
-    const uint16_t half = double_to_half(scale);
+    const uint16_t half = double_to_half(0.005 + 0.01 * random.uniform());
     std::memcpy(row + at, &half, sizeof half);
     for (int64_t i = 2; i < block; i += 8) {
       const uint64_t bits = random.next();
@@ -101,8 +112,10 @@ void draw(const KernelArgument& argument, const TensorShape& shape, Distribution
       draw_positions(distribution, random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f32) {
       draw_floats(argument, distribution, random, row, shape.ne[0]);
+    } else if (shape.type == ElementType::f16) {
+      draw_halves(random, row, shape.row);
     } else {
-      draw_weights(shape.type, random, row, shape.row);
+      draw_blocks(shape.type, random, row, shape.row);
     }
   }
 }

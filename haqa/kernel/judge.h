@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,10 +24,10 @@ struct MachineRates {
 /// When timing stops.
 struct TimingOptions {
   int least_pairs = 8, most_pairs = 200;  ///< of batches of two contestants
-  double seconds = 1;      ///< at most, but for the least pairs
-  double tight = 0.02;     ///< width of the interval, relative, that is enough
-  bool check_all = false;  ///< outputs of those too that run no generated code
-  bool cold = false;       ///< weights, or else all data, out of the caches before each launch
+  double seconds = 1;                     ///< at most, but for the least pairs
+  double tight = 0.02;                    ///< width of the interval, relative, that is enough
+  bool check_all = false;                 ///< outputs of those too that run no generated code
+  bool cold = false;                      ///< weights, or else all data, out of the caches before each launch
 };
 
 /// One contestant beside another that it is compared with.
@@ -63,8 +64,8 @@ class Judge {
   struct Batch;
   struct Round;
   using Rotation = std::vector<const Round*>;
-  void verify_once(Contestant& contestant, const KernelProblem& problem, Distribution distribution, int64_t padding,
-                   const CheckEffort& effort);
+  void verify_on(Contestant& contestant, const KernelProblem& problem, int64_t padding, const CheckEffort& effort,
+                 std::span<const Distribution> distributions);
   size_t copies_for(const MachineRates& machine) const;
   void hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes);
   void sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_t bytes);

@@ -62,10 +62,10 @@ Outcome outcome_of(const Json& answer) {
   const Json &ours = answer.at("times").at("variant"), &theirs = answer.at("times").at("ggml");
   Outcome outcome;
   outcome.value = ours.at("ratio").get<double>();
-  outcome.metrics = {{"latency_us", ours.at("us")},     {"llama_cpp_us", theirs.at("us")},
-                     {"speedup", ours.at("ratio")},     {"speedup_low", ours.at("low")},
-                     {"speedup_high", ours.at("high")}, {"compile_s", answer["compile_s"]},
-                     {"check_s", answer["verify_s"]},   {"pairs", ours.at("samples_us").size()}};
+  outcome.metrics = {
+      {"latency_us", ours.at("us")},   {"llama_cpp_us", theirs.at("us")},       {"speedup", ours.at("ratio")},
+      {"speedup_low", ours.at("low")}, {"speedup_high", ours.at("high")},       {"compile_s", answer["compile_s"]},
+      {"check_s", answer["verify_s"]}, {"pairs", ours.at("samples_us").size()}, {"cached", answer["cached"]}};
   // What makes a figure doubtful: others at work, a machine that grew slower or faster meanwhile.
   if (const double busy = answer.value("busy", 0.0); busy > 0.1) outcome.metrics["busy"] = busy;
   if (const double share = answer.value("disturbed", 0.0); share > 0.5) outcome.metrics["disturbed"] = share;

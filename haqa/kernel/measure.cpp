@@ -19,6 +19,7 @@
 #include "haqa/kernel/cuda_runner.h"
 #include "haqa/kernel/device_variant.h"
 #include "haqa/kernel/judge.h"
+#include "haqa/kernel/source_check.h"
 
 namespace haqa {
 namespace {
@@ -29,7 +30,8 @@ using Clock = std::chrono::steady_clock;
 void write_for_opencl(const KernelSpec& spec, const KernelEngine& engine, const SourceVariant& variant,
                       const fs::path& file) {
   if (const auto refused = refused_in_device_source(variant.source))
-    throw KernelFault(KernelFaultKind::refused_source, "the source holds " + *refused);
+    throw KernelFault(KernelFaultKind::refused_source,
+                      "the source holds " + *refused + "; what it needs stands before it, in opencl.h");
   const std::string prelude = read_file(kernels_folder() / "opencl.h");
   write_device_variant(device_variant(spec, engine, variant, prelude), file);
 }

@@ -1,0 +1,21 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace haqa {
+
+/// What sources may include beside some of the system's: all headers of the kernels, by their paths in that folder.
+std::vector<std::string> header_paths();
+
+/// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler
+/// or the compiler that read files; nullopt where there is none of it. A compiler would show what it reads in its
+/// messages.
+std::optional<std::string> refused_in_source(std::string_view source);
+
+/// The same of a source for a device, whose driver is not confined: no includes at all, as what it needs stands before
+/// it, no assembler, no pasted tokens (which could spell either).
+std::optional<std::string> refused_in_device_source(std::string_view source);
+
+}  // namespace haqa
