@@ -60,13 +60,6 @@ constexpr double kPatience = 4;
 
 }  // namespace
 
-/// Batches of all contestants on the same inputs.
-struct Judge::Round {
-  size_t first = 0;        ///< the contestant whose turn was first
-  std::vector<double> us;  ///< of a launch
-  bool disturbed = false;  ///< threads had to wait for a processor
-};
-
 /// Launches, and where what they read and write lies.
 struct Judge::Batch {
   std::vector<LaunchPlace> places;
@@ -243,44 +236,6 @@ double Judge::overhead(Contestant& contestant) {
   return *std::min_element(samples.begin(), samples.end());  // a busy machine only ever adds
 }
 
-/// A round of each order makes a rotation, in which everyone had every turn: who comes later finds the inputs in nearer
-/// caches. Of the rounds that nothing disturbed, or of `all`.
-std::vector<Judge::Rotation> Judge::rotations_of(const std::vector<Round>& rounds, bool all) {
-  std::vector<Rotation> orders(rounds.front().us.size());
-  for (const Round& r : rounds)
-    if (all || !r.disturbed) orders[r.first].push_back(&r);
-  size_t whole = rounds.size();
-  for (const Rotation& order : orders) whole = std::min(whole, order.size());
-  std::vector<Rotation> rotations(whole);
-  for (size_t k = 0; k < whole; ++k)
-    for (const Rotation& order : orders) rotations[k].push_back(order[k]);
-  return rotations;
-}
-
-/// A launch of a contestant, the geometric mean of a rotation.
-double Judge::microseconds_of(size_t contestant, const Rotation& rotation) {
-  double sum = 0;
-  for (const Round* r : rotation) sum += std::log(r->us[contestant]);
-  return std::exp(sum / static_cast<double>(rotation.size()));
-}
-
-std::vector<Paired> Judge::summarized(const std::vector<Round>& rounds, bool all) {
-  const std::vector<Rotation> rotations = rotations_of(rounds, all);
-  const auto disturbed = std::count_if(rounds.begin(), rounds.end(), [](const Round& r) { return r.disturbed; });
-  std::vector<Paired> results(rounds.front().us.size());
-  for (size_t i = 0; i < results.size(); ++i) {
-    std::vector<double> ratios;
-    for (const Rotation& rotation : rotations) {
-      results[i].samples_us.push_back(microseconds_of(i, rotation));
-      ratios.push_back(microseconds_of(0, rotation) / results[i].samples_us.back());
-    }
-    results[i].ratio = estimate_median(ratios);
-    results[i].microseconds = median(results[i].samples_us);
-    results[i].disturbed = static_cast<double>(disturbed) / static_cast<double>(rounds.size());
-  }
-  return results;
-}
-
 size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options) {
   double fastest = HUGE_VAL, slowest = 0;
   for (size_t i = 0; i < contestants.size(); ++i) {
@@ -332,8 +287,8 @@ void Judge::begin_timing(const std::vector<Contestant*>& contestants, const Mach
 }
 
 /// One batch of each, in an order that rotates from round to round; how many launches it has nobody can know before.
-Judge::Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t number, size_t most,
-                               const TimingOptions& options) {
+Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t number, size_t most,
+                        const TimingOptions& options) {
   const bool cold = options.cold;
   const size_t launches = most - choices_.below(most / 4 + 1);
   Round round{number % contestants.size(), std::vector<double>(contestants.size())};
@@ -365,7 +320,7 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
       rounds.push_back(time_round(contestants, rounds.size(), launches, options));
     const double share = std::chrono::duration<double>(Clock::now() - start).count() / options.seconds;
     if (progress) progress(std::min(1.0, share));
-    const size_t quiet = rotations_of(rounds, /*all=*/false).size();
+    const size_t quiet = whole_rotations(rounds);
     if (rounds.size() < least * contestants.size() || (quiet < least && share < kPatience)) continue;
     std::vector<Paired> results = summarized(rounds, /*all=*/quiet < least);
     const bool tight = std::all_of(results.begin(), results.end(),

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "haqa/base/json.h"
-#include "haqa/base/stats.h"
 #include "haqa/kernel/checks.h"
 #include "haqa/kernel/contestant.h"
+#include "haqa/kernel/rotation.h"
 
 namespace haqa {
 
@@ -28,15 +28,6 @@ struct TimingOptions {
   double tight = 0.02;                    ///< width of the interval, relative, that is enough
   bool check_all = false;                 ///< outputs of those too that run no generated code
   bool cold = false;                      ///< weights, or else all data, out of the caches before each launch
-};
-
-/// One contestant beside another that it is compared with.
-struct Paired {
-  double microseconds = 0;         ///< a launch, median
-  Estimate ratio;                  ///< how many times as fast as the first contestant, median of paired ratios
-  std::vector<double> samples_us;  ///< each over a whole rotation of the contestants' order
-  double disturbed = 0;  ///< share of the rounds in which threads had to wait for a processor; those do not count where
-                         ///< there are enough others
 };
 
 /// Verifies and times implementations of one kernel on one problem. All see the same inputs, drawn anew for every
@@ -62,8 +53,6 @@ class Judge {
 
  private:
   struct Batch;
-  struct Round;
-  using Rotation = std::vector<const Round*>;
   void verify_on(Contestant& contestant, const KernelProblem& problem, int64_t padding, const CheckEffort& effort,
                  std::span<const Distribution> distributions);
   size_t copies_for(const MachineRates& machine) const;
@@ -78,9 +67,6 @@ class Judge {
   size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options);
   Round time_round(const std::vector<Contestant*>& contestants, size_t number, size_t most,
                    const TimingOptions& options);
-  static std::vector<Rotation> rotations_of(const std::vector<Round>& rounds, bool all);
-  static double microseconds_of(size_t contestant, const Rotation& rotation);
-  static std::vector<Paired> summarized(const std::vector<Round>& rounds, bool all);
 
   const KernelSpec& spec_;
   const KernelProblem problem_;
