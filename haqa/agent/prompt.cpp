@@ -278,7 +278,8 @@ std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks
                                         std::string_view agent) {
   const size_t n = rounds_told(tracks), last = n == 0 ? 0 : n - 1;
   const size_t in_full = static_cast<size_t>(std::max(1, limits.rounds));
-  size_t first_full = n > in_full ? n - in_full : 0, first_told = 0;
+  const size_t first = n > in_full ? n - in_full : 0;
+  size_t first_full = first, first_told = 0;
   Texts texts = Texts::both;
   for (;;) {
     std::vector<Message> messages = conversation(prompts, tracks, agent, first_told, first_full, texts);
@@ -290,6 +291,8 @@ std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks
       ++first_told;
     } else if (texts != Texts::none) {
       texts = texts == Texts::both ? Texts::incumbent : Texts::none;
+      first_full = first;  // what a text has made room for
+      first_told = 0;
     } else {
       throw Error(
           "the agent's prompt needs about {} tokens without any history, more than the token budget of {}; "

@@ -28,6 +28,15 @@ std::string data_text(const KernelTask& task) {
   return fmt::format("{}, {} the second-level caches hold", format_bytes(bytes), bytes > near ? "more than" : "which");
 }
 
+/// Of an element: absolute, relative to what is right, and relative to the root of the sum of squares of what is added.
+Json tolerance_facts(const Tolerance& tolerance) {
+  Json facts = Json::object();
+  if (tolerance.absolute > 0) facts["absolute"] = tolerance.absolute;
+  if (tolerance.relative > 0) facts["relative"] = tolerance.relative;
+  if (tolerance.norm > 0) facts["norm"] = tolerance.norm;
+  return facts;
+}
+
 /// What the paper's prompt says of a kernel: its tensors, and what it runs with by default.
 Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
   const std::vector<TensorShape> shapes = tensors_of(task.spec, task.problem);
@@ -35,7 +44,9 @@ Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
                 {"tensor type", to_string(task.problem.type)}};
   for (size_t i = 0; i < shapes.size(); ++i)
     facts[i + 1 == shapes.size() ? "output tensor shape" : fmt::format("src{} tensor shape", i)] = shapes[i].ne;
+  for (const auto& [name, value] : task.spec.scalars) facts["scalars"].push_back({{name, value}});
   facts["read and written"] = data_text(task);
+  facts["tolerance"] = tolerance_facts(task.spec.tolerance);
   facts["default configuration"] = defaults;
   return facts;
 }
@@ -44,8 +55,10 @@ Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
 std::string includes_text(const std::string& engine) {
   if (engine == "opencl") return "It includes nothing: opencl.h stands before it.";
   if (engine == "cuda") return "It may include \"../cuda.h\" and nothing else.";
-  return "It may include <stdint.h>, <stddef.h>, <string.h>, <math.h>, <immintrin.h>, <arm_neon.h> and the headers "
-         "shown, and nothing else.";
+  return "It may include <stdint.h>, <stddef.h>, <string.h>, <math.h>, <algorithm>, <array>, <bit>, <limits>, "
+         "<type_traits>, <utility>, <immintrin.h>, <arm_neon.h> and the headers shown. It is compiled as C++20 with "
+         "-O3 "
+         "-march=native -ffp-contract=fast -fno-exceptions -fno-rtti. Tensors do not overlap.";
 }
 
 /// The headers of ours that a source includes, each once, with their texts; of OpenCL what stands before every source.

@@ -38,6 +38,8 @@ struct KernelsTask {
   double seconds = 0.5;
   uint64_t seed = 1;
   AgentTask agent;
+  /// A kernel's prompt holds its source and headers, an observation two more sources: the last and the best.
+  KernelsTask() { agent.history.token_budget = 48000; }
 };
 
 Json to_json(const KernelsTask& task) {

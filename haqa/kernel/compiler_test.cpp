@@ -62,6 +62,13 @@ TEST(CompileTest, NothingRunsWhenAVariantIsLoaded) {
     EXPECT_NE(fault_of(variant, KernelFaultKind::refused_source).find("runs when it is loaded"), std::string::npos)
         << code;
   }
+  SourceVariant chosen{
+      "#include \"kernel.h\"\nextern \"C\" void* choose() { return nullptr; }\n"
+      "extern \"C\" void haqa_kernel(const haqa_launch*) __attribute__((ifunc(\"choose\")));\n",
+      Configuration::object(),
+      {},
+      {}};
+  EXPECT_NE(fault_of(chosen, KernelFaultKind::refused_source).find("version is chosen"), std::string::npos);
   const TemporaryFolder folder;
   for (const char* text : {"", "not an ELF file",
                            "\x7f"

@@ -22,6 +22,8 @@ constexpr uint64_t kSlack = 64 << 10;
 /// Outputs of a batch take turns within so many bytes, as a model's buffers do.
 constexpr uint64_t kRing = 512 << 10;
 constexpr size_t kLookedAt = 3;
+/// What waking and answering takes at most: who spins in an empty batch gains no more by it than this of a full one.
+constexpr double kMostOverhead = 60e-6;
 /// Long beside what waking takes, longer where every contestant goes to main memory.
 constexpr double kBatchSeconds = 4e-3, kColdBatchSeconds = 10e-3, kLongestBatch = 50e-3;
 
@@ -55,6 +57,14 @@ double longest_wait(const std::vector<double>& before, const std::vector<double>
   return longest;
 }
 
+void check_size(const KernelSpec& spec, const KernelProblem& problem) {
+  double sum = 0;
+  for (const TensorShape& s : tensors_of(spec, problem))
+    sum += static_cast<double>(s.nb[1]) * static_cast<double>(s.ne[1]) * static_cast<double>(s.ne[2]);
+  if (sum > static_cast<double>(kInputBytes / 4))
+    throw UsageError("{} {}: takes {:.3g} bytes, more than can be measured here", spec.name, problem.label(), sum);
+}
+
 /// How many times the time that was given is waited for rounds that nothing else disturbed.
 constexpr double kPatience = 4;
 
@@ -74,10 +84,10 @@ Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed
       random_(seed),
       choices_(uint64_t{std::random_device()()} << 32 | std::random_device()()),
       timeout_s_(timeout_s) {
-  uint64_t sum = 0;
-  for (const TensorShape& s : shapes_) sum += static_cast<uint64_t>(s.bytes());
-  if (sum > kInputBytes / 4)
-    throw UsageError("{} {}: takes {} bytes, more than can be measured here", spec.name, problem.label(), sum);
+  check_size(spec, problem);
+  if (spec.held_out.empty())
+    throw UsageError("{}: HeldOutShapes is empty; name shapes that are not tuned for", spec.name);
+  for (const Shape& shape : spec.held_out) check_size(spec, {problem.type, shape});
 }
 
 /// So many that the weights come from main memory when they come round again.
@@ -131,9 +141,13 @@ void Judge::verify_on(Contestant& contestant, const KernelProblem& problem, int6
         draw(spec_.arguments[i], shapes[i], distribution, random_, contest_.inputs.data() + place.in[i]);
     if (is_first || !has_blocks) hand_over(contestant, shapes);
     poison(contestant.outputs() + place.out - kMargin, static_cast<uint64_t>(shapes.back().bytes()) + 2 * kMargin);
-    contestant.run({&place, 1}, timeout_s_);
     const std::string where = fmt::format("{} with {}{}", problem.label(), to_string(distribution),
                                           aligned ? "" : ", unaligned and with gaps between rows");
+    try {
+      contestant.run({&place, 1}, timeout_s_);
+    } catch (const KernelFault& fault) {
+      throw KernelFault(fault.kind, fmt::format("{}: {}", where, fault.what()));
+    }
     check_launch(spec_, {shapes, inputs, contestant.outputs() + place.out, where}, effort, choices_);
   }
 }
@@ -233,7 +247,8 @@ double Judge::overhead(Contestant& contestant) {
     contestant.wait_until_idle();
     samples.push_back(contestant.run({}, timeout_s_));
   }
-  return *std::min_element(samples.begin(), samples.end());  // a busy machine only ever adds
+  const double least = *std::min_element(samples.begin(), samples.end());  // a busy machine only ever adds
+  return contestant.is_confined() ? std::min(least, kMostOverhead) : least;
 }
 
 size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options) {
@@ -312,7 +327,8 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
                                 const TimingOptions& options, const std::function<void(double)>& progress) {
   begin_timing(contestants, machine, options.cold);
   const size_t launches = batch_size(contestants, options);
-  const size_t least = (static_cast<size_t>(options.least_pairs) + 1) / 2;  // a rotation is of two rounds or more
+  // A rotation is of two rounds or more; the interval of fewer than six samples is none of 95 %.
+  const size_t least = std::max<size_t>(6, (static_cast<size_t>(options.least_pairs) + 1) / 2);
   std::vector<Round> rounds;
   const auto start = Clock::now();
   for (;;) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <set>
 
 #include "haqa/base/error.h"
@@ -159,8 +160,14 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   spec.reference = need_as<std::string>(kernel, "Reference");
   if (!is_reference(spec.reference))
     throw UsageError("Reference is {}; there are {}", spec.reference, fmt::join(reference_names(), ", "));
+  if (spec.arguments.size() - 1 != reference_inputs(spec.reference))
+    throw UsageError("Reference {} takes {} inputs; Arguments has {}", spec.reference, reference_inputs(spec.reference),
+                     spec.arguments.size() - 1);
   const Json& tolerance = need(kernel, "Tolerance");
+  if (!tolerance.is_object()) throw UsageError("Tolerance must be an object: Absolute, Relative, Norm");
   spec.tolerance = {tolerance.value("Absolute", 0.0), tolerance.value("Relative", 0.0), tolerance.value("Norm", 0.0)};
+  for (const double t : {spec.tolerance.absolute, spec.tolerance.relative, spec.tolerance.norm})
+    if (!(t >= 0)) throw UsageError("Tolerance holds {}; none may be negative", t);
   const Json norms = tolerance.value("NormOf", Json::object());
   for (const auto& [type, norm] : norms.items()) spec.norm_of[element_type_from(type)] = norm.get<double>();
   spec.bytes.emplace_back(need_as<std::string>(kernel, "Bytes"));
@@ -246,7 +253,13 @@ std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem&
   for (const KernelArgument& a : spec.arguments) {
     TensorShape t;
     t.type = a.is_weights ? problem.type : a.type;
-    for (size_t d = 0; d < a.size.size(); ++d) t.ne[d] = static_cast<int64_t>(a.size[d].number(numbers).value_or(0));
+    for (size_t d = 0; d < a.size.size(); ++d) {
+      const double n = a.size[d].number(numbers).value_or(0);
+      if (!(n >= 1 && n <= 1u << 31) || n != std::floor(n))
+        throw UsageError("{} {}: argument {}: Size '{}' gives {}, which is no dimension of a tensor", spec.name,
+                         problem.label(), a.name, a.size[d].text(), n);
+      t.ne[d] = static_cast<int64_t>(n);
+    }
     if (t.ne[0] % block_length(t.type) != 0)
       throw UsageError("{}: rows of {} elements are no whole blocks of {}", spec.name, t.ne[0], to_string(t.type));
     t.row = row_bytes(t.type, t.ne[0]);

@@ -121,6 +121,11 @@ TEST_F(BrokenSpec, WhatMakesNoSenseIsNamed) {
   EXPECT_THAT(with("/KernelSpecification/Bytes", "8 *"), HasSubstr("8 *"));
   EXPECT_THAT(with("/KernelSpecification/HeldOutShapes", Json{{1, 2}}), HasSubstr("3 numbers"));
   EXPECT_THAT(with("/KernelSpecification/Caches", "tepid"), HasSubstr("tepid"));
+  EXPECT_THAT(with("/KernelSpecification/Reference", "matmul"), HasSubstr("takes 2 inputs"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/0/Size", Json{"ne0 - 64"}), HasSubstr("no dimension"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/0/Size", Json{"ne0 * 1e18"}), HasSubstr("no dimension"));
+  EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"Absolute", -1}}), HasSubstr("negative"));
+  EXPECT_THAT(with("/KernelSpecification/Tolerance", 7), HasSubstr("Tolerance must be an object"));
   EXPECT_THAT(with("/Engines/cpu/KernelFile", "gone.cpp"), HasSubstr("gone.cpp"));
   // A constraint that nobody can satisfy.
   EXPECT_NE(with("/Engines/cpu/ConfigurationSpace/Conditions",

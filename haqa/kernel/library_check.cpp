@@ -45,6 +45,12 @@ std::optional<std::string> runs_when_loaded(const std::filesystem::path& library
   }
   for (uint64_t i = 0; i < header.e_shnum; ++i) {
     const auto section = at<Elf64_Shdr>(file, header.e_shoff + i * header.e_shentsize, name);
+    if (section.sh_type == SHT_DYNSYM || section.sh_type == SHT_SYMTAB) {
+      for (uint64_t k = 0; k < section.sh_size / sizeof(Elf64_Sym); ++k)
+        if (ELF64_ST_TYPE(at<Elf64_Sym>(file, section.sh_offset + k * sizeof(Elf64_Sym), name).st_info) ==
+            STT_GNU_IFUNC)
+          return "functions whose version is chosen when they are looked up";
+    }
     if (section.sh_type != SHT_RELA) continue;
     for (uint64_t k = 0; k < section.sh_size / sizeof(Elf64_Rela); ++k)
       if (ELF64_R_TYPE(at<Elf64_Rela>(file, section.sh_offset + k * sizeof(Elf64_Rela), name).r_info) ==

@@ -207,6 +207,10 @@ void decode_row(ElementType type, const std::byte* row, std::span<double> out) {
   }
 }
 
+size_t reference_inputs(const std::string& name) {
+  return name == "softmax" || name == "silu" || name == "rms_norm" ? 1 : 2;
+}
+
 bool is_reference(const std::string& name) {
   return makers().contains(name);
 }

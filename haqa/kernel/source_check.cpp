@@ -19,10 +19,17 @@ namespace fs = std::filesystem;
 
 constexpr size_t kLongestSource = 1 << 20;
 
-/// Whether a mark begins a text or a character; one within a number parts its digits.
+/// Whether a mark begins a text or a character; one within a number parts its digits. A prefix, as in L'x', is no
+/// number.
 bool opens_quote(std::string_view text, size_t i) {
-  const bool parts_digits = i > 0 && std::isalnum(static_cast<unsigned char>(text[i - 1]));
-  return text[i] == '"' || (text[i] == '\'' && !parts_digits);
+  if (text[i] != '\'') return text[i] == '"';
+  size_t word = i;
+  const auto belongs = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '\'' || c == '.';
+  };
+  while (word > 0 && belongs(text[word - 1])) --word;
+  if (word < i && text[word] == '.') ++word;
+  return word == i || !std::isdigit(static_cast<unsigned char>(text[word]));
 }
 
 /// Without comments and with continued lines joined: what the preprocessor reads. Texts in quotes stay.

@@ -20,6 +20,7 @@ TEST(RefusedInSourceTest, LetsPassWhatKernelsNeed) {
            "double d = 1.5; const char* t = \"R\";",
            "asm volatile(\"vmovups %1, %0\" : \"=m\"(out.v) : \"m\"(in.v));",
            "int n = 1'000'000; // it's a number",
+           "int n = 0xa'b; double d = .5'5, e = 1.5'0; char c = 'a';",
        })
     EXPECT_EQ(refused_in_source(source), std::nullopt) << source;
   for (const std::string& name : kernel_names())
@@ -55,6 +56,9 @@ TEST(RefusedInSourceTest, RefusesWhatReadsFiles) {
            "const char* t = R\"(\n)\";\n#include \"/etc/passwd\"",
            "auto t = u8R\"(x)\";",
            "#pragma GCC dependency \"/etc/passwd\"",
+           "int a = L'\"', *b = \"/*\";\n#include \"/etc/passwd\"\n",
+           "int a = u8'\"'; const char* b = \"/*\";\nasm(\".incbin 'x'\");",
+           "int f() { return'\"'; } const char* b = \"/*\";\n#include <stdlib.h>\n",
        })
     EXPECT_TRUE(refused_in_source(source)) << source;
   EXPECT_TRUE(refused_in_source(std::string("int a;\0int b;", 13)));
