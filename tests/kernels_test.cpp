@@ -64,7 +64,8 @@ TEST_F(KernelsTest, GoesOnWhereItWasKilled) {
 TEST_F(KernelsTest, WhatIsWrongIsSaidBeforeAnythingIsMeasured) {
   for (const auto& [words, message] :
        {std::pair<std::vector<std::string>, std::string>{{"--suite", "no-such"}, "paper"},
-        {{"--kernel", "no-such"}, "no kernel is left"},
+        {{"--kernel", "no-such"}, "has no such kernel"},
+        {{"--kernel", "silu,no-such"}, "--kernel no-such"},
         {{"--kernel", "silu", "--shape", "12"}, "3 numbers"},
         {{"--kernel", "silu", "--shape", "a,b,c"}, "whole numbers"},
         {{"--kernel", "matvec", "--type", "Q4_0", "--shape", "16,1,33"}, "whole blocks"},

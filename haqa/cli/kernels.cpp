@@ -320,7 +320,11 @@ void print_outcome(const Json& summary, const RunFlags& flags, const fs::path& f
 void run_logged(const KernelsTask& task, RunLog& log, const std::string& command, const RunFlags& flags) {
   Progress progress(flags.quiet);
   try {
-    print_outcome(run_all(task, log, command, progress), flags, log.folder());
+    const Json summary = run_all(task, log, command, progress);
+    print_outcome(summary, flags, log.folder());
+    const Json& rows = summary.at("kernels");
+    if (std::none_of(rows.begin(), rows.end(), [](const Json& row) { return row.contains("speedup"); }))
+      throw Error("no kernel could be measured; the log.jsonl of each in {} says why", log.folder().string());
   } catch (const Interrupted&) {
     throw Interrupted("interrupted; what was finished is kept: go on with haqa kernels --resume {}",
                       log.folder().string());
@@ -414,6 +418,9 @@ void choose_entries(Options& o) {
     return !o.kernels.empty() && std::find(o.kernels.begin(), o.kernels.end(), e.kernel) == o.kernels.end();
   };
   std::erase_if(task.entries, is_out);
+  for (const std::string& kernel : o.kernels)
+    if (std::none_of(task.entries.begin(), task.entries.end(), [&](const auto& e) { return e.kernel == kernel; }))
+      throw UsageError("--kernel {}: {} has no such kernel; see haqa kernels --list", one_line(kernel, 40), task.title);
 }
 
 void add_options(CLI::App& command, Options& o) {
