@@ -88,8 +88,7 @@ TEST(KernelObjectiveTest, TheWinnerIsConfirmedAnew) {
   const Json found = objective.confirm({{"threads", 1}}, {"ggml", "default"});
   ASSERT_FALSE(found.contains("fault")) << found.dump(2);
   EXPECT_FALSE(found["cached"].get<bool>()) << "built anew";
-  // Six pairs at least are three rotations of the order.
-  for (const char* who : {"ggml", "default", "variant"}) EXPECT_GE(found["times"][who]["samples_us"].size(), 3u) << who;
+  for (const char* who : {"ggml", "default", "variant"}) EXPECT_GE(found["times"][who]["samples_us"].size(), 6u) << who;
   EXPECT_EQ(found["times"]["ggml"]["ratio"], 1.0);
 }
 

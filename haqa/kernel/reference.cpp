@@ -148,10 +148,17 @@ std::unique_ptr<Reference> make(const KernelSpec& spec, std::span<const TensorSh
   return std::make_unique<R>(spec, shapes, inputs);
 }
 
-const std::map<std::string, Maker>& makers() {
-  static const std::map<std::string, Maker> all = {
-      {"softmax", make<Softmax>},      {"silu", make<Silu>}, {"swiglu", make<Swiglu>}, {"rms_norm", make<RmsNorm>},
-      {"rms_norm_mul", make<RmsNorm>}, {"rope", make<Rope>}, {"matmul", make<Matmul>}};
+struct Known {
+  Maker make;
+  size_t inputs;
+};
+
+const std::map<std::string, Known>& references() {
+  static const std::map<std::string, Known> all = {
+      {"softmax", {make<Softmax>, 1}},      {"silu", {make<Silu>, 1}},
+      {"swiglu", {make<Swiglu>, 2}},        {"rms_norm", {make<RmsNorm>, 1}},
+      {"rms_norm_mul", {make<RmsNorm>, 2}}, {"rope", {make<Rope>, 2}},
+      {"matmul", {make<Matmul>, 2}}};
   return all;
 }
 
@@ -208,24 +215,24 @@ void decode_row(ElementType type, const std::byte* row, std::span<double> out) {
 }
 
 size_t reference_inputs(const std::string& name) {
-  return name == "softmax" || name == "silu" || name == "rms_norm" ? 1 : 2;
+  return references().at(name).inputs;
 }
 
 bool is_reference(const std::string& name) {
-  return makers().contains(name);
+  return references().contains(name);
 }
 
 std::vector<std::string> reference_names() {
   std::vector<std::string> names;
-  for (const auto& [name, maker] : makers()) names.push_back(name);
+  for (const auto& [name, known] : references()) names.push_back(name);
   return names;
 }
 
 std::unique_ptr<Reference> make_reference(const KernelSpec& spec, std::span<const TensorShape> shapes,
                                           std::span<const std::byte* const> inputs) {
-  const auto at = makers().find(spec.reference);
-  if (at == makers().end()) throw Error("there is no reference {}", spec.reference);
-  return at->second(spec, shapes, inputs);
+  const auto at = references().find(spec.reference);
+  if (at == references().end()) throw Error("there is no reference {}", spec.reference);
+  return at->second.make(spec, shapes, inputs);
 }
 
 }  // namespace haqa

@@ -26,7 +26,7 @@ class Reference {
   virtual bool is_product() const { return false; }
 };
 
-/// How many inputs a reference reads, the weights included.
+/// How many inputs a reference reads, the weights included; of a name that is_reference().
 size_t reference_inputs(const std::string& name);
 bool is_reference(const std::string& name);
 std::vector<std::string> reference_names();
