@@ -34,6 +34,10 @@ void haqa_kernel(const haqa_launch* launch);
 /// not timed. They are handed over in this layout from then on. Bytes are a multiple of 64.
 int64_t haqa_packed_bytes(const haqa_tensor* weights);
 void haqa_pack(const haqa_tensor* weights, void* packed);
+/// Optional: packs rows from `first_row`, a multiple of 64, to before `end_row` alone, so that threads may share them.
+void haqa_pack_rows(const haqa_tensor* weights, void* packed, int64_t first_row, int64_t end_row);
+/// Optional: writes the weights' data back as they were.
+void haqa_unpack(const haqa_tensor* weights, const void* packed);
 }
 
 /// How rows are shared out among the threads.

@@ -1,0 +1,189 @@
+#include "haqa/plugin/device.h"
+
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include "haqa/plugin/buffers.h"
+#include "haqa/plugin/graph.h"
+#include "haqa/plugin/kernels.h"
+#include "haqa/plugin/log.h"
+#include "haqa/plugin/tuning.h"
+
+namespace haqa {
+namespace {
+
+constexpr const char* kName = "HAQA";
+
+/// All that lives as long as the process: ggml keeps pointers to it.
+struct Module {
+  explicit Module(const std::filesystem::path& folder)
+      : tuning(read_tuning(tuning_file(folder))), kernels(folder / "kernels", tuning) {}
+  Tuning tuning;
+  Kernels kernels;
+  ggml_backend_reg registry = {};
+  ggml_backend_device device = {};
+  ggml_backend_buffer_type plain = {}, weights = {};
+  ggml_backend_buffer_type_t extra[2] = {};  ///< ends with null
+  bool serves = false;
+};
+
+Module& module_of(ggml_backend_dev_t device) {
+  return *static_cast<Module*>(device->context);
+}
+
+// ---- the back end: one stream of graphs ----
+
+GraphRunner& runner_of(ggml_backend_t backend) {
+  return *static_cast<GraphRunner*>(backend->context);
+}
+
+ggml_guid_t guid() {
+  static ggml_guid id = {0x48, 0x41, 0x51, 0x41, 0x2d, 0x67, 0x67, 0x6d,
+                         0x6c, 0x2d, 0x63, 0x70, 0x75, 0x2d, 0x76, 0x31};
+  return &id;
+}
+
+ggml_backend_t make_backend(ggml_backend_dev_t device, const char*) {
+  auto backend = std::make_unique<ggml_backend>();
+  backend->guid = guid();
+  backend->iface.get_name = [](ggml_backend_t) { return kName; };
+  backend->iface.free = [](ggml_backend_t b) {
+    delete &runner_of(b);
+    delete b;
+  };
+  backend->iface.graph_compute = [](ggml_backend_t b, ggml_cgraph* graph) { return runner_of(b).compute(*graph); };
+  backend->device = device;
+  backend->context = std::make_unique<GraphRunner>(module_of(device).kernels).release();
+  return backend.release();
+}
+
+void set_threads(ggml_backend_t backend, int threads) {
+  runner_of(backend).set_threads(threads);
+}
+
+// ---- the device ----
+
+ggml_backend_dev_t host_device() {
+  return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
+/// The host's own memory: the processor's back end knows how much there is.
+void get_memory(ggml_backend_dev_t, size_t* free, size_t* total) {
+  ggml_backend_dev_memory(host_device(), free, total);
+}
+
+void get_properties(ggml_backend_dev_t device, ggml_backend_dev_props* properties) {
+  *properties = {};
+  properties->name = ggml_backend_dev_name(device);
+  properties->description = ggml_backend_dev_description(device);
+  properties->type = ggml_backend_dev_type(device);
+  ggml_backend_dev_memory(device, &properties->memory_free, &properties->memory_total);
+}
+
+/// ggml asks whether weights may lie in a buffer type by a node whose weights are in an empty buffer of it.
+bool is_probe(const ggml_tensor* weights) {
+  return weights && weights->buffer && ggml_backend_buffer_get_size(weights->buffer) == 0;
+}
+
+bool is_weights(const ggml_tensor* t) {
+  return t && t->buffer &&
+         (is_probe(t) || ggml_backend_buffer_get_usage(t->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+}
+
+bool takes_packed(const Module& module, const ggml_tensor& node) {
+  const ggml_tensor &weights = *node.src[0], *x = node.src[1];
+  return node.op == GGML_OP_MUL_MAT && !weights.view_src && node.type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 &&
+         x->nb[0] == sizeof(float) && module.kernels.of_weights(weights);
+}
+
+/// Matrices of weights are taken packed or not at all: stock code has its own ways of packing what there is no kernel
+/// for. Whatever else ggml's CPU code computes works here too, as it is called for it, in the same memory.
+bool supports(ggml_backend_dev_t device, const ggml_tensor* node) {
+  const Module& module = module_of(device);
+  const auto is_packed = [&](const ggml_tensor* t) { return t && t->buffer && t->buffer->buft == &module.weights; };
+  if (node->src[0] && is_packed(node->src[0])) return takes_packed(module, *node);
+  for (const ggml_tensor* source : node->src)
+    if (is_packed(source)) return false;
+  const bool is_matrix_product =
+      node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID || node->op == GGML_OP_GET_ROWS;
+  if (is_matrix_product && is_weights(node->src[0])) return false;
+  return is_native(module.kernels, *node) || ggml_backend_dev_supports_op(host_device(), node);
+}
+
+bool supports_buffers(ggml_backend_dev_t device, ggml_backend_buffer_type_t type) {
+  return type == &module_of(device).weights || ggml_backend_buft_is_host(type);
+}
+
+void fill_device(Module& module) {
+  ggml_backend_device_i& f = module.device.iface;
+  f.get_name = [](ggml_backend_dev_t) { return kName; };
+  f.get_description = [](ggml_backend_dev_t) { return "tuned kernels on the CPU"; };
+  f.get_memory = get_memory;
+  f.get_type = [](ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_GPU; };
+  f.get_props = get_properties;
+  f.init_backend = make_backend;
+  f.get_buffer_type = [](ggml_backend_dev_t d) { return &module_of(d).plain; };
+  f.supports_op = supports;
+  f.supports_buft = supports_buffers;
+  module.device.reg = &module.registry;
+  module.device.context = &module;
+  module.plain = make_plain_buffers(&module.device);
+  module.weights = make_weight_buffers(&module.device, module.kernels);
+  module.extra[0] = &module.weights;
+}
+
+// ---- the registry ----
+
+ggml_backend_buffer_type_t* extra_buffers(ggml_backend_dev_t device) {
+  return module_of(device).extra;
+}
+
+void* find_function(ggml_backend_reg_t, const char* name) {
+  if (std::strcmp(name, "ggml_backend_set_n_threads") == 0) return reinterpret_cast<void*>(&set_threads);
+  if (std::strcmp(name, "ggml_backend_dev_get_extra_bufts") == 0) return reinterpret_cast<void*>(&extra_buffers);
+  return nullptr;
+}
+
+/// Why this module had better leave everything to others; empty where it can serve.
+std::string reason_not_to_serve(const Module& module) {
+  if (std::strcmp(ggml_version(), GGML_VERSION_BUILT_FOR) != 0)
+    return std::string("this module is for ggml " GGML_VERSION_BUILT_FOR ", not ") + ggml_version();
+  for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+    ggml_backend_dev_t other = ggml_backend_dev_get(i);
+    if (std::strcmp(ggml_backend_dev_name(other), kName) == 0) return "another one of these modules is loaded";
+    if (ggml_backend_dev_type(other) == GGML_BACKEND_DEVICE_TYPE_GPU)
+      return std::string("there is a faster device, ") + ggml_backend_dev_name(other);
+  }
+  if (!host_device()) return "ggml's CPU back end is not loaded";
+  if (!module.kernels.has_products()) return "no compiled kernel in " + module_folder().string() + "/kernels runs here";
+  return {};
+}
+
+}  // namespace
+
+ggml_backend_reg_t registry() {
+  static Module module(module_folder());
+  if (module.registry.api_version == 0) {
+    module.registry.api_version = GGML_BACKEND_API_VERSION;
+    module.registry.context = &module;
+    module.registry.iface.get_name = [](ggml_backend_reg_t) { return kName; };
+    module.registry.iface.get_device_count = [](ggml_backend_reg_t r) {
+      return static_cast<size_t>(static_cast<Module*>(r->context)->serves ? 1 : 0);
+    };
+    module.registry.iface.get_device = [](ggml_backend_reg_t r, size_t) {
+      return &static_cast<Module*>(r->context)->device;
+    };
+    module.registry.iface.get_proc_address = find_function;
+    fill_device(module);
+    const std::string reason = reason_not_to_serve(module);
+    module.serves = reason.empty();
+    if (!module.serves) log_warning(reason + "; stock code serves");
+  }
+  return &module.registry;
+}
+
+}  // namespace haqa

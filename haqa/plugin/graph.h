@@ -1,0 +1,62 @@
+#pragma once
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "haqa/plugin/ggml.h"
+#include "haqa/plugin/kernels.h"
+#include "haqa/plugin/memory.h"
+#include "haqa/plugin/operations.h"
+#include "haqa/plugin/team.h"
+
+namespace haqa {
+
+/// Whether this module computes the node itself: by a kernel, or by operations.h.
+bool is_native(const Kernels& kernels, const ggml_tensor& node);
+
+/// Memory from begin to before end.
+struct Range {
+  const char *begin, *end;
+};
+
+/// Computes graphs of ggml: what is native on one team of threads from the first node to the last, the rest by ggml's
+/// own CPU code in between.
+class GraphRunner {
+ public:
+  explicit GraphRunner(const Kernels& kernels);
+  ~GraphRunner();
+  void set_threads(int threads) { threads_ = threads; }
+  ggml_status compute(ggml_cgraph& graph);
+
+ private:
+  /// What all threads do together.
+  struct Step {
+    std::function<void(Share)> work;
+    std::vector<Range> reads, writes;
+    bool barrier = false;  ///< all earlier steps must be done before this one begins
+  };
+
+  int add(ggml_cgraph& graph, int at);
+  void add_kernel(const ggml_tensor& node, const KernelFunctions& kernel, const haqa_launch& launch,
+                  std::initializer_list<const ggml_tensor*> inputs, float scalar = 0);
+  void add_product(const ggml_tensor& node);
+  void add_rope(const ggml_tensor& node);
+  void add_plain(const ggml_tensor& node, void (*work)(const ggml_tensor&, Share));
+  Step step_of(const ggml_tensor& node, std::initializer_list<const ggml_tensor*> inputs);
+  void add_step(Step step);
+  bool make_scratch();
+  void run_steps();
+  ggml_status compute_elsewhere(ggml_cgraph& graph, int first, int end);
+
+  const Kernels& kernels_;
+  int threads_ = 1;
+  std::vector<Step> steps_;
+  size_t group_ = 0;  ///< where the steps begin that no barrier parts
+  std::deque<haqa_team> teams_;
+  std::vector<std::unique_ptr<RopeTable>> tables_;
+  Memory scratch_, shared_scratch_;
+  ggml_backend_t cpu_ = nullptr;
+};
+
+}  // namespace haqa

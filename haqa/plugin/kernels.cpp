@@ -1,0 +1,71 @@
+#include "haqa/plugin/kernels.h"
+
+#include <algorithm>
+#include <array>
+
+#include "haqa/plugin/log.h"
+
+namespace haqa {
+namespace {
+
+/// Kernels without weights, and those with each of their types.
+constexpr std::array kNames = {"rms_norm-F32",   "rms_norm_mul-F32", "silu-F32",     "swiglu-F32",  "attention-F16",
+                               "attention-Q8_0", "matvec-F16",       "matvec-BF16",  "matvec-Q8_0", "matvec-Q4_0",
+                               "matvec-Q4_K",    "matvec-Q6_K",      "matvec-IQ4_NL"};
+
+std::string name_of(ggml_type type) {
+  std::string name = ggml_type_name(type);
+  for (char& c : name)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  return name;
+}
+
+}  // namespace
+
+Kernels::Kernels(const std::filesystem::path& folder, const Tuning& tuning) {
+  const auto is_stock = [&](const std::string& name) {
+    const std::string kernel = name.substr(0, name.find('-'));
+    return std::any_of(tuning.stock.begin(), tuning.stock.end(),
+                       [&](const std::string& stock) { return stock == name || stock == kernel; });
+  };
+  for (const TunedKernel& tuned : tuning.kernels) {
+    const std::string name = tuned.kernel + "-" + tuned.type;
+    std::string why;
+    const KernelFunctions functions = open_kernel(tuned.file, why);
+    if (!functions)
+      log_warning(why + "; the default serves");
+    else if (!is_stock(name))
+      kernels_.emplace(name, ForShape{tuned.rows, tuned.columns, functions});
+  }
+  for (const std::string name : kNames) {
+    if (is_stock(name)) continue;
+    const size_t dash = name.find('-');
+    if (const KernelFunctions f = open_default_kernel(folder, name.substr(0, dash), name.substr(dash + 1)))
+      kernels_.emplace(name, ForShape{0, 0, f});
+  }
+}
+
+const KernelFunctions* Kernels::of_weights(const ggml_tensor& weights) const {
+  if (weights.ne[2] != 1 || weights.ne[3] != 1 || !ggml_is_contiguous(&weights)) return nullptr;
+  if (ggml_is_quantized(weights.type) && weights.ne[0] % 32 != 0) return nullptr;
+  const auto [first, end] = kernels_.equal_range("matvec-" + name_of(weights.type));
+  for (auto it = first; it != end; ++it) {
+    const ForShape& k = it->second;
+    if ((k.rows == 0 || k.rows == weights.ne[1]) && (k.columns == 0 || k.columns == weights.ne[0]))
+      return k.functions.can_pack() ? &k.functions : nullptr;
+  }
+  return nullptr;
+}
+
+const KernelFunctions* Kernels::find(std::string_view name) const {
+  const auto it = kernels_.find(name);
+  return it == kernels_.end() ? nullptr : &it->second.functions;
+}
+
+bool Kernels::has_products() const {
+  return std::any_of(kernels_.begin(), kernels_.end(), [](const auto& entry) {
+    return entry.first.starts_with("matvec-") && entry.second.functions.can_pack();
+  });
+}
+
+}  // namespace haqa

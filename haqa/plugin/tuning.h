@@ -1,0 +1,37 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace haqa {
+
+/// A compiled variant that a tuning file names.
+struct TunedKernel {
+  std::string kernel;             ///< "matvec"
+  std::string type;               ///< of the weights or the cache: "Q8_0"
+  int64_t rows = 0, columns = 0;  ///< of the weights that it is for; 0 for any
+  std::filesystem::path file;     ///< whole path
+};
+
+/// What a tuning file says (docs/plugin.md). Made for one processor: another one's is not used.
+struct Tuning {
+  std::vector<TunedKernel> kernels;
+  std::vector<std::string> stock;  ///< what stock code is faster for: "attention", "matvec-F16"
+};
+
+/// $HAQA_TUNING, else haqa-tuning.json beside the module.
+std::filesystem::path tuning_file(const std::filesystem::path& module_folder);
+
+/// Reads and checks a tuning file: its format, the processor that it was made on, and each variant's hash. What does
+/// not fit is left out, with a line in the log; without a file everything is at its default.
+Tuning read_tuning(const std::filesystem::path& file);
+
+/// Of this machine, as tuning files carry it: its name, and the instruction sets that kernels are compiled for.
+std::string processor_identity();
+
+/// FNV-1a, 64 bits, of a file's bytes, in 16 hexadecimal digits; empty where it cannot be read. It tells a damaged or
+/// replaced file, not a forged one: who can write the variants can write the tuning file too.
+std::string file_hash(const std::filesystem::path& file);
+
+}  // namespace haqa

@@ -1,0 +1,53 @@
+#include "haqa/plugin/weights.h"
+
+#include <algorithm>
+#include <thread>
+#include <vector>
+
+#include "haqa/plugin/team.h"
+
+namespace haqa {
+namespace {
+
+haqa_tensor matrix_of(const ggml_tensor& tensor, const void* data) {
+  haqa_tensor t = {};
+  t.data = const_cast<void*>(data);
+  std::copy_n(tensor.ne, 3, t.ne);
+  t.nb[0] = static_cast<int64_t>(ggml_type_size(tensor.type));
+  t.nb[1] = static_cast<int64_t>(ggml_row_size(tensor.type, tensor.ne[0]));
+  t.nb[2] = t.nb[1] * t.ne[1];
+  return t;
+}
+
+}  // namespace
+
+size_t room_for(const Kernels& kernels, const ggml_tensor& tensor) {
+  const size_t plain = ggml_nbytes(&tensor);
+  const KernelFunctions* kernel = kernels.of_weights(tensor);
+  if (!kernel) return plain;
+  const haqa_tensor weights = matrix_of(tensor, nullptr);
+  return std::max(plain, static_cast<size_t>(kernel->packed_bytes(&weights)));
+}
+
+const KernelFunctions* packed_for(const ggml_tensor& tensor) {
+  return static_cast<const KernelFunctions*>(tensor.extra);
+}
+
+void pack(ggml_tensor& tensor, const KernelFunctions& kernel, const void* source) {
+  const haqa_tensor weights = matrix_of(tensor, source);
+  constexpr int64_t kStep = 64;  // rows: a multiple of what any layout puts side by side
+  const auto most = static_cast<int64_t>(std::thread::hardware_concurrency());
+  const int64_t steps = (weights.ne[1] + kStep - 1) / kStep;
+  run_on_threads(static_cast<int>(std::clamp<int64_t>(most, 1, steps)), [&](int thread, int threads, Barrier&) {
+    const int64_t first = steps * thread / threads * kStep, end = steps * (thread + 1) / threads * kStep;
+    if (first < end) kernel.pack_rows(&weights, tensor.data, first, std::min(end, weights.ne[1]));
+  });
+  tensor.extra = const_cast<KernelFunctions*>(&kernel);
+}
+
+void unpack(const ggml_tensor& tensor, void* target) {
+  const haqa_tensor weights = matrix_of(tensor, target);
+  packed_for(tensor)->unpack(&weights, tensor.data);
+}
+
+}  // namespace haqa
