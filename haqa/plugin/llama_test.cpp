@@ -1,0 +1,170 @@
+// Stock llama.cpp with the module and without: the same model, the same prompts.
+#include <llama.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "haqa/base/temporary_folder.h"
+#include "haqa/model/make_model.h"
+#include "haqa/plugin/module_test_support.h"
+
+namespace haqa {
+namespace {
+
+struct FreeModel {
+  void operator()(llama_model* model) const { llama_model_free(model); }
+  void operator()(llama_context* context) const { llama_free(context); }
+};
+
+/// A model with a context, on the module's device or on the processor alone.
+class Llama {
+ public:
+  Llama(const std::filesystem::path& file, bool with_module, const char* cache = "f16", uint32_t sequences = 1) {
+    ggml_backend_dev_t devices[] = {with_module ? module_device() : nullptr, nullptr};
+    llama_model_params params = llama_model_default_params();
+    params.devices = devices;
+    model_.reset(llama_model_load_from_file(file.c_str(), params));
+    EXPECT_NE(model_, nullptr);
+    llama_context_params c = llama_context_default_params();
+    c.n_ctx = 512 * sequences;
+    c.n_seq_max = sequences;
+    c.n_threads = c.n_threads_batch = 2;
+    c.type_k = c.type_v = std::string(cache) == "q8_0" ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
+    context_.reset(llama_init_from_model(model_.get(), c));
+    EXPECT_NE(context_, nullptr);
+  }
+
+  llama_context* context() const { return context_.get(); }
+  int vocabulary() const { return llama_vocab_n_tokens(llama_model_get_vocab(model_.get())); }
+
+  /// The logits after each of the tokens, which are computed together.
+  std::vector<float> logits(const std::vector<llama_token>& tokens, int from = 0, llama_seq_id sequence = 0) {
+    llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      batch.token[i] = tokens[i];
+      batch.pos[i] = from + static_cast<int>(i);
+      batch.n_seq_id[i] = 1;
+      batch.seq_id[i][0] = sequence;
+      batch.logits[i] = 1;
+    }
+    batch.n_tokens = static_cast<int32_t>(tokens.size());
+    EXPECT_EQ(llama_decode(context_.get(), batch), 0);
+    llama_batch_free(batch);
+    const float* all = llama_get_logits(context_.get());
+    return {all, all + tokens.size() * static_cast<size_t>(vocabulary())};
+  }
+
+  /// `n` tokens, each the likeliest after the ones before.
+  std::vector<llama_token> greedy(std::vector<llama_token> prompt, int n) {
+    std::vector<llama_token> text;
+    int at = 0;
+    for (int i = 0; i < n; ++i) {
+      const std::vector<float> all = logits(prompt, at);
+      at += static_cast<int>(prompt.size());
+      const auto last = all.end() - vocabulary();
+      prompt = {static_cast<llama_token>(std::max_element(last, all.end()) - last)};
+      text.push_back(prompt[0]);
+    }
+    return text;
+  }
+
+ private:
+  std::unique_ptr<llama_model, FreeModel> model_;
+  std::unique_ptr<llama_context, FreeModel> context_;
+};
+
+/// Mean over the tokens of KL(stock, other).
+double divergence(const std::vector<float>& stock, const std::vector<float>& other, int vocabulary) {
+  double total = 0;
+  const auto rows = stock.size() / static_cast<size_t>(vocabulary);
+  for (size_t r = 0; r < rows; ++r) {
+    const float *a = stock.data() + r * static_cast<size_t>(vocabulary),
+                *b = other.data() + r * static_cast<size_t>(vocabulary);
+    const auto log_sum = [&](const float* x) {
+      double sum = 0;
+      for (int i = 0; i < vocabulary; ++i) sum += std::exp(double(x[i]));
+      return std::log(sum);
+    };
+    const double za = log_sum(a), zb = log_sum(b);
+    for (int i = 0; i < vocabulary; ++i) total += std::exp(a[i] - za) * ((a[i] - za) - (b[i] - zb));
+  }
+  return total / static_cast<double>(rows);
+}
+
+std::vector<llama_token> some_tokens(int n) {
+  std::vector<llama_token> tokens;
+  for (int i = 0; i < n; ++i) tokens.push_back(1 + (i * 7919) % 31000);
+  return tokens;
+}
+
+class Models : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    module_device();
+    folder_ = new TemporaryFolder;
+    make_model(model_shape("tiny"), default_vocabulary(), 1, file("f16"));
+    for (const auto& [name, type] : {std::pair("q8_0", LLAMA_FTYPE_MOSTLY_Q8_0), {"q4_0", LLAMA_FTYPE_MOSTLY_Q4_0}}) {
+      llama_model_quantize_params params = llama_model_quantize_default_params();
+      params.ftype = type;
+      ASSERT_EQ(llama_model_quantize(file("f16").c_str(), file(name).c_str(), &params), 0);
+    }
+  }
+  static void TearDownTestSuite() { delete folder_; }
+  static std::filesystem::path file(const std::string& type) { return folder_->path() / (type + ".gguf"); }
+
+ private:
+  static inline TemporaryFolder* folder_ = nullptr;
+};
+
+TEST_F(Models, LogitsAreThoseOfStockCode) {
+  for (const auto& [type, cache, most] :
+       {std::tuple("f16", "f16", 1e-5), {"q8_0", "f16", 1e-3}, {"q4_0", "f16", 1e-3}, {"q8_0", "q8_0", 1e-3}}) {
+    SCOPED_TRACE(std::string(type) + " with a cache of " + cache);
+    Llama stock(file(type), false, cache), ours(file(type), true, cache);
+    const std::vector<llama_token> tokens = some_tokens(70);
+    EXPECT_LT(divergence(stock.logits(tokens), ours.logits(tokens), stock.vocabulary()), most);
+    for (int i = 0; i < 3; ++i)  // one token after the other
+      EXPECT_LT(divergence(stock.logits({tokens[5]}, 70 + i), ours.logits({tokens[5]}, 70 + i), stock.vocabulary()),
+                most);
+  }
+}
+
+TEST_F(Models, SeveralSequencesKeepApart) {
+  Llama stock(file("q8_0"), false, "f16", 3), ours(file("q8_0"), true, "f16", 3);
+  for (llama_seq_id s = 0; s < 3; ++s) {
+    const std::vector<llama_token> tokens = some_tokens(9 + 4 * s);
+    EXPECT_LT(divergence(stock.logits(tokens, 0, s), ours.logits(tokens, 0, s), stock.vocabulary()), 1e-3);
+  }
+  for (llama_seq_id s = 0; s < 3; ++s)
+    EXPECT_LT(divergence(stock.logits({42}, 9 + 4 * s, s), ours.logits({42}, 9 + 4 * s, s), stock.vocabulary()), 1e-3);
+}
+
+TEST_F(Models, ContextMovesAlong) {
+  Llama stock(file("q8_0"), false), ours(file("q8_0"), true);
+  for (Llama* l : {&stock, &ours}) {
+    l->logits(some_tokens(40));
+    llama_memory_t memory = llama_get_memory(l->context());
+    ASSERT_TRUE(llama_memory_seq_rm(memory, 0, 4, 20));
+    llama_memory_seq_add(memory, 0, 20, 40, -16);
+  }
+  EXPECT_LT(divergence(stock.logits({42}, 24), ours.logits({42}, 24), stock.vocabulary()), 1e-3);
+}
+
+TEST_F(Models, StateIsSavedAndRestored) {
+  Llama first(file("q4_0"), true), second(file("q4_0"), true), stock(file("q4_0"), false);
+  first.logits(some_tokens(30));
+  std::vector<uint8_t> state(llama_state_get_size(first.context()));
+  state.resize(llama_state_get_data(first.context(), state.data(), state.size()));
+  for (Llama* other : {&second, &stock})
+    ASSERT_EQ(llama_state_set_data(other->context(), state.data(), state.size()), state.size());
+  const std::vector<float> expected = first.logits({42}, 30);
+  EXPECT_EQ(second.logits({42}, 30), expected);
+  EXPECT_LT(divergence(stock.logits({42}, 30), expected, stock.vocabulary()), 1e-3);
+}
+
+}  // namespace
+}  // namespace haqa
