@@ -1,9 +1,11 @@
 #include "haqa/plugin/graph.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "haqa/plugin/weights.h"
 
@@ -69,8 +71,30 @@ bool is_silu(const ggml_tensor& node) {
 
 bool is_product(const ggml_tensor& node) {
   const ggml_tensor* x = node.src[1];
-  return node.op == GGML_OP_MUL_MAT && packed_for(*node.src[0]) && x->type == GGML_TYPE_F32 &&
-         x->nb[0] == sizeof(float) && node.type == GGML_TYPE_F32;
+  return node.op == GGML_OP_MUL_MAT && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) &&
+         node.type == GGML_TYPE_F32;
+}
+
+/// One of the matrices that a tensor of weights in ggml's layout consists of.
+ggml_tensor matrix_at(const ggml_tensor& weights, int64_t i2, int64_t i3) {
+  ggml_tensor matrix = weights;
+  matrix.ne[2] = matrix.ne[3] = 1;
+  matrix.data = slice_of(weights, i2, i3).data;
+  return matrix;
+}
+
+/// With HAQA_PACK=all, weights in plain memory are packed for every product anew: slow, but llama.cpp's own tests of
+/// operations, which know no other memory, reach the kernels so.
+bool packs_all() {
+  static const bool all = [] {
+    const char* value = std::getenv("HAQA_PACK");
+    return value && std::string_view(value) == "all";
+  }();
+  return all;
+}
+
+bool is_packed_at_once(const Kernels& kernels, const ggml_tensor& weights) {
+  return packs_all() && weights.op == GGML_OP_NONE && !weights.extra && kernels.of_weights(matrix_at(weights, 0, 0));
 }
 
 bool is_attention(const ggml_tensor& node) {
@@ -115,7 +139,7 @@ bool is_empty(const ggml_tensor& node) {
 bool is_native(const Kernels& kernels, const ggml_tensor& node) {
   switch (node.op) {
     case GGML_OP_MUL_MAT:
-      return is_product(node);
+      return is_product(node) && (packed_for(*node.src[0]) || is_packed_at_once(kernels, *node.src[0]));
     case GGML_OP_RMS_NORM:
       return kernels.find("rms_norm-F32") && is_floats(node.src[0]) && is_floats(&node);
     case GGML_OP_UNARY:
@@ -241,22 +265,32 @@ void GraphRunner::add_kernel(const ggml_tensor& node, const KernelFunctions& ker
 /// Products that stand side by side in memory are one; else there is one for each matrix of the activations.
 void GraphRunner::add_product(const ggml_tensor& node) {
   const ggml_tensor &weights = *node.src[0], &x = *node.src[1];
-  haqa_launch launch = {};
-  launch.in[0] = *matrix_of(weights);
-  launch.in[0].data = nullptr;
-  launch.packed = weights.data;
-  const KernelFunctions& kernel = *packed_for(weights);
   const auto columns = matrix_of(x), out = matrix_of(node);
-  if (columns && out) {
-    launch.in[1] = *columns, launch.out = *out;
-    add_kernel(node, kernel, launch, {&x});
+  if (packed_for(weights) && columns && out) {
+    add_matrix_product(node, weights, *columns, *out);
     return;
   }
+  const int64_t repeated2 = x.ne[2] / weights.ne[2], repeated3 = x.ne[3] / weights.ne[3];
   for (int64_t i3 = 0; i3 < x.ne[3]; ++i3)
     for (int64_t i2 = 0; i2 < x.ne[2]; ++i2) {
-      launch.in[1] = slice_of(x, i2, i3), launch.out = slice_of(node, i2, i3);
-      add_kernel(node, kernel, launch, {&x});
+      ggml_tensor matrix = matrix_at(weights, i2 / repeated2, i3 / repeated3);
+      if (!packed_for(weights)) {
+        const void* source = matrix.data;
+        matrix.data = packed_anew_.emplace_back(room_for(kernels_, matrix)).data();
+        pack(matrix, *kernels_.of_weights(matrix), source);
+      }
+      add_matrix_product(node, matrix, slice_of(x, i2, i3), slice_of(node, i2, i3));
     }
+}
+
+void GraphRunner::add_matrix_product(const ggml_tensor& node, const ggml_tensor& weights, const haqa_tensor& x,
+                                     const haqa_tensor& out) {
+  haqa_launch launch = {};
+  launch.in[0] = slice_of(weights, 0, 0);
+  launch.in[0].data = nullptr;
+  launch.packed = weights.data;
+  launch.in[1] = x, launch.out = out;
+  add_kernel(node, *packed_for(weights), launch, {node.src[1]});
 }
 
 void GraphRunner::add_rope(const ggml_tensor& node) {
@@ -322,6 +356,7 @@ void GraphRunner::run_steps() {
   });
   steps_.clear();
   teams_.clear();
+  packed_anew_.clear();
   group_ = 0;
 }
 

@@ -41,6 +41,8 @@ class GraphRunner {
   void add_kernel(const ggml_tensor& node, const KernelFunctions& kernel, const haqa_launch& launch,
                   std::initializer_list<const ggml_tensor*> inputs, float scalar = 0);
   void add_product(const ggml_tensor& node);
+  void add_matrix_product(const ggml_tensor& node, const ggml_tensor& weights, const haqa_tensor& x,
+                          const haqa_tensor& out);
   void add_rope(const ggml_tensor& node);
   void add_plain(const ggml_tensor& node, void (*work)(const ggml_tensor&, Share));
   Step step_of(const ggml_tensor& node, std::initializer_list<const ggml_tensor*> inputs);
@@ -55,6 +57,7 @@ class GraphRunner {
   size_t group_ = 0;  ///< where the steps begin that no barrier parts
   std::deque<haqa_team> teams_;
   std::vector<std::unique_ptr<RopeTable>> tables_;
+  std::deque<Memory> packed_anew_;
   Memory scratch_, shared_scratch_;
   ggml_backend_t cpu_ = nullptr;
 };
