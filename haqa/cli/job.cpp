@@ -578,6 +578,8 @@ Track Job::runtime_track(const std::string& chosen) {
   facts.n_layer = model_.n_layer;
   facts.prompt_tokens = task_.workload.prompt_tokens;
   facts.has_gpu = log_.once("llama_uses_gpu", [] { return Json(llama_uses_gpu()); });
+  // Beside a GPU the module has nothing to do, and it computes what LLaMA's graphs consist of.
+  facts.has_module = !facts.has_gpu && !backend_module().empty();
   facts.n_embd_head_k = model_.n_embd_head_k;
   facts.n_embd_head_v = model_.n_embd_head_v;
   const BitWidth width = plan_row(model_, chosen, plan_.use).bit_width;

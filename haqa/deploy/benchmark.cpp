@@ -39,7 +39,7 @@ TimedRun run_llama_bench(const Setup& setup, bool prompt, const std::vector<std:
   Command command{{llama_bench_program(), "-m", setup.model.string(), "-r", "1", "-o", "json"}};
   command.argv.insert(command.argv.end(), test.begin(), test.end());
   for (std::string& argument : bench_arguments(setup.options, prompt)) command.argv.push_back(std::move(argument));
-  command.environment = runtime_environment(setup.options);
+  command.environment = runtime_environment(setup.options, backend_module());
   command.timeout_s = timeout_s;
   command.memory_bytes = memory_bytes;
   const ProcessResult result = run_process(command);

@@ -13,6 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kModule = "haqa/libggml-haqa.so";  ///< within the bundle
+
 /// As one word of a POSIX shell, whatever it holds.
 std::string quoted(const std::string& word) {
   if (word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+=:,-") ==
@@ -26,7 +28,7 @@ std::string quoted(const std::string& word) {
 /// What the measurements ran with: OpenMP's variables of the user's shell, and those of the options, which come first.
 std::map<std::string, std::string> measured_environment(const RuntimeOptions& options) {
   std::map<std::string, std::string> all;
-  for (const auto& [name, value] : runtime_environment(options)) all[name] = value;
+  for (const auto& [name, value] : runtime_environment(options, kModule)) all[name] = value;
   for (char** entry = environ; *entry; ++entry) {
     const std::string_view text = *entry;
     const size_t end = text.find('=');
@@ -41,6 +43,14 @@ std::string environment_words(const RuntimeOptions& options) {
   std::string words;
   for (const auto& [name, value] : measured_environment(options)) words += fmt::format("{}={} ", name, quoted(value));
   return words;
+}
+
+/// For a script that knows the bundle's folder as $here.
+std::string exports_of(const RuntimeOptions& options) {
+  std::string exports;
+  for (const auto& [name, value] : measured_environment(options))
+    exports += fmt::format("export {}={}{}\n", name, name == "GGML_BACKEND_PATH" ? "\"$here\"/" : "", quoted(value));
+  return exports;
 }
 
 /// One slot and no cache of old prompts, which alone may take 8 GiB: what was planned and measured.
@@ -69,16 +79,77 @@ void link_or_copy(const fs::path& from, const fs::path& to) {
 }
 
 std::string launch_script(const std::string& model_name, const RuntimeOptions& options, int context) {
-  std::string exports;
-  for (const auto& [name, value] : measured_environment(options))
-    exports += fmt::format("export {}={}\n", name, quoted(value));
   return fmt::format(R"sh(#!/bin/sh
 # Serves the model with the options that HAQA found best (llama.cpp's own where none is named): http://127.0.0.1:8080. Further arguments are passed on.
 # Needs llama.cpp's llama-server in PATH, or LLAMA_SERVER=/path/to/llama-server.
 here=$(dirname -- "$(readlink -f -- "$0")")
 {}exec "${{LLAMA_SERVER:-llama-server}}" --model "$here"/{} {} "$@"
 )sh",
-                     exports, quoted(model_name), arguments(options, context));
+                     exports_of(options), quoted(model_name), arguments(options, context));
+}
+
+namespace {
+
+/// The module, its tuning file where there is one, and the compiled kernels, as they stand beside `module`.
+void add_module(const fs::path& module, const fs::path& folder) {
+  make_folder(folder / "kernels");
+  link_or_copy(module, folder / module.filename());
+  for (const fs::directory_entry& kernel : fs::directory_iterator(module.parent_path() / "kernels"))
+    if (kernel.path().extension() == ".so") link_or_copy(kernel.path(), folder / "kernels" / kernel.path().filename());
+}
+
+void write_script(const fs::path& file, const std::string& text) {
+  write_file(file, text);
+  fs::permissions(file, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec, fs::perm_options::add);
+}
+
+}  // namespace
+
+std::string verify_script(const std::string& model_name, const RuntimeOptions& options) {
+  const auto words = [&](bool prompt) {
+    std::string all;
+    for (const std::string& argument : bench_arguments(options, prompt)) all += " " + quoted(argument);
+    return all;
+  };
+  return fmt::format(R"sh(#!/bin/sh
+# Compares this bundle with stock llama.cpp on this machine: tokens per second of the same model, in turn, five times.
+# Needs llama.cpp's llama-bench in PATH, or LLAMA_BENCH=/path/to/llama-bench. TOKENS=128 are read and generated.
+here=$(dirname -- "$(readlink -f -- "$0")")
+bench=${{LLAMA_BENCH:-llama-bench}}
+tokens=${{TOKENS:-128}}
+command -v "$bench" >/dev/null || {{ echo "verify.sh: no $bench; set LLAMA_BENCH=/path/to/llama-bench" >&2; exit 1; }}
+rate() {{ # of one test: avg_ts in llama-bench's table
+  "$bench" -m "$here"/{0} -r 1 -o csv "$@" 2>/dev/null | awk -F'"?,"?' '
+    NR == 1 {{ for (i = 1; i <= NF; ++i) {{ gsub(/"/, "", $i); if ($i == "avg_ts") at = i }} }}
+    NR == 2 {{ gsub(/"/, "", $at); print $at }}'
+}}
+stock_prompt() {{ rate -p "$tokens" -n 0; }}
+stock_generation() {{ rate -p 0 -n "$tokens"; }}
+environment() {{
+:
+{1}}}
+tuned_prompt() {{ environment; rate -p "$tokens" -n 0{2}; }}
+tuned_generation() {{ environment; rate -p 0 -n "$tokens"{3}; }}
+compare() {{
+  pairs=
+  for i in 1 2 3 4 5; do
+    stock=$(stock_"$1") tuned=$(tuned_"$1")
+    [ -n "$stock" ] && [ -n "$tuned" ] || {{ echo "verify.sh: $bench failed; run it by hand to see why" >&2; exit 1; }}
+    pairs="$pairs$stock $tuned
+"
+  done
+  printf '%s' "$pairs" | awk -v name="$1" '
+    function middle(v,  i, j, t) {{
+      for (i = 1; i <= NR; ++i) for (j = i + 1; j <= NR; ++j) if (v[j] < v[i]) {{ t = v[i]; v[i] = v[j]; v[j] = t }}
+      return v[(NR + 1) / 2]
+    }}
+    {{ stock[NR] = $1; tuned[NR] = $2; ratio[NR] = $2 / $1 }}
+    END {{ printf "%-10s  stock %8.2f tokens/s, this bundle %8.2f: %.2f times as fast\n", name, middle(stock), middle(tuned), middle(ratio) }}'
+}}
+compare prompt
+compare generation
+)sh",
+                     quoted(model_name), exports_of(options), words(true), words(false));
 }
 
 Bundle write_bundle(const fs::path& folder, const Setup& setup, int context, const HardwareProfile& profile) {
@@ -91,9 +162,9 @@ Bundle write_bundle(const fs::path& folder, const Setup& setup, int context, con
   bundle.bytes = fs::file_size(bundle.model);
   bundle.command = fmt::format("{}llama-server --model {} {}", environment_words(setup.options), quoted(name),
                                arguments(setup.options, context));
-  write_file(folder / "launch.sh", launch_script(name, setup.options, context));
-  fs::permissions(folder / "launch.sh", fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec,
-                  fs::perm_options::add);
+  if (setup.options.kernels == "haqa") add_module(backend_module(), folder / fs::path(kModule).parent_path());
+  write_script(folder / "launch.sh", launch_script(name, setup.options, context));
+  write_script(folder / "verify.sh", verify_script(name, setup.options));
   write_file(folder / "profile.json", to_json(profile).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   return bundle;
 }

@@ -26,4 +26,8 @@ Bundle write_bundle(const std::filesystem::path& folder, const Setup& setup, int
 /// user come last and win. $LLAMA_SERVER names another program.
 std::string launch_script(const std::string& model_name, const RuntimeOptions& options, int context);
 
+/// The text of verify.sh: what the bundle gains over stock llama.cpp, measured in turn by llama-bench on the machine
+/// that it runs on.
+std::string verify_script(const std::string& model_name, const RuntimeOptions& options);
+
 }  // namespace haqa

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "haqa/base/file.h"
 #include "haqa/model/compute_graph.h"
 
 namespace haqa {
@@ -62,6 +63,10 @@ SearchSpace runtime_space(const RuntimeSpaceFacts& facts) {
                                     "How the file is loaded: mapped, read into own memory, or mapped and locked."));
   p.push_back(
       boolean_parameter("repack", true, "Whether weights are re-laid at load for the CPU's vector instructions."));
+  if (facts.has_module)
+    p.push_back(categorical_parameter("kernels", {"stock", "haqa"}, "stock",
+                                      "Whose code computes: llama.cpp's own, or haqa's kernels, which a back-end "
+                                      "module runs inside llama.cpp: weights are packed for them at load."));
   if (facts.has_gpu)
     p.push_back(integer_parameter("gpu_layers", 0, facts.n_layer + 1, facts.n_layer + 1, "Layers kept on the GPU."));
   if (facts.gguf_types.size() > 1)
@@ -86,6 +91,7 @@ RuntimeOptions runtime_options(const Configuration& c) {
   o.load_mode = c.value("load_mode", o.load_mode);
   o.repack = c.value("repack", o.repack);
   o.gpu_layers = c.value("gpu_layers", o.gpu_layers);
+  o.kernels = c.value("kernels", o.kernels);
   return o;
 }
 
@@ -117,7 +123,8 @@ Arguments server_arguments(const RuntimeOptions& o) {
   return all;
 }
 
-std::vector<std::pair<std::string, std::string>> runtime_environment(const RuntimeOptions& o) {
+std::vector<std::pair<std::string, std::string>> runtime_environment(const RuntimeOptions& o,
+                                                                     const std::filesystem::path& module) {
   // llama.cpp's own --cpu-mask pins only its own thread pool, which an OpenMP build does not use.
   std::vector<std::pair<std::string, std::string>> all;
   if (o.affinity == "pinned") {
@@ -125,7 +132,14 @@ std::vector<std::pair<std::string, std::string>> runtime_environment(const Runti
     all.emplace_back("OMP_PLACES", "cores");
   }
   if (o.polling != "default") all.emplace_back("OMP_WAIT_POLICY", o.polling == "active" ? "ACTIVE" : "PASSIVE");
+  if (o.kernels == "haqa") all.emplace_back("GGML_BACKEND_PATH", module.string());
   return all;
+}
+
+std::filesystem::path backend_module() {
+  const std::filesystem::path module = program_folder() / "libggml-haqa.so";
+  std::error_code ignored;
+  return std::filesystem::exists(module, ignored) ? module : std::filesystem::path();
 }
 
 }  // namespace haqa

@@ -21,6 +21,8 @@ struct RuntimeOptions {
   std::string load_mode = "auto";
   bool repack = true;   ///< weights re-laid at load for the CPU's vector instructions
   int gpu_layers = -1;  ///< -1: llama.cpp's own choice
+  /// "stock": llama.cpp's; "haqa": ours, by the back-end module that llama.cpp loads (docs/plugin.md).
+  std::string kernels = "stock";
 
   bool operator==(const RuntimeOptions&) const = default;
 };
@@ -34,6 +36,7 @@ struct RuntimeSpaceFacts {
   std::vector<std::string> gguf_types;         ///< choices within the bit width, the default first
   int prompt_tokens = 128;                     ///< of the request that is timed: larger batches than it are all alike
   int n_embd_head_k = 64, n_embd_head_v = 64;  ///< cache types whose blocks do not divide a head are left out
+  bool has_module = false;                     ///< see backend_module()
 };
 
 /// The options worth tuning on a device. Its defaults are llama.cpp's.
@@ -46,7 +49,12 @@ RuntimeOptions runtime_options(const Configuration& configuration);
 std::vector<std::string> bench_arguments(const RuntimeOptions& options, bool prompt);
 /// Command-line options for llama-server and llama-cli. Those at llama.cpp's default are left out.
 std::vector<std::string> server_arguments(const RuntimeOptions& options);
-/// Environment variables that go with them: OpenMP's, which most builds of llama.cpp use for their threads.
-std::vector<std::pair<std::string, std::string>> runtime_environment(const RuntimeOptions& options);
+/// Environment variables that go with them: OpenMP's, which most builds of llama.cpp use for their threads, and where
+/// `module` is, for options that run its kernels.
+std::vector<std::pair<std::string, std::string>> runtime_environment(const RuntimeOptions& options,
+                                                                     const std::filesystem::path& module);
+
+/// libggml-haqa.so beside the running program; empty where this build has none.
+std::filesystem::path backend_module();
 
 }  // namespace haqa

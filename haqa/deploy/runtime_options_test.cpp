@@ -127,7 +127,7 @@ TEST(RuntimeOptions, CarryEveryParameter) {
 
 TEST(RuntimeOptions, BecomeArguments) {
   EXPECT_THAT(server_arguments({}), IsEmpty()) << "llama.cpp's defaults need no options";
-  EXPECT_THAT(runtime_environment({}), IsEmpty());
+  EXPECT_THAT(runtime_environment({}, {}), IsEmpty());
   RuntimeOptions o;
   o.threads = 2;
   EXPECT_THAT(server_arguments(o), ElementsAre("--threads", "2"));
@@ -141,12 +141,12 @@ TEST(RuntimeOptions, BecomeArguments) {
   o = {};
   o.polling = "active";
   EXPECT_THAT(server_arguments(o), ElementsAre("--poll", "100"));
-  EXPECT_THAT(runtime_environment(o), ElementsAre(Pair("OMP_WAIT_POLICY", "ACTIVE")));
+  EXPECT_THAT(runtime_environment(o, {}), ElementsAre(Pair("OMP_WAIT_POLICY", "ACTIVE")));
   o.polling = "passive";
   o.affinity = "pinned";
   EXPECT_THAT(server_arguments(o), ElementsAre("--poll", "0"));
-  EXPECT_THAT(runtime_environment(o), ElementsAre(Pair("OMP_PROC_BIND", "close"), Pair("OMP_PLACES", "cores"),
-                                                  Pair("OMP_WAIT_POLICY", "PASSIVE")));
+  EXPECT_THAT(runtime_environment(o, {}), ElementsAre(Pair("OMP_PROC_BIND", "close"), Pair("OMP_PLACES", "cores"),
+                                                      Pair("OMP_WAIT_POLICY", "PASSIVE")));
 }
 
 TEST(RuntimeOptions, TheRealServerKnowsEveryOption) {

@@ -211,6 +211,7 @@ int GraphRunner::add(ggml_cgraph& graph, int at) {
       const ggml_tensor& product = *graph.nodes[at + 1];
       const ggml_tensor* weights = product.src[product.src[0] == &node ? 1 : 0];
       launch.in[1] = *tensor_of(*weights);
+      launch.out = *tensor_of(product);
       add_kernel(product, *kernels_.find("rms_norm_mul-F32"), launch, {node.src[0], weights}, epsilon);
       return 2;
     }
