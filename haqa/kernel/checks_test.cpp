@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
+
+#include "haqa/kernel/reference.h"
 
 namespace haqa {
 namespace {
@@ -93,6 +96,44 @@ TEST_F(CheckLaunchTest, NoByteBesideTheRowsMayChange) {
     memory_[i] ^= std::byte{1};
     EXPECT_EQ(found(), KernelFaultKind::out_of_bounds) << "byte " << i;
     memory_[i] ^= std::byte{1};
+  }
+}
+
+/// Whatever the effort, some rows between the first and the last are looked at.
+TEST(CheckLaunchRowsTest, RowsBetweenTheEndsAreLookedAt) {
+  struct Case {
+    std::string kernel;
+    Shape shape;
+    CheckEffort effort;
+  };
+  const CheckEffort glance{1 << 13, 1 << 17}, quick{1 << 15, 1 << 20}, least{1, 1};
+  for (const Case& c : {Case{"silu", {4096, 64, 1}, glance}, Case{"silu", {11008, 8, 4}, glance},
+                        Case{"silu", {32768, 16, 1}, quick}, Case{"rms_norm", {4096, 64, 1}, glance},
+                        Case{"softmax", {11008, 2, 8}, glance}, Case{"matmul", {4096, 32, 8}, least}}) {
+    const KernelSpec spec = read_kernel_spec(kernels_folder() / c.kernel);
+    const std::vector<TensorShape> shapes = tensors_of(spec, {ElementType::f32, c.shape});
+    FastRandom random(7);
+    std::vector<std::vector<std::byte>> data;
+    std::vector<const std::byte*> inputs;
+    for (size_t i = 0; i < spec.inputs(); ++i) {
+      data.emplace_back(static_cast<size_t>(shapes[i].bytes()));
+      draw(spec.arguments[i], shapes[i], Distribution::normal, random, data.back().data());
+      inputs.push_back(data.back().data());
+    }
+    const auto reference = make_reference(spec, shapes, inputs);
+    const TensorShape& out = shapes.back();
+    std::vector<std::byte> memory(static_cast<size_t>(out.bytes()) + 2 * kMargin);
+    poison(memory.data(), memory.size());
+    for (int64_t r = 0; r < out.rows(); ++r) {
+      reference->begin_row(r);
+      const bool is_end = r == 0 || r + 1 == out.rows();
+      for (int64_t i = 0; i < out.ne[0]; ++i) {
+        const float y = is_end ? static_cast<float>(reference->at(i).value) : 0;
+        std::memcpy(memory.data() + kMargin + r * out.nb[1] + 4 * i, &y, sizeof y);
+      }
+    }
+    EXPECT_THROW(check_launch(spec, {shapes, inputs, memory.data() + kMargin, c.kernel}, c.effort, random), KernelFault)
+        << c.kernel << " " << KernelProblem{ElementType::f32, c.shape}.label();
   }
 }
 
