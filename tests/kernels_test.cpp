@@ -15,7 +15,7 @@ using testing::HasSubstr;
 
 class KernelsTest : public ProgramTest {};
 
-const std::vector<std::string> kQuick = {"--rounds", "2", "--seconds", "0.05", "--pairs", "3"};
+const std::vector<std::string> kQuick = {"--rounds", "2", "--seconds", "0.05"};
 
 std::vector<std::string> with_quick(std::vector<std::string> words) {
   words.insert(words.end(), kQuick.begin(), kQuick.end());
@@ -71,6 +71,10 @@ TEST_F(KernelsTest, WhatIsWrongIsSaidBeforeAnythingIsMeasured) {
         {{"--kernel", "matvec", "--type", "Q4_0", "--shape", "16,1,33"}, "whole blocks"},
         {{"--kernel", "matvec", "--type", "Q9", "--shape", "16,1,32"}, "Q9"},
         {{"--shape", "1,1,1"}, "--kernel"},
+        {{"--kernel", "matvec", "--type", "Q4_0"}, "--type is of"},
+        {{"--kernel", "silu", "--shape", "2147483648,2147483648,2147483648"}, "bytes or more"},
+        {{"--kernel", "rope", "--shape", "127,1,1"}, "ne0 % 2 == 0"},
+        {{"--rotations", "5"}, "--rotations"},
         {{"--sampler", "no-such"}, "no-such"},
         {{"--agent-model", "x"}, "--sampler agent"},
         {{"--model", "/no/such.gguf"}, "/no/such.gguf"},

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -34,7 +35,7 @@ struct KernelsTask {
   std::vector<SuiteEntry> entries;
   std::string title;  ///< "the paper's suite"
   std::string engine = "cpu", sampler = "expert";
-  int rounds = 10, pairs = 8, threads = 0;  ///< 0: a thread a core
+  int rounds = 10, rotations = 6, threads = 0;  ///< 0: a thread a core
   double seconds = 0.5;
   uint64_t seed = 1;
   AgentTask agent;
@@ -43,9 +44,9 @@ struct KernelsTask {
 };
 
 Json to_json(const KernelsTask& task) {
-  Json json = {{"title", task.title},     {"engine", task.engine}, {"sampler", task.sampler},
-               {"rounds", task.rounds},   {"pairs", task.pairs},   {"threads", task.threads},
-               {"seconds", task.seconds}, {"seed", task.seed},     {"agent", to_json(task.agent)}};
+  Json json = {{"title", task.title},     {"engine", task.engine},       {"sampler", task.sampler},
+               {"rounds", task.rounds},   {"rotations", task.rotations}, {"threads", task.threads},
+               {"seconds", task.seconds}, {"seed", task.seed},           {"agent", to_json(task.agent)}};
   for (const SuiteEntry& e : task.entries)
     json["kernels"].push_back({{"kernel", e.kernel}, {"type", to_string(e.problem.type)}, {"shape", e.problem.shape}});
   return json;
@@ -59,7 +60,7 @@ KernelsTask read_kernels_task(const fs::path& file) {
   task.engine = json.at("engine");
   task.sampler = json.at("sampler");
   task.rounds = json.at("rounds");
-  task.pairs = json.at("pairs");
+  task.rotations = json.at("rotations");
   task.threads = json.at("threads");
   task.seconds = json.at("seconds");
   task.seed = json.at("seed");
@@ -75,6 +76,12 @@ std::string title_of(const SuiteEntry& entry) {
 std::string folder_name(const SuiteEntry& entry) {
   return fmt::format("{}-{}-{}", entry.kernel, to_string(entry.problem.type), fmt::join(entry.problem.shape, "x"));
 }
+
+/// What a fresh process found wrong with the best variant.
+class NotConfirmed : public Error {
+ public:
+  using Error::Error;
+};
 
 /// A kernel's rounds, in a folder and a log of their own.
 class KernelRun {
@@ -110,7 +117,7 @@ class KernelRun {
     t.hardware = hardware;
     if (task_.threads > 0) t.hardware.cores = t.hardware.threads = task_.threads;
     t.seconds = task_.seconds;
-    t.pairs = task_.pairs;
+    t.rotations = task_.rotations;
     t.seed = task_.seed;
     return t;
   }
@@ -173,80 +180,89 @@ class KernelRun {
     std::string fault = log_.finished().empty() ? "nothing was tried" : log_.finished().front().message;
     for (const Trial* trial : ranked) {
       progress_.step(fmt::format("{}: confirming round {}", track_.name, trial->number + 1));
-      Json row;
       try {
-        const Json found = objective_.confirm(trial->configuration, {"ggml", "default", "read"});
-        if (found.contains("fault")) {
-          fault = found["fault"].get<std::string>() + ": " + found.value("message", "");
-        } else {
-          row = row_of(*trial, found);
-        }
-      } catch (const WorkerError& e) {
-        fault = e.what();
-      }
-      if (!row.is_null()) {
+        Json row = row_of(*trial, faultless(objective_.confirm(trial->configuration, {"ggml", "default", "read"})));
         progress_.done(fmt::format("{}: {:.3f}x ({:.3f} to {:.3f}), {:.4g} us", track_.name,
                                    row["speedup"].get<double>(), row["speedup_low"].get<double>(),
                                    row["speedup_high"].get<double>(), row["tuned_us"].get<double>()));
         return row;
+      } catch (const NotConfirmed& e) {
+        fault = e.what();
+      } catch (const WorkerError& e) {
+        fault = e.what();
       }
       progress_.done(fmt::format("round {} is not confirmed: {}", trial->number + 1, one_line(fault)));
     }
     return {{"failed", fault}};
   }
 
+  /// A variant that had a fault once is none.
+  static Json faultless(Json found) {
+    if (found.contains("fault"))
+      throw NotConfirmed("{}: {}", found["fault"].get<std::string>(), found.value("message", ""));
+    return found;
+  }
+
+  /// A measurement that a row can do without; null where the judge says that its baseline could not be measured.
+  Json besides(const Configuration& configuration, const std::vector<std::string>& against, bool cold) {
+    try {
+      return faultless(objective_.confirm(configuration, against, cold));
+    } catch (const WorkerError& e) {
+      if (e.end != ProcessEnd::exited) throw;
+      progress_.note(fmt::format("{} beside {}: {}", track_.name, against.front(), one_line(e.what())));
+      return nullptr;
+    }
+  }
+
   Json row_of(const Trial& trial, const Json& found) {
     const Json& times = found.at("times");
-    // Where tuning came to less than it seemed, beyond doubt, what ships stays.
-    const bool is_default = trial.configuration == track_.space.defaults() ||
-                            times["default"]["low"].get<double>() > times["variant"]["high"].get<double>();
+    // Where tuning gained nothing beyond the noise, what ships stays.
+    const Estimate gain = estimate_median(paired_ratios(times["default"], times["variant"]));
+    const bool is_default = trial.configuration == track_.space.defaults() || !(gain.low > 1);
     const Json& best = times[is_default ? "default" : "variant"];
     const bool cold = objective_.task().spec.is_cold;
     const Configuration configuration = is_default ? track_.space.defaults() : trial.configuration;
-    Json row = {{"baseline_us", times["ggml"]["us"]},
-                {"tuned_us", best["us"]},
-                {"speedup", best["ratio"]},
-                {"speedup_low", best["low"]},
-                {"speedup_high", best["high"]},
-                {"roofline_share", roofline_us(times) / best["us"].get<double>()},
-                {"over_default", is_default ? 1.0 : paired_median(times["default"], best)},
-                {"is_default", is_default},
-                {"code_changed", !configuration.value(kCode, "").empty()},
-                {"round", trial.number + 1},
-                {"configuration", configuration}};
+    Json row = {{"baseline_us", times["ggml"]["us"]}, {"tuned_us", best["us"]},
+                {"speedup", best["ratio"]},           {"speedup_low", best["low"]},
+                {"speedup_high", best["high"]},       {"over_default", is_default ? 1.0 : gain.median},
+                {"is_default", is_default},           {"code_changed", !configuration.value(kCode, "").empty()},
+                {"round", trial.number + 1},          {"configuration", configuration}};
+    // A device's rates are not known.
+    if (task_.engine == "cpu") row["roofline_share"] = roofline_share(times, best);
+    if (found.contains("device")) row["device"] = found["device"];
     if (times.contains("read")) row["reading_alone"] = times["read"]["ratio"];  // what a speed-up can hardly pass
-    for (const char* key : {"busy", "disturbed", "drift", "packed_bytes"})
+    for (const char* key : {"busy", "disturbed", "drift", "packed_bytes", "partly_cold", "no_landlock"})
       if (found.contains(key)) row[key] = found[key];
     row[cold ? "cold" : "hot"] = {{"us", best["us"]}, {"ratio", best["ratio"]}};
-    const Json other = objective_.confirm(configuration, {"ggml"}, !cold);
-    if (!other.contains("fault"))
+    const Json other = besides(configuration, {"ggml"}, !cold);
+    if (!other.is_null())
       row[cold ? "hot" : "cold"] = {{"us", other["us"]}, {"ratio", other["times"]["variant"]["ratio"]}};
     // By itself, as its threads spin on for long.
-    if (entry_.kernel == "matmul") {
-      const Json library = objective_.confirm(configuration, {"openblas"});
-      if (library.contains("times") && library["times"].contains("openblas"))
+    if (entry_.kernel == "matmul")
+      if (const Json library = besides(configuration, {"openblas"}, cold);
+          library.is_object() && library["times"].contains("openblas"))
         row["over_openblas"] = library["times"]["variant"]["ratio"];
-    }
+    for (const auto& [name, time] : times.items()) row["samples_us"][name] = time.at("samples_us");
     row["files"] = write_files(row);
     return row;
   }
 
-  /// How many times as fast the second is, round by round.
-  static double paired_median(const Json& slow, const Json& fast) {
+  /// How many times as fast the second is, rotation by rotation.
+  static std::vector<double> paired_ratios(const Json& slow, const Json& fast) {
     std::vector<double> ratios;
     for (size_t i = 0; i < fast.at("samples_us").size(); ++i)
       ratios.push_back(slow["samples_us"][i].get<double>() / fast["samples_us"][i].get<double>());
-    return median(ratios);
+    return ratios;
   }
 
-  /// Of weights from main memory by what reading them took in the same run, or what this machine's bandwidth says,
-  /// where that is less.
-  double roofline_us(const Json& times) const {
+  /// Of weights from main memory what reading them alone took in the same rotations; else what this machine's rates
+  /// say.
+  double roofline_share(const Json& times, const Json& best) const {
     const bool cold = objective_.task().spec.is_cold;
-    const double by_rates = roofline_seconds(objective_.task(), cold) * 1e6;
-    if (!cold || !times.contains("read")) return by_rates;
-    const double arithmetic = arithmetic_seconds(objective_.task()) * 1e6;
-    return std::max(arithmetic, std::min(by_rates, times["read"]["us"].get<double>()));
+    if (!cold || !times.contains("read"))
+      return roofline_seconds(objective_.task(), cold) * 1e6 / best["us"].get<double>();
+    const double arithmetic = arithmetic_seconds(objective_.task()) * 1e6 / best["us"].get<double>();
+    return std::max(arithmetic, median(paired_ratios(times["read"], best)));
   }
 
   /// The variant as it was measured: its source with its parameters and the evidence.
@@ -258,7 +274,7 @@ class KernelRun {
                     {"type", to_string(entry_.problem.type)},
                     {"shape", entry_.problem.shape},
                     {"engine", task_.engine},
-                    {"device", objective_.task().hardware.name},
+                    {"device", row.value("device", objective_.task().hardware.name)},
                     {"instruction_sets", objective_.task().hardware.instruction_sets},
                     {"parameters", row["configuration"]},
                     {"source", source.filename().string()},
@@ -278,6 +294,25 @@ class KernelRun {
   Track track_;
 };
 
+/// Of a kernel that cannot be measured, too large perhaps, a row that says why: the others are measured all the same.
+Json row_for(const KernelsTask& task, const SuiteEntry& entry, const HardwareProfile& hardware, const fs::path& folder,
+             Progress& progress) {
+  const auto failed = [&](const Error& e) {
+    progress.note(fmt::format("{}: {}", title_of(entry), one_line(e.what())));
+    return Json{{"kernel", entry.kernel},
+                {"type", to_string(entry.problem.type)},
+                {"shape", entry.problem.shape},
+                {"failed", e.what()}};
+  };
+  try {
+    return KernelRun(task, entry, hardware, folder, progress).run();
+  } catch (const WorkerError& e) {
+    return failed(e);
+  } catch (const UsageError& e) {
+    return failed(e);
+  }
+}
+
 Json run_all(const KernelsTask& task, RunLog& log, const std::string& command, Progress& progress) {
   log.add_event("start", {{"kind", kKernelsKind}, {"command", command}, {"task", to_json(task)}});
   const Json hardware = log.once("hardware", [&] {
@@ -292,7 +327,7 @@ Json run_all(const KernelsTask& task, RunLog& log, const std::string& command, P
                   {"kernels", Json::array()}};
   for (const SuiteEntry& entry : task.entries)
     summary["kernels"].push_back(
-        KernelRun(task, entry, profile_from_json(hardware), log.folder() / folder_name(entry), progress).run());
+        row_for(task, entry, profile_from_json(hardware), log.folder() / folder_name(entry), progress));
   summary["seconds"] = log.seconds();
   write_file(log.folder() / "report.html", kernels_page(summary, chart_js()));
   write_file(log.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -303,7 +338,7 @@ Json run_all(const KernelsTask& task, RunLog& log, const std::string& command, P
 Json rows_of(const Json& summary) {
   Json rows = Json::array();
   for (Json row : summary.at("kernels")) {
-    for (const char* key : {"trials", "track"}) row.erase(key);
+    for (const char* key : {"trials", "track", "samples_us"}) row.erase(key);
     rows.push_back(std::move(row));
   }
   return rows;
@@ -324,7 +359,7 @@ void run_logged(const KernelsTask& task, RunLog& log, const std::string& command
     print_outcome(summary, flags, log.folder());
     const Json& rows = summary.at("kernels");
     if (std::none_of(rows.begin(), rows.end(), [](const Json& row) { return row.contains("speedup"); }))
-      throw Error("no kernel could be measured; the log.jsonl of each in {} says why", log.folder().string());
+      throw Error("no kernel could be measured: {}", one_line(rows.front().value("failed", "")));
   } catch (const Interrupted&) {
     throw Interrupted("interrupted; what was finished is kept: go on with haqa kernels --resume {}",
                       log.folder().string());
@@ -336,12 +371,20 @@ void run_logged(const KernelsTask& task, RunLog& log, const std::string& command
 /// Everything that can be wrong with the request, before anything is measured.
 void check_task(const KernelsTask& task) {
   if (task.entries.empty()) throw UsageError("no kernel is left to tune; see haqa kernels --list");
+  std::optional<UsageError> unfit;  // one of many becomes a row that failed
+  size_t fit = 0;
   for (const SuiteEntry& entry : task.entries) {
     const KernelSpec spec = read_kernel_spec(kernels_folder() / entry.kernel);
-    tensors_of(spec, entry.problem);
     if (!spec.engines.contains(task.engine))
       throw UsageError("{}: there is no source for {}", entry.kernel, task.engine);
+    try {
+      tensors_of(spec, entry.problem);
+      ++fit;
+    } catch (const UsageError& e) {
+      if (!unfit) unfit = e;
+    }
   }
+  if (fit == 0) throw *unfit;
   if (const auto unknown = unknown_sampler(task.sampler)) throw UsageError("--sampler: {}", *unknown);
 }
 
@@ -391,7 +434,7 @@ struct Options {
   KernelsTask task;
   RunFlags flags;
   fs::path resume, model;
-  std::string suite = "paper", shape, type = "F32";
+  std::string suite = "paper", shape, type;
   std::vector<std::string> kernels;
   bool list = false;
 };
@@ -402,10 +445,11 @@ void choose_entries(Options& o) {
     if (o.kernels.size() != 1) throw UsageError("--shape is of one kernel; name it by --kernel");
     const Shape shape = shape_from(o.shape);
     if (shape.empty()) throw UsageError("--shape {}: must be whole numbers such as 2048,1,2048", one_line(o.shape, 60));
-    task.entries = {{o.kernels.front(), {element_type_from(o.type), shape}}};
+    task.entries = {{o.kernels.front(), {element_type_from(o.type.empty() ? "F32" : o.type), shape}}};
     task.title = "a LLaMA";
     return;
   }
+  if (!o.type.empty()) throw UsageError("--type is of the weights of a --shape; a suite or a model has its own");
   if (o.model.empty()) {
     task.entries = read_suite(o.suite);
     task.title = "the suite " + o.suite;
@@ -430,8 +474,8 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("-m,--model", o.model, "Kernels and shapes of a GGUF instead")->type_name("MODEL");
   command.add_option("-k,--kernel", o.kernels, "Of those only these kernels")->delimiter(',');
   command.add_option("--shape", o.shape, "With one --kernel: its shape, such as 2048,1,2048")->check(not_empty);
-  command.add_option("--type", o.type, "With --shape: type of the weights (F32, F16, Q8_0, Q4_0)")
-      ->capture_default_str();
+  command.add_option("--type", o.type, "With --shape: type of the weights: F32 (default), F16, Q8_0, Q4_0")
+      ->check(not_empty);
   command.add_option("--engine", o.task.engine, "What runs them")
       ->check(CLI::IsMember({"cpu", "opencl", "cuda"}))
       ->capture_default_str();
@@ -444,8 +488,8 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("--seconds", o.task.seconds, "Seconds of timing a round, at most")
       ->check(CLI::Range(0.01, 1000.0))
       ->capture_default_str();
-  command.add_option("--pairs", o.task.pairs, "Paired measurements a round, at least")
-      ->check(CLI::Range(1, 200))
+  command.add_option("--rotations", o.task.rotations, "Rotations of a round at least: measurements by turns")
+      ->check(CLI::Range(6, 100))
       ->capture_default_str();
   command.add_option("--sampler", o.task.sampler, fmt::format("Who proposes: {}", fmt::join(named_samplers(), ", ")))
       ->check(not_empty)

@@ -14,6 +14,9 @@
 namespace haqa {
 namespace {
 
+/// Of those that are looked at, where there are more.
+constexpr int64_t kLeastRows = 16;
+
 uint32_t word_at(const std::byte* from) {
   uint32_t word;
   std::memcpy(&word, from, sizeof word);
@@ -64,15 +67,16 @@ void check_written(const Rows& rows, const std::string& where) {
                                   left, rows.shape.rows() * rows.shape.ne[0], first->first, first->second));
 }
 
-/// `most` of 0 to below n: all of them, or the ends and a random choice.
+/// `most` of 0 to below n: all of them, or the ends and a random choice, which is never empty.
 std::vector<int64_t> chosen(int64_t n, int64_t most, FastRandom& random) {
+  most = std::max<int64_t>(4, most);
   if (n <= most) {
     std::vector<int64_t> all(static_cast<size_t>(n));
     std::iota(all.begin(), all.end(), 0);
     return all;
   }
   std::set<int64_t> some = {0, n - 1};
-  while (static_cast<int64_t>(some.size()) < std::max<int64_t>(2, most))
+  while (static_cast<int64_t>(some.size()) < most)
     some.insert(static_cast<int64_t>(random.below(static_cast<uint64_t>(n))));
   return {some.begin(), some.end()};
 }
@@ -123,10 +127,11 @@ void check_launch(const KernelSpec& spec, const CheckedLaunch& launch, const Che
   const auto reference = make_reference(spec, launch.shapes, launch.inputs);
   const int64_t width = shape.ne[0], depth = launch.shapes[0].ne[0];
   const int64_t elements = reference->is_product() ? std::max<int64_t>(16, effort.products / depth) : effort.elements;
-  // Of a product some of each row, as its columns share the weights; else whole rows.
-  const int64_t most_rows = reference->is_product() ? std::max<int64_t>(4, elements / 256) : elements / width;
-  const std::vector<int64_t> picked = chosen(shape.rows(), std::max<int64_t>(2, most_rows), random);
-  const int64_t columns = reference->is_product() ? elements / static_cast<int64_t>(picked.size()) : width;
+  // Some of many rows: of a product, as its columns share the weights; of others, as a kernel could leave out rows.
+  const int64_t most_rows =
+      reference->is_product() ? elements / 256 : std::max(kLeastRows, elements / std::max<int64_t>(1, width));
+  const std::vector<int64_t> picked = chosen(shape.rows(), most_rows, random);
+  const int64_t columns = std::min(width, std::max<int64_t>(1, elements / static_cast<int64_t>(picked.size())));
   Deviations deviations(spec.tolerance_of(launch.shapes[0].type), launch.where);
   for (const int64_t r : picked) {
     reference->begin_row(r);

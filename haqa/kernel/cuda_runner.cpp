@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <regex>
 #include <set>
@@ -193,20 +192,20 @@ class DeviceMemory {
 };
 
 /// haqa_tensor of kernels/cuda.h.
-struct DeviceTensor {
+struct CudaTensor {
   CudaApi::Address data = 0;
   int64_t ne[3] = {}, nb[3] = {};
 };
-static_assert(sizeof(DeviceTensor) == 56 && sizeof(CudaApi::Address) == 8);
+static_assert(sizeof(CudaTensor) == 56 && sizeof(CudaApi::Address) == 8);
 
 /// What a kernel is called with.
 struct Call {
-  DeviceTensor in[3], out;
+  CudaTensor in[3], out;
   float scalars[4] = {};
 };
 
-DeviceTensor tensor_of(const TensorShape& shape) {
-  DeviceTensor t;
+CudaTensor tensor_of(const TensorShape& shape) {
+  CudaTensor t;
   std::copy(std::begin(shape.ne), std::end(shape.ne), t.ne);
   std::copy(std::begin(shape.nb), std::end(shape.nb), t.nb);
   return t;
@@ -285,6 +284,7 @@ class CudaRunner : public Runner {
     check(api_, api_.device(&device, 0), "the device cannot be used");
     check(api_, api_.device_attribute(&major, kCapabilityMajor, device), "the device does not say what it can do");
     check(api_, api_.device_attribute(&minor, kCapabilityMinor, device), "the device does not say what it can do");
+    check(api_, api_.device_name(control_.device, sizeof control_.device, device), "the device does not say its name");
     const std::string image = compile_cuda(api_, variant_, 10 * major + minor);
     check(api_, api_.set_flags(device, kSpin), "the device cannot be set up");
     check(api_, api_.retain_context(&context, device), "the device cannot be used");
@@ -328,7 +328,7 @@ class CudaRunner : public Runner {
   }
 
   void pack(CudaApi::Address raw, CudaApi::Address to) {
-    DeviceTensor tensor = call_.in[0];
+    CudaTensor tensor = call_.in[0];
     tensor.data = raw;
     void* parameters[] = {&tensor, &to};
     check(api_, api_.launch(pack_, 1024, 1, 1, 256, 1, 1, 0, nullptr, parameters, nullptr),
@@ -404,8 +404,7 @@ class UntilLost : public Runner {
     try {
       work();
     } catch (const DeviceLost& lost) {
-      std::strncpy(control_.message, lost.what(), sizeof control_.message - 1);
-      [[maybe_unused]] const ssize_t n = write(STDOUT_FILENO, &kFailed, 1);
+      answer_failure(lost.what(), control_);
       _exit(1);
     }
   }
@@ -483,26 +482,14 @@ std::unique_ptr<Runner> make_cuda_runner(const CudaApi& api, const RunnerMemory&
   return std::make_unique<CudaRunner>(api, memory, std::move(variant));
 }
 
-void serve_cuda(const CudaApi& api, const RunnerMemory& memory, CudaVariant variant) {
-  UntilLost runner(make_cuda_runner(api, memory, std::move(variant)), memory.control());
-  serve(runner, memory.control());
+void serve_cuda(const RunnerArguments& arguments, const fs::path& file, const std::function<CudaApi()>& open) {
+  serve_device(arguments, [&](const RunnerMemory& memory) {
+    return std::make_unique<UntilLost>(make_cuda_runner(open(), memory, read_cuda_variant(file)), memory.control());
+  });
 }
 
 void run_cuda_variant(const RunnerArguments& arguments, const fs::path& file) {
-  keep_answers_apart();  // before any library could print
-  const RunnerMemory memory(arguments);
-  Control& control = memory.control();
-  try {
-    serve_cuda(open_cuda(), memory, read_cuda_variant(file));
-  } catch (const CompileError& e) {
-    control.failure = Failure::does_not_compile;
-    serve_failure(e.what(), control);
-  } catch (const UsageError& e) {
-    control.failure = Failure::no_device;
-    serve_failure(e.what(), control);
-  } catch (const Error& e) {
-    serve_failure(e.what(), control);
-  }
+  serve_cuda(arguments, file, [] { return open_cuda(); });
 }
 
 }  // namespace haqa

@@ -7,7 +7,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <random>
+#include <set>
 
 #include "haqa/base/error.h"
 
@@ -22,6 +24,8 @@ constexpr uint64_t kSlack = 64 << 10;
 /// Outputs of a batch take turns within so many bytes, as a model's buffers do.
 constexpr uint64_t kRing = 512 << 10;
 constexpr size_t kLookedAt = 3;
+/// Of a batch whose launches have memory of their own each, about.
+constexpr uint64_t kColdBytes = 256 << 20;
 /// What waking and answering takes at most: who spins in an empty batch gains no more by it than this of a full one.
 constexpr double kMostOverhead = 60e-6;
 /// Long beside what waking takes, longer where every contestant goes to main memory.
@@ -57,17 +61,6 @@ double longest_wait(const std::vector<double>& before, const std::vector<double>
   return longest;
 }
 
-void check_size(const KernelSpec& spec, const KernelProblem& problem) {
-  double sum = 0;
-  for (const TensorShape& s : tensors_of(spec, problem))
-    sum += static_cast<double>(s.nb[1]) * static_cast<double>(s.ne[1]) * static_cast<double>(s.ne[2]);
-  if (sum > static_cast<double>(kInputBytes / 4))
-    throw UsageError("{} {}: takes {:.3g} bytes, more than can be measured here", spec.name, problem.label(), sum);
-}
-
-/// How many times the time that was given is waited for rounds that nothing else disturbed.
-constexpr double kPatience = 4;
-
 }  // namespace
 
 /// Launches, and where what they read and write lies.
@@ -84,16 +77,19 @@ Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed
       random_(seed),
       choices_(uint64_t{std::random_device()()} << 32 | std::random_device()()),
       timeout_s_(timeout_s) {
-  check_size(spec, problem);
   if (spec.held_out.empty())
     throw UsageError("{}: HeldOutShapes is empty; name shapes that are not tuned for", spec.name);
-  for (const Shape& shape : spec.held_out) check_size(spec, {problem.type, shape});
 }
 
-/// So many that the weights come from main memory when they come round again.
+/// So many that the weights come from main memory when they come round again, as far as there is room.
 size_t Judge::copies_for(const MachineRates& machine) const {
-  const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
-  return std::clamp<uint64_t>(machine.last_level_cache * 5 / 4 / bytes + 1, 2, kMostCopies);
+  uint64_t wanted = machine.last_level_cache * 5 / 4;
+  if (machine.copies > 0) wanted = std::min(wanted, machine.copies);
+  return std::clamp<uint64_t>(wanted / static_cast<uint64_t>(shapes_[0].bytes()) + 1, 2, kMostCopies);
+}
+
+bool Judge::is_partly_cold(const MachineRates& machine) const {
+  return spec_.weights() && copies_for(machine) * static_cast<uint64_t>(shapes_[0].bytes()) < machine.last_level_cache;
 }
 
 uint64_t Judge::weights_limit(const MachineRates& machine) const {
@@ -172,23 +168,30 @@ void Judge::sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_
   }
 }
 
-/// Where the launches' outputs go: in turn to a few places, as a model's buffers do; some, whichever, each to one of
-/// its own, where it stays to be looked at.
+/// Where the launches' outputs go: in turn to a few places, as a model's buffers do. The output of one that is looked
+/// at stays: who comes to its place later goes to another one. Places lie in any order, so that no address tells which
+/// is which.
 void Judge::place_outputs(Batch& batch, bool spread) {
   const size_t launches = batch.places.size();
-  const auto out = static_cast<uint64_t>(shapes_.back().bytes());
-  const uint64_t slot = rounded(out + 2 * kMargin);
-  const uint64_t slots = spread ? launches : std::clamp<uint64_t>(kRing / slot, 2, 64);
+  const uint64_t slot = rounded(static_cast<uint64_t>(shapes_.back().bytes()) + 2 * kMargin);
+  const uint64_t room = (kOutputBytes - kOutputsAt - 4096) / slot;
+  const uint64_t in_turn = spread ? launches : std::clamp<uint64_t>(kRing / slot, 2, 64);
+  const uint64_t others = spread ? 0 : std::min<uint64_t>(kLookedAt, room - std::min(room, in_turn));
+  if (in_turn + others > room) throw Error("{} outputs of {} bytes do not fit", in_turn, slot);
+  std::set<size_t> looked_at;
+  for (size_t i = 0; i < (spread ? kLookedAt : others) && launches > 0; ++i) looked_at.insert(choices_.below(launches));
+  std::vector<uint64_t> slots(in_turn + others);
+  std::iota(slots.begin(), slots.end(), 0);
+  for (size_t i = slots.size(); i > 1; --i) std::swap(slots[i - 1], slots[choices_.below(i)]);
   batch.outputs_from = kOutputsAt + 4096;
-  for (size_t l = 0; l < launches; ++l) batch.places[l].out = batch.outputs_from + kMargin + l % slots * slot;
-  uint64_t end = batch.outputs_from + slots * slot;
-  for (size_t i = 0; i < std::min<size_t>(kLookedAt, launches); ++i) {
-    const size_t l = choices_.below(launches);
-    batch.looked_at.push_back(l);
-    batch.places[l].out = end + kMargin;
-    end += slot;
+  batch.outputs_end = batch.outputs_from + slots.size() * slot;
+  uint64_t next = in_turn;
+  for (size_t l = 0; l < launches; ++l) {
+    uint64_t& own = slots[l % in_turn];
+    batch.places[l].out = batch.outputs_from + kMargin + own * slot;
+    if (!spread && looked_at.contains(l)) own = slots[next++];
   }
-  batch.outputs_end = end;
+  batch.looked_at.assign(looked_at.begin(), looked_at.end());
 }
 
 Judge::Batch Judge::make_batch(size_t launches, bool cold) {
@@ -203,6 +206,7 @@ Judge::Batch Judge::make_batch(size_t launches, bool cold) {
     whole.ne[0] = static_cast<int64_t>(stretch / 4);
     whole.ne[1] = whole.ne[2] = 1;
     whole.row = static_cast<int64_t>(stretch);
+    if (at + stretch > kInputBytes) throw Error("the inputs of {} launches do not fit", launches);
     draw(spec_.arguments[i], whole, Distribution::normal, random_, contest_.inputs.data() + at);
     sprinkle(spec_.arguments[i], contest_.inputs.data() + at, stretch);
     for (size_t l = 0; l < launches; ++l)
@@ -221,10 +225,14 @@ double Judge::timed(Contestant& contestant, const Batch& batch) {
   return contestant.run(batch.places, timeout_s_);
 }
 
-/// Some of the launches, chosen at random, and the last one.
-void Judge::check_batch(Contestant& contestant, const Batch& batch, bool check_all) {
-  if (batch.places.empty() || !(contestant.is_confined() || check_all)) return;  // llama.cpp's tolerances are its own
-  const CheckEffort glance{1 << 13, 1 << 17};
+/// Of strange code some of the launches, chosen at random, and the last one.
+void Judge::check_batch(Contestant& contestant, const Batch& batch) {
+  if (contestant.is_confined()) check_launches(contestant, spec_, batch, {1 << 13, 1 << 17});
+}
+
+void Judge::check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch,
+                           const CheckEffort& effort) {
+  if (batch.places.empty()) return;
   std::vector<size_t> looked_at = batch.looked_at;
   looked_at.push_back(batch.places.size() - 1);
   for (const size_t launch : looked_at) {
@@ -236,8 +244,25 @@ void Judge::check_batch(Contestant& contestant, const Batch& batch, bool check_a
           contest_.inputs.data() +
           (is_weights ? weights_at_ + first_rows_[place.copy] * static_cast<uint64_t>(shapes_[0].nb[1]) : place.in[k]));
     }
-    check_launch(spec_, {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch"},
-                 glance, choices_);
+    check_launch(spec, {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch"},
+                 effort, choices_);
+  }
+}
+
+/// A speed-up over what is wrong would be none. llama.cpp's and a library's tolerances are their own.
+void Judge::check_baseline(Contestant& contestant, bool cold) {
+  if (contestant.is_confined() || !contestant.is_checked()) return;
+  KernelSpec spec = spec_;
+  if (spec.baseline_norm > 0) {
+    spec.tolerance.norm = spec.baseline_norm;
+    spec.norm_of.clear();
+  }
+  const Batch batch = make_batch(1, cold);
+  timed(contestant, batch);
+  try {
+    check_launches(contestant, spec, batch, {1 << 15, 1 << 20});
+  } catch (const KernelFault& fault) {
+    throw Error("{} itself is wrong here ({}): {}", contestant.name(), to_string(fault.kind), fault.what());
   }
 }
 
@@ -251,14 +276,23 @@ double Judge::overhead(Contestant& contestant) {
   return contestant.is_confined() ? std::min(least, kMostOverhead) : least;
 }
 
+/// Of a batch, so that what it reads and writes has room.
+size_t Judge::most_launches(bool cold) const {
+  if (!cold || spec_.weights()) return kMostLaunches;
+  uint64_t each = 0;
+  for (const TensorShape& s : shapes_) each += rounded(static_cast<uint64_t>(s.bytes()) + 2 * kMargin);
+  return std::clamp<uint64_t>(kColdBytes / each, 1, kMostLaunches);
+}
+
 size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options) {
+  const size_t most = most_launches(options.cold);
   double fastest = HUGE_VAL, slowest = 0;
   for (size_t i = 0; i < contestants.size(); ++i) {
     double one = 0;
-    for (size_t launches = 1; launches <= kMostLaunches; launches *= 4) {
+    for (size_t launches = 1; launches <= most; launches *= 4) {
       const Batch batch = make_batch(launches, options.cold);
       double taken = timed(*contestants[i], batch);
-      check_batch(*contestants[i], batch, options.check_all);
+      check_batch(*contestants[i], batch);
       contestants[i]->wait_until_idle();
       taken = std::min(taken, timed(*contestants[i], batch));  // the first one warms up
       contestants[i]->wait_until_idle();
@@ -270,9 +304,6 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
   }
   const double batch_seconds = first_rows_.size() > 1 ? kColdBatchSeconds : kBatchSeconds;
   const double wanted = std::min(batch_seconds / fastest, std::max(1.0, kLongestBatch / slowest));
-  size_t most = kMostLaunches;
-  if (options.cold && !spec_.weights())
-    most = std::max<size_t>(1, (256 << 20) / static_cast<size_t>(shapes_.back().bytes() + shapes_[0].bytes()));
   size_t launches = std::clamp<size_t>(static_cast<size_t>(wanted), 1, most);
   if (first_rows_.size() > 1) launches = std::max<size_t>(launches, std::min<size_t>(most, 2));
   return launches;
@@ -295,6 +326,7 @@ void Judge::begin_timing(const std::vector<Contestant*>& contestants, const Mach
   overheads_.clear();
   for (Contestant* c : contestants) {
     hand_over(*c, shapes_);
+    check_baseline(*c, cold);
     // Once round: what was only just written reads more slowly.
     if (first_rows_.size() > 1) timed(*c, make_batch(first_rows_.size(), cold));
     overheads_.push_back(overhead(*c));
@@ -317,7 +349,7 @@ Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t numb
     // A thread that waits for a processor holds up all the others at their barrier.
     round.disturbed = round.disturbed || longest_wait(waited, c.waited_seconds()) > std::max(kWakes, 0.03 * taken);
     round.us[i] = launch_seconds(taken, overheads_[i], launches) * 1e6;
-    check_batch(c, batch, options.check_all);
+    check_batch(c, batch);
     c.wait_until_idle();
   }
   return round;
@@ -327,21 +359,14 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
                                 const TimingOptions& options, const std::function<void(double)>& progress) {
   begin_timing(contestants, machine, options.cold);
   const size_t launches = batch_size(contestants, options);
-  // A rotation is of two rounds or more; the interval of fewer than six samples is none of 95 %.
-  const size_t least = std::max<size_t>(6, (static_cast<size_t>(options.least_pairs) + 1) / 2);
   std::vector<Round> rounds;
   const auto start = Clock::now();
   for (;;) {
     for (size_t i = 0; i < contestants.size(); ++i)
       rounds.push_back(time_round(contestants, rounds.size(), launches, options));
-    const double share = std::chrono::duration<double>(Clock::now() - start).count() / options.seconds;
-    if (progress) progress(std::min(1.0, share));
-    const size_t quiet = whole_rotations(rounds);
-    if (rounds.size() < least * contestants.size() || (quiet < least && share < kPatience)) continue;
-    std::vector<Paired> results = summarized(rounds, /*all=*/quiet < least);
-    const bool tight = std::all_of(results.begin(), results.end(),
-                                   [&](const Paired& r) { return r.ratio.high / r.ratio.low - 1 < options.tight; });
-    if (tight || share > 1 || quiet >= static_cast<size_t>(options.most_pairs) / 2) return results;
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (progress) progress(std::min(1.0, seconds / options.seconds));
+    if (auto results = enough(rounds, options, seconds)) return *std::move(results);
   }
 }
 

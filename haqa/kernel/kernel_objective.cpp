@@ -22,8 +22,7 @@ uint64_t last_level_cache(const HardwareProfile& hardware) {
   for (const Cache& c : hardware.caches) level = std::max(level, c.level);
   for (const Cache& c : hardware.caches)
     if (c.level == level) bytes += c.bytes * static_cast<uint64_t>(std::max(1, c.count));
-  // The copies of weights that are to lie outside of it must fit the memory, twice.
-  return std::min(bytes, hardware.memory_bytes / 16);
+  return bytes;
 }
 
 /// From main memory by no more threads than there are cores.
@@ -36,6 +35,8 @@ double bandwidth_of(const HardwareProfile& hardware) {
 
 FailReason reason_of(std::string_view fault) {
   const auto kind = fault_kind(fault);
+  if (kind == KernelFaultKind::does_not_compile || kind == KernelFaultKind::refused_source)
+    return FailReason::does_not_compile;
   if (kind == KernelFaultKind::timed_out) return FailReason::timed_out;
   for (const KernelFaultKind wrong :
        {KernelFaultKind::wrong_result, KernelFaultKind::not_written, KernelFaultKind::out_of_bounds,
@@ -55,18 +56,17 @@ Outcome failure(FailReason reason, const std::string& message, Json metrics = Js
 Outcome outcome_of(const Json& answer) {
   if (answer.contains("fault")) {
     const std::string fault = answer["fault"];
-    Json metrics = {{"fault", fault}};
-    if (fault_kind(fault) == KernelFaultKind::does_not_compile) metrics["invalidity"] = "compile";  // T4's word
-    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), std::move(metrics));
+    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), {{"fault", fault}});
   }
   const Json &ours = answer.at("times").at("variant"), &theirs = answer.at("times").at("ggml");
   Outcome outcome;
   outcome.value = ours.at("ratio").get<double>();
   outcome.metrics = {
-      {"latency_us", ours.at("us")},   {"llama_cpp_us", theirs.at("us")},       {"speedup", ours.at("ratio")},
-      {"speedup_low", ours.at("low")}, {"speedup_high", ours.at("high")},       {"compile_s", answer["compile_s"]},
-      {"check_s", answer["verify_s"]}, {"pairs", ours.at("samples_us").size()}, {"cached", answer["cached"]}};
+      {"latency_us", ours.at("us")},   {"llama_cpp_us", theirs.at("us")},           {"speedup", ours.at("ratio")},
+      {"speedup_low", ours.at("low")}, {"speedup_high", ours.at("high")},           {"compile_s", answer["compile_s"]},
+      {"check_s", answer["verify_s"]}, {"rotations", ours.at("samples_us").size()}, {"cached", answer["cached"]}};
   // What makes a figure doubtful: others at work, a machine that grew slower or faster meanwhile.
+  if (answer.value("partly_cold", false)) outcome.metrics["partly_cold"] = true;
   if (const double busy = answer.value("busy", 0.0); busy > 0.1) outcome.metrics["busy"] = busy;
   if (const double share = answer.value("disturbed", 0.0); share > 0.5) outcome.metrics["disturbed"] = share;
   if (const double drift = answer.value("drift", 1.0); drift > 1.2 || drift < 0.8) outcome.metrics["drift"] = drift;
@@ -108,14 +108,16 @@ Json kernel_request(const KernelTask& task, const std::string& command, const Co
           {"source", source},
           {"threads", std::max(1, hardware.cores)},
           {"seconds", task.seconds},
-          {"pairs", task.pairs},
+          {"rotations", task.rotations},
           {"seed", task.seed},
           {"machine",
            {{"cores", std::max(hardware.cores, hardware.threads)},
             {"fp32", hardware.peak.fp32},
             {"int8", hardware.peak.int8},
             {"bandwidth", hardware.best_bandwidth()},
-            {"last_level_cache", last_level_cache(hardware)}}}};
+            {"last_level_cache", last_level_cache(hardware)},
+            // The copies of weights that are to lie outside of it must fit the memory, several times.
+            {"copies", hardware.memory_bytes / 12}}}};
 }
 
 KernelObjective::KernelObjective(KernelTask task, std::function<void(double)> progress)
@@ -138,7 +140,7 @@ Json KernelObjective::confirm(const Configuration& configuration, const std::vec
   request["rebuild"] = true;
   request["against"] = against;
   request["seconds"] = 3 * task_.seconds;
-  request["pairs"] = 2 * task_.pairs;
+  request["rotations"] = task_.rotations + 2;
   request["seed"] = task_.seed + 1000003;
   if (cold) request["cold"] = *cold;
   return call_worker("haqa-kernel", request, {kTimeLimit}, progress_);
