@@ -15,7 +15,7 @@ struct haqa_tensor {
 
 /// One launch, as one of its threads sees it.
 struct haqa_launch {
-  haqa_tensor in[3];     ///< in the specification's order
+  haqa_tensor in[4];     ///< in the specification's order
   haqa_tensor out;       ///< holds NaN
   const float* scalars;  ///< in the specification's order
   const void* packed;    ///< what haqa_pack() made of in[0], whose data is then null; null without haqa_pack()

@@ -125,14 +125,19 @@ void check_launch(const KernelSpec& spec, const CheckedLaunch& launch, const Che
   check_margins(rows, launch.where);
   check_written(rows, launch.where);
   const auto reference = make_reference(spec, launch.shapes, launch.inputs);
-  const int64_t width = shape.ne[0], depth = launch.shapes[0].ne[0];
+  const int64_t width = shape.ne[0], depth = launch.shapes[0].ne[0], row_products = reference->row_products();
   const int64_t elements = reference->is_product() ? std::max<int64_t>(16, effort.products / depth) : effort.elements;
   // Some of many rows: of a product, as its columns share the weights; of others, as a kernel could leave out rows.
-  const int64_t most_rows =
-      reference->is_product() ? elements / 256 : std::max(kLeastRows, elements / std::max<int64_t>(1, width));
+  const int64_t most_rows = reference->is_product() ? elements / 256
+                            : row_products > 0      ? std::max(kLeastRows, effort.products / row_products)
+                                                    : std::max(kLeastRows, elements / std::max<int64_t>(1, width));
   const std::vector<int64_t> picked = chosen(shape.rows(), most_rows, random);
-  const int64_t columns = std::min(width, std::max<int64_t>(1, elements / static_cast<int64_t>(picked.size())));
-  Deviations deviations(spec.tolerance_of(launch.shapes[0].type), launch.where);
+  const int64_t columns =
+      row_products > 0 ? width : std::min(width, std::max<int64_t>(1, elements / static_cast<int64_t>(picked.size())));
+  const auto weights =
+      std::find_if(spec.arguments.begin(), spec.arguments.end(), [](const auto& a) { return a.is_weights; });
+  const auto typed = static_cast<size_t>(weights == spec.arguments.end() ? 0 : weights - spec.arguments.begin());
+  Deviations deviations(spec.tolerance_of(launch.shapes[typed].type), launch.where);
   for (const int64_t r : picked) {
     reference->begin_row(r);
     for (const int64_t i : chosen(width, columns, random)) {

@@ -94,7 +94,7 @@ class GgmlRunner : public Runner {
   void load() override {
     drop_plan();
     const size_t nodes = control_.launches * 2 + 16;
-    context_ = make_context(nodes * 3, nodes);
+    context_ = make_context(nodes * 5, nodes);
     ggml_cgraph* graph = ggml_new_graph_custom(context_.get(), nodes, false);
     for (uint32_t i = 0; i < control_.launches; ++i) ggml_build_forward_expand(graph, node(control_.places[i]));
     if (control_.launches == 0) ggml_build_forward_expand(graph, least_node());
@@ -113,7 +113,9 @@ class GgmlRunner : public Runner {
   }
 
   static ggml_tensor* new_tensor(ggml_context* context, const TensorShape& shape) {
-    return ggml_new_tensor_3d(context, ggml_type_of(shape.type), shape.ne[0], shape.ne[1], shape.ne[2]);
+    ggml_tensor* t = ggml_new_tensor_3d(context, ggml_type_of(shape.type), shape.ne[0], shape.ne[1], shape.ne[2]);
+    for (int d = 1; d < 3; ++d) t->nb[d] = static_cast<size_t>(shape.nb[d]);
+    return t;
   }
 
   /// Where llama.cpp's loader would put these weights: the first of the CPU's further buffer types that supports the
@@ -169,6 +171,8 @@ class GgmlRunner : public Runner {
     if (operation_ == "rope")
       return placed(ggml_rope_ext(c, a, b, nullptr, static_cast<int>(a->ne[0]), GGML_ROPE_TYPE_NORMAL, 0, scalar, 1, 0,
                                   1, 32, 1));
+    if (operation_ == "attention")
+      return placed(ggml_flash_attn_ext(c, a, b, input(2, place), input(3, place), scalar, 0, 0));
     throw Error("llama.cpp's implementation of {} is not known here", operation_);
   }
 

@@ -46,18 +46,39 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
-/// Of either sign, from 2^-9 to 2^-5, some of them zeros and denormal: drawn four at a time, as there are many
-/// millions.
-void draw_halves(FastRandom& random, std::byte* row, int64_t bytes) {
+/// Of either sign, from 2^-9 to 2^-5 as weights are, some of them zeros and denormal, or from 1/8 to 2: drawn four at a
+/// time, as there are many millions.
+void draw_halves(bool are_weights, FastRandom& random, std::byte* row, int64_t bytes) {
   constexpr uint64_t kEach = 0x0001000100010001, kSignAndMantissa = 0x83ff * kEach, kExponent = 0x0c00 * kEach;
-  constexpr uint64_t kLeast = 0x1800 * kEach;  // exponent 6 - 15
+  const uint64_t least = (are_weights ? 0x1800 : 0x3000) * kEach;  // exponent 6 - 15, 12 - 15
   for (int64_t at = 0; at < bytes; at += 8) {
     const uint64_t bits = random.next();
     const uint64_t which = (bits >> 12 & 7) | (bits >> 25 & 56);    // of 64: six bits that nothing else uses
     const uint64_t halves = which == 0   ? bits & 0x8000 * kEach    // zeros
                             : which == 1 ? bits & kSignAndMantissa  // denormal
-                                         : (bits & kSignAndMantissa) | ((bits & kExponent) + kLeast);
+                                         : (bits & kSignAndMantissa) | ((bits & kExponent) + least);
     std::memcpy(row + at, &halves, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
+  }
+}
+
+/// Of query `query` of so many, which are the last of the positions: it sees those before it. With outliers anything,
+/// now and then all that is masked.
+void draw_mask(Distribution distribution, int64_t query, int64_t queries, FastRandom& random, std::byte* row,
+               int64_t positions) {
+  constexpr uint16_t kHidden = 0xfc00;
+  const bool sees_nothing = random.below(8) == 0;
+  uint64_t stretch = 0;
+  bool is_hidden = false;
+  for (int64_t i = 0; i < positions; ++i) {
+    uint16_t half = i > positions - queries + query ? kHidden : 0;
+    if (distribution == Distribution::outliers) {
+      if (stretch-- == 0) {
+        stretch = random.below(random.below(2) == 0 ? 3 : 200);
+        is_hidden = !is_hidden;
+      }
+      half = sees_nothing || is_hidden ? kHidden : random.below(4) > 0 ? 0 : double_to_half(4 * random.uniform() - 2);
+    }
+    std::memcpy(row + 2 * i, &half, sizeof half);
   }
 }
 
@@ -124,8 +145,10 @@ void draw(const KernelArgument& argument, const TensorShape& shape, Distribution
       draw_positions(distribution, random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f32) {
       draw_floats(argument, distribution, random, row, shape.ne[0]);
+    } else if (argument.is_mask) {
+      draw_mask(distribution, r, shape.rows(), random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f16) {
-      draw_halves(random, row, shape.row);
+      draw_halves(argument.is_constant, random, row, shape.row);
     } else {
       draw_blocks(shape.type, random, row, shape.row);
     }

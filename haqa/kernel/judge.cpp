@@ -35,6 +35,11 @@ uint64_t rounded(uint64_t bytes, uint64_t to = kLine) {
   return (bytes + to - 1) / to * to;
 }
 
+/// Windows begin at lines, and where blocks do.
+uint64_t window_unit(ElementType type) {
+  return std::lcm(kLine, static_cast<uint64_t>(row_bytes(type, block_length(type))));
+}
+
 /// Drops a stretch of memory from all caches of all cores.
 void flush(const std::byte* from, uint64_t bytes) {
 #if defined(__x86_64__)
@@ -159,7 +164,7 @@ void Judge::verify(Contestant& contestant, bool quick) {
 
 /// One in many values of a timed stretch is what the kernel must bear as well.
 void Judge::sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_t bytes) {
-  if (argument.type != ElementType::f32) return;
+  if (argument.is_weights || argument.type != ElementType::f32) return;
   constexpr uint64_t kEvery = 4096;  // floats
   for (uint64_t i = random_.below(kEvery); i < bytes / 4; i += 1 + random_.below(2 * kEvery)) {
     const bool masked = argument.is_masked && random_.below(2) == 0;
@@ -201,16 +206,24 @@ Judge::Batch Judge::make_batch(size_t launches, bool cold) {
   uint64_t at = free_from_;
   for (size_t i = spec_.weights() ? 1 : 0; i < spec_.inputs(); ++i) {
     const auto bytes = static_cast<uint64_t>(shapes_[i].bytes());
-    const uint64_t stretch = spread ? launches * rounded(bytes) : rounded(bytes + kSlack);
+    const uint64_t unit = window_unit(shapes_[i].type);
+    const bool is_common = spec_.arguments[i].is_mask;  // one for all launches, as for a model's layers
+    const uint64_t stretch = is_common ? bytes
+                             : spread  ? launches * rounded(bytes, unit)
+                                       : rounded(bytes + kSlack, unit);
     TensorShape whole = shapes_[i];
-    whole.ne[0] = static_cast<int64_t>(stretch / 4);
-    whole.ne[1] = whole.ne[2] = 1;
-    whole.row = static_cast<int64_t>(stretch);
+    if (!is_common) {
+      whole.ne[0] = static_cast<int64_t>(stretch / 4);
+      whole.ne[1] = whole.ne[2] = 1;
+      whole.row = static_cast<int64_t>(stretch);
+    }
     if (at + stretch > kInputBytes) throw Error("the inputs of {} launches do not fit", launches);
     draw(spec_.arguments[i], whole, Distribution::normal, random_, contest_.inputs.data() + at);
     sprinkle(spec_.arguments[i], contest_.inputs.data() + at, stretch);
     for (size_t l = 0; l < launches; ++l)
-      batch.places[l].in[i] = at + (spread ? l * rounded(bytes) : kLine * random_.below((stretch - bytes) / kLine + 1));
+      batch.places[l].in[i] = at + (is_common ? 0
+                                    : spread  ? l * rounded(bytes, unit)
+                                              : unit * random_.below((stretch - bytes) / unit + 1));
     if (spread) flush(contest_.inputs.data() + at, stretch);
     at = rounded(at + stretch, 4096);
   }
@@ -372,8 +385,7 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
 
 double impossible_below(const KernelSpec& spec, const KernelProblem& problem, const MachineRates& machine, bool cold) {
   const double operations = operations_of(spec, problem), bytes = bytes_of(spec, problem);
-  const double peak =
-      std::max(machine.fp32, spec.weights() && problem.type != ElementType::f32 ? 8 * machine.int8 : 0.0);
+  const double peak = std::max(machine.fp32, problem.type != ElementType::f32 ? 8 * machine.int8 : 0.0);
   // Twice what was measured (matrix units of integers are not), and four loads of 64 bytes a cycle at 6 GHz from the
   // nearest cache.
   double least = bytes / (machine.cores * 4 * 64 * 6e9);

@@ -54,9 +54,9 @@ KernelArgument read_argument(const Json& json) {
   a.name = need_as<std::string>(json, "Name");
   const auto type = need_as<std::string>(json, "Type");
   a.is_weights = type == "weights";
-  if (type != "float" && type != "int32" && !a.is_weights)
-    throw UsageError("argument {}: Type is {}; it must be float, int32 or weights", a.name, type);
-  a.type = type == "int32" ? ElementType::i32 : ElementType::f32;
+  if (type != "float" && type != "int32" && type != "half" && !a.is_weights)
+    throw UsageError("argument {}: Type is {}; it must be float, half, int32 or weights", a.name, type);
+  a.type = type == "int32" ? ElementType::i32 : type == "half" ? ElementType::f16 : ElementType::f32;
   const auto access = need_as<std::string>(json, "AccessType");
   if (access != "ReadOnly" && access != "WriteOnly")
     throw UsageError("argument {}: AccessType is {}; it must be ReadOnly or WriteOnly", a.name, access);
@@ -67,6 +67,8 @@ KernelArgument read_argument(const Json& json) {
   if (a.size.empty() || a.size.size() > 3) throw UsageError("argument {}: Size must have one to three entries", a.name);
   a.outlier = json.value("Outlier", a.outlier);
   a.is_masked = json.value("Masked", false);
+  a.is_mask = json.value("Mask", false);
+  a.is_interleaved = json.value("Interleaved", false);
   return a;
 }
 
@@ -129,11 +131,13 @@ void check_geometry(const KernelSpec& spec, const KernelEngine& engine) {
 void check_arguments(const KernelSpec& spec) {
   const std::vector<KernelArgument>& all = spec.arguments;
   const auto outputs = std::count_if(all.begin(), all.end(), [](const auto& a) { return a.is_output; });
-  if (all.size() < 2 || all.size() > 4 || outputs != 1 || !all.back().is_output)
-    throw UsageError("Arguments must be one to three inputs, then one output, and what scalars there are");
+  if (all.size() < 2 || all.size() > kMostInputs + 1 || outputs != 1 || !all.back().is_output)
+    throw UsageError("Arguments must be one to four inputs, then one output, and what scalars there are");
   if (spec.scalars.size() > 4) throw UsageError("Arguments holds more than 4 scalars");
   for (size_t i = 1; i < all.size(); ++i)
     if (all[i].is_constant) throw UsageError("argument {}: only the first may be Constant", all[i].name);
+  for (const KernelArgument& a : all)
+    if (a.is_mask && a.type != ElementType::f16) throw UsageError("argument {}: a Mask is of Type half", a.name);
   std::set<std::string> known(spec.shape_names.begin(), spec.shape_names.end());
   for (const KernelArgument& a : all)
     for (const Expression& size : a.size)
@@ -179,8 +183,11 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   if (caches != "hot" && caches != "cold") throw UsageError("Caches is {}; it must be hot or cold", caches);
   spec.is_cold = caches == "cold";
   spec.held_out = need_as<std::vector<Shape>>(kernel, "HeldOutShapes");
-  for (const auto& [name, engine] : need(json, "Engines").items())
+  for (const auto& [name, engine] : need(json, "Engines").items()) {
+    if (name != "cpu" && spec.inputs() > 3)
+      throw UsageError("engine {}: takes no kernel of more than three inputs", name);
     check_geometry(spec, spec.engines.emplace(name, read_engine(folder, name, engine)).first->second);
+  }
   for (const Shape& shape : spec.held_out)
     for (const ElementType type : spec.types) tensors_of(spec, {type, shape});
   return spec;
@@ -194,7 +201,11 @@ Json numbers_of(const KernelSpec& spec, const KernelProblem& problem) {
 
 double number_of(const KernelSpec& spec, const KernelProblem& problem, const Expression& expression) {
   Json numbers = numbers_of(spec, problem);
-  numbers["weight_bytes"] = spec.weights() ? tensors_of(spec, problem).front().bytes() : 0;
+  int64_t weight_bytes = 0;
+  const std::vector<TensorShape> shapes = tensors_of(spec, problem);
+  for (size_t i = 0; i < shapes.size(); ++i)
+    if (spec.arguments[i].is_weights) weight_bytes += shapes[i].bytes();
+  numbers["weight_bytes"] = weight_bytes;
   const auto value = expression.number(numbers);
   if (!value || !(*value > 0)) throw UsageError("{}: '{}' is no number above 0", spec.name, expression.text());
   return *value;
@@ -277,6 +288,10 @@ std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem&
       throw UsageError("{} {}: takes {:.3g} bytes or more; more than {:.3g} cannot be measured here", spec.name,
                        problem.label(), bytes, static_cast<double>(kMostTensorBytes));
     t.nb[2] = t.nb[1] * t.ne[1];
+    if (a.is_interleaved) {
+      t.nb[2] = t.nb[1];
+      t.nb[1] = t.nb[2] * t.ne[2];
+    }
     all.push_back(t);
   }
   return all;

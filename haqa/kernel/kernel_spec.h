@@ -14,6 +14,8 @@ namespace haqa {
 
 using Shape = std::vector<int64_t>;
 
+inline constexpr size_t kMostInputs = 4;
+
 /// What stands in memory for an argument of a kernel.
 enum class ElementType { f32, i32, f16, q8_0, q4_0 };
 
@@ -33,6 +35,8 @@ struct KernelArgument {
   std::vector<Expression> size;  ///< as in ggml: the contiguous dimension first
   double outlier = 1e4;          ///< magnitude of the largest values that it is tested with
   bool is_masked = false;        ///< minus infinity occurs
+  bool is_mask = false;         ///< 0 where a query may see a position, minus infinity where not: as a rule causal
+  bool is_interleaved = false;  ///< in memory the third dimension comes before the second: heads of a token in turn
 };
 
 /// How far an element may be from the reference: absolute + relative * |it| + norm * its scale, which for products is

@@ -29,14 +29,14 @@ enum class Failure : char { none = 0, does_not_load = 'l', does_not_compile = 'c
 
 /// Where a launch's inputs and output lie, in bytes from the beginning of their memory.
 struct LaunchPlace {
-  uint64_t in[3] = {};
+  uint64_t in[kMostInputs] = {};
   uint64_t out = 0;
   uint32_t copy = 0;  ///< of the weights
 };
 
 /// The beginning of the memory that a runner writes.
 struct Control {
-  TensorShape in[3], out;
+  TensorShape in[kMostInputs], out;
   uint32_t inputs = 0, scalars = 0;
   float scalar[4] = {};
   bool has_weights = false;

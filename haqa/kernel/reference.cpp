@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "haqa/base/error.h"
 
@@ -139,6 +140,56 @@ class Matmul : public Rows {
   double norm_ = 0;
 };
 
+/// Each head's queries with the keys of the group's head, softmax with the mask, and that much of each value: ggml's
+/// FLASH_ATTN_EXT. A query that sees nothing gets zeros, as there. Source: Dao et al. 2022, equation 1.
+class Attention : public Rows {
+ public:
+  using Rows::Rows;
+  int64_t row_products() const override { return shapes_[1].ne[1] * (shapes_[1].ne[0] + shapes_[2].ne[0]); }
+  void begin_row(int64_t row) override {
+    Rows::begin_row(row);
+    const int64_t head = i1_, query = i2_, kv_head = head / (shapes_.back().ne[1] / shapes_[1].ne[2]);
+    const auto d = static_cast<size_t>(shapes_[1].ne[0]), kv = static_cast<size_t>(shapes_[1].ne[1]);
+    std::vector<double> q(d), k(d), weights(kv);
+    decode_row(ElementType::f32, row_of(0, query, head), q);
+    for (size_t j = 0; j < kv; ++j) {
+      decode_row(shapes_[1].type, row_of(1, static_cast<int64_t>(j), kv_head), k);
+      weights[j] = std::inner_product(q.begin(), q.end(), k.begin(), 0.0) * scalars_.at(0) + masked(query, j);
+    }
+    to_shares(weights);
+    const auto width = static_cast<size_t>(shapes_[2].ne[0]);
+    std::vector<double> v(width);
+    sums_.assign(width, 0);
+    squares_.assign(width, 0);
+    for (size_t j = 0; j < kv; ++j) {
+      if (weights[j] == 0) continue;
+      decode_row(shapes_[2].type, row_of(2, static_cast<int64_t>(j), kv_head), v);
+      for (size_t i = 0; i < width; ++i) {
+        sums_[i] += weights[j] * v[i];
+        squares_[i] += weights[j] * v[i] * v[i];
+      }
+    }
+  }
+  /// The scale is what the values are like that the query looks at.
+  Expected at(int64_t column) override {
+    const auto i = static_cast<size_t>(column);
+    return {sums_[i], std::sqrt(squares_[i])};
+  }
+
+ private:
+  double masked(int64_t query, size_t j) const {
+    return inputs_.size() > 3 ? half_to_double(load<uint16_t>(row_of(3, query, 0) + 2 * j)) : 0;
+  }
+  static void to_shares(std::vector<double>& weights) {
+    const double largest = *std::max_element(weights.begin(), weights.end());
+    if (std::isinf(largest)) return weights.assign(weights.size(), 0);
+    double sum = 0;
+    for (double& w : weights) sum += w = std::exp(w - largest);
+    for (double& w : weights) w /= sum;
+  }
+  std::vector<double> sums_, squares_;
+};
+
 using Maker = std::function<std::unique_ptr<Reference>(const KernelSpec&, std::span<const TensorShape>,
                                                        std::span<const std::byte* const>)>;
 
@@ -158,7 +209,7 @@ const std::map<std::string, Known>& references() {
       {"softmax", {make<Softmax>, 1}},      {"silu", {make<Silu>, 1}},
       {"swiglu", {make<Swiglu>, 2}},        {"rms_norm", {make<RmsNorm>, 1}},
       {"rms_norm_mul", {make<RmsNorm>, 2}}, {"rope", {make<Rope>, 2}},
-      {"matmul", {make<Matmul>, 2}}};
+      {"matmul", {make<Matmul>, 2}},        {"attention", {make<Attention>, 4}}};
   return all;
 }
 

@@ -24,6 +24,8 @@ class Reference {
   virtual Expected at(int64_t column) = 0;
   /// Whether an element costs as much as a row of its inputs.
   virtual bool is_product() const { return false; }
+  /// Multiply-adds that a row takes, where that is so much that it counts.
+  virtual int64_t row_products() const { return 0; }
 };
 
 /// How many inputs a reference reads, the weights included; of a name that is_reference().
