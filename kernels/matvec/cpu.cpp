@@ -1,6 +1,9 @@
-// out[j][i] = dot(row i of the weights, row j of the activations) for few j, as one token or a small batch asks for it:
-// bound by how fast the weights stream in. They are read once, for up to eight columns together, behind two software
-// prefetches, one into L2 far ahead and one into L1 shortly before use.
+// out[j][i] = dot(row i of the weights, row j of the activations).
+//
+// For few j, as one token or a small batch asks for it, this is bound by how fast the weights stream in. They are read
+// once, for up to eight columns together, behind two software prefetches, one into L2 far ahead and one into L1 shortly
+// before use. For many, as a prompt asks for it, it is bound by arithmetic: what stays of the weights in the nearest
+// caches is unpacked there once and multiplied with all columns before the next part is.
 //
 // Packed, `row_groups` vectors of rows lie side by side: for each block of 32 along k their scales, then four
 // consecutive k of each row as one 32-bit lane, which is what one dot-product instruction takes. No sum across lanes is
@@ -246,12 +249,12 @@ inline const float* column(const haqa_tensor& x, int64_t j) {
   return reinterpret_cast<const float*>(static_cast<const char*>(x.data) + (j < last ? j : last) * x.nb[1]);
 }
 
-/// Blocks [first, end) of the C columns from `j` on; the last column stands in for those that are not there.
-template <int C>
-void quantize_columns(const haqa_tensor& x, int64_t j, int64_t first, int64_t end, Block* blocks) {
-  for (int c = 0; c < C; ++c) {
+/// Blocks [first, end) of `count` columns from `j` on, side by side; the last column stands in for those that are not
+/// there.
+inline void quantize_columns(const haqa_tensor& x, int64_t j, int count, int64_t first, int64_t end, Block* blocks) {
+  for (int c = 0; c < count; ++c) {
     const float* values = column(x, j + c);
-    for (int64_t b = first; b < end; ++b) quantize_block(values + b * kBlock, blocks[b * C + c]);
+    for (int64_t b = first; b < end; ++b) quantize_block(values + b * kBlock, blocks[b * count + c]);
   }
 }
 
@@ -501,7 +504,7 @@ class Preparation {
             blocks * C * static_cast<int64_t>(sizeof(Block)) <= kSharedScratch;
     if (!team_) return;
     const auto part = [&](int64_t first, int64_t end) {
-      quantize_columns<C>(x_, 0, first, end, static_cast<Block*>(launch->shared_scratch));
+      quantize_columns(x_, 0, C, first, end, static_cast<Block*>(launch->shared_scratch));
     };
     part(blocks * launch->thread / launch->threads, blocks * (launch->thread + 1) / launch->threads);
     launch->barrier(launch->team);
@@ -518,7 +521,7 @@ class Preparation {
     for (int c = 0; c < C; ++c) columns_.values[c] = column(x_, number * C + c);
     if (!kQuantized) return;
     columns_.blocks = static_cast<const Block*>(team_ ? launch_->shared_scratch : launch_->scratch);
-    if (!team_) quantize_columns<C>(x_, number * C, 0, x_.ne[0] / kBlock, static_cast<Block*>(launch_->scratch));
+    if (!team_) quantize_columns(x_, number * C, C, 0, x_.ne[0] / kBlock, static_cast<Block*>(launch_->scratch));
   }
 
   const haqa_launch* launch_;
@@ -556,11 +559,252 @@ int columns_at_once(int64_t k, int64_t n) {
   return columns;
 }
 
+// ---- many columns ----
+
+#if HAQA_CHOICE(HAQA_LAYOUT_, layout)
+
+/// Sums that the registers hold: of how many vectors of rows and of how many columns. Where weights are quantized each
+/// takes two registers.
+#if defined(__AVX512VL__) || defined(__aarch64__)
+constexpr int kTileVectors = 2, kTileColumns = kQuantized ? 7 : 14;
+#else
+constexpr int kTileVectors = kQuantized ? 1 : 2, kTileColumns = kQuantized ? 4 : 6;
+#endif
+constexpr int kFewColumns = 8;  ///< more are a prompt
+
+/// Unpacked, vector of rows after vector of rows: of each block its scales in single precision and its weights byte by
+/// byte; else the weights in single precision.
+constexpr int64_t kUnpackedBytes = kLanes * (kQuantized ? kBlock + 4 : 4 * kBlock);  ///< of a block
+/// Of a vector of rows at once, and of a part of the weights: well within L2.
+constexpr int64_t kMostBlocks = (128 << 10) / kUnpackedBytes;
+constexpr int64_t kPartBytes = 512 << 10;
+
+/// A vector of the packed weights, from block `first` to before `end`, as tiles take it.
+inline void unpack(const haqa_launch* launch, int64_t vector, int64_t first, int64_t end, uint8_t* to) {
+  const int64_t group = vector % row_groups;
+  const uint8_t* w = weights_at(launch, vector * kLanes) + first * kBlockBytes;
+  for (int64_t b = first; b < end; ++b, w += kBlockBytes) {
+    if (!kQuantized) {
+      for (int p = 0; p < kBlock; ++p, to += 4 * kLanes) {
+        const uint8_t* at = w + p * kDepthBytes + kDepthBytes / row_groups * group;
+        const Floats weights = kWeights == kF16 ? load_halves<kLanes>(at) : load_floats<kLanes>(at);
+        *reinterpret_cast<Vector<kLanes>::LooseFloats*>(to) = weights;
+      }
+      continue;
+    }
+    auto* quads = reinterpret_cast<Vector<kLanes>::LooseInts*>(to);
+    *quads++ = reinterpret_cast<Ints>(load_halves<kLanes>(w + 2 * kLanes * group));
+    const uint8_t* at = w + 2 * kRows + 4 * kLanes * group;
+    for (int q = 0; q < (kWeights == kQ4 ? 4 : 8); ++q, ++quads, at += 4 * kRows) {
+      const Ints quad = load_ints<kLanes>(at);
+      quads[0] = kWeights == kQ4 ? quad & 0x0f0f0f0f : quad;
+      if (kWeights == kQ4) quads[4] = (quad >> 4) & 0x0f0f0f0f;
+    }
+    to += kUnpackedBytes;
+  }
+}
+
+/// The columns of a prompt as tiles take them, a batch of at most kTileColumns after the other, made by all threads
+/// together: quantized, or for each step along k the numbers of all columns of the batch.
+template <bool quantized>
+struct OperandOf {
+  typedef Block Type;
+};
+template <>
+struct OperandOf<false> {
+  typedef float Type;
+};
+using Operand = OperandOf<kQuantized>::Type;
+constexpr int64_t kOperands = kQuantized ? 1 : kBlock;  ///< for a block of one column
+
+/// How many columns the next batch is made for, of those left: those that are not there are made up.
+inline int batch_columns(int64_t left) {
+  if (left > (kTileColumns > 8 ? 8 : 4)) return kTileColumns;
+  return left > 4 ? 8 : left > 1 ? 4 : 1;
+}
+
+inline void make_batch(const haqa_tensor& x, int64_t j, int columns, int64_t first, int64_t end, Block* batch) {
+  quantize_columns(x, j, columns, first, end, batch);
+}
+inline void make_batch(const haqa_tensor& x, int64_t j, int columns, int64_t first, int64_t end, float* batch) {
+  for (int c = 0; c < columns; ++c) {
+    const float* from = column(x, j + c);
+    for (int64_t p = first * kBlock; p < end * kBlock; ++p) batch[p * columns + c] = from[p];
+  }
+}
+
+/// The part [first, end) of the blocks of each of n columns from `j` on.
+inline void make_batches(const haqa_tensor& x, int64_t j, int64_t n, int64_t first, int64_t end, Operand* to) {
+  const int64_t blocks = x.ne[0] / kBlock;
+  for (int64_t done = 0; done < n;) {
+    const int columns = batch_columns(n - done);
+    make_batch(x, j + done, columns, first, end, to + done * blocks * kOperands);
+    done += columns;
+  }
+}
+
+/// A tile's products of one block.
+template <int V, int C>
+inline void add_products(const uint8_t* w, int64_t stride, const Block* x, Floats (&sum)[V][C]) {
+  Ints dot[V][C];
+#pragma GCC unroll 16
+  for (int c = 0; c < C; ++c)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) dot[v][c] = splat<Ints>(x[c].start);
+#pragma GCC unroll 8
+  for (int q = 0; q < 8; ++q) {
+    Ints quad[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) quad[v] = load_ints<kLanes>(w + v * stride + 4 * kLanes * (1 + q));
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) {
+      if (V == 1) {
+        dot[0][c] = dot4_everywhere(dot[0][c], quad[0], x[c].values + 4 * q);
+        continue;
+      }
+      const Ints values = splat<Ints>(load_ints<1>(x[c].values + 4 * q)[0]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) dot[v][c] = dot4(dot[v][c], quad[v], values);
+    }
+  }
+#pragma GCC unroll 2
+  for (int v = 0; v < V; ++v) {
+    const Floats scale = load_floats<kLanes>(w + v * stride);
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) sum[v][c] += __builtin_convertvector(dot[v][c], Floats) * (scale * x[c].scale);
+  }
+}
+template <int V, int C>
+inline void add_products(const uint8_t* w, int64_t stride, const float* x, Floats (&sum)[V][C]) {
+#pragma GCC unroll 4
+  for (int p = 0; p < kBlock; ++p) {
+    Floats weights[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) weights[v] = load_floats<kLanes>(w + v * stride + 4 * kLanes * p);
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) {
+      const Floats value = splat<Floats>(x[p * C + c]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[v][c] += weights[v] * value;
+    }
+  }
+}
+
+/// What a tile is of: unpacked weights of some blocks, a batch of columns, and where their products belong.
+struct Tile {
+  const uint8_t* weights;
+  int64_t stride;  ///< from a vector of rows to the next one
+  int64_t blocks;
+  const Operand* columns;
+  float* out;
+  int64_t out_stride;  ///< bytes from a column to the next one
+  int64_t rows, real_columns;
+  bool adds;  ///< to the products of the blocks before
+};
+
+/// A vector's end, where there are fewer rows.
+[[gnu::noinline]] void store_part(float* to, int64_t rows, Floats sum, bool adds) {
+  float part[kLanes];
+  *reinterpret_cast<Vector<kLanes>::LooseFloats*>(part) = sum;
+  for (int64_t r = 0; r < rows; ++r) to[r] = adds ? to[r] + part[r] : part[r];
+}
+
+inline void store_sums(float* to, int64_t rows, Floats sum, bool adds) {
+  if (rows < kLanes) return store_part(to, rows, sum, adds);
+  if (adds) sum += load_floats<kLanes>(to);
+  *reinterpret_cast<Vector<kLanes>::LooseFloats*>(to) = sum;
+}
+
+/// All loops over sums are unrolled: what is looked up by a number would be in memory all the time.
+template <int V, int C>
+void multiply_tile(const Tile& tile) {
+  Floats sum[V][C] = {};
+  for (int64_t b = 0; b < tile.blocks; ++b)
+    add_products<V, C>(tile.weights + b * kUnpackedBytes, tile.stride, tile.columns + b * C * kOperands, sum);
+#pragma GCC unroll 16
+  for (int c = 0; c < C; ++c) {
+    float* to = reinterpret_cast<float*>(reinterpret_cast<char*>(tile.out) + c * tile.out_stride);
+    if (c < tile.real_columns)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) store_sums(to + v * kLanes, tile.rows - v * kLanes, sum[v][c], tile.adds);
+  }
+}
+
+inline void multiply_tile(const Tile& tile, int columns) {
+  if (columns == kTileColumns) return multiply_tile<kTileVectors, kTileColumns>(tile);
+  if (kTileColumns > 8 && columns == 8) return multiply_tile < kTileVectors, kTileColumns < 8 ? 1 : 8 > (tile);
+  return columns == 1 ? multiply_tile<kTileVectors, 1>(tile) : multiply_tile<kTileVectors, 4>(tile);
+}
+
+/// The vectors of rows from `first` to before `end` with n columns from `j` on. Where the last tile lacks a vector, it
+/// multiplies what happens to be there and stores nothing of it.
+void multiply_vectors(const haqa_launch* launch, int64_t first, int64_t end, int64_t j, int64_t n,
+                      const Operand* columns) {
+  const haqa_tensor& out = launch->out;
+  const int64_t blocks = launch->in[1].ne[0] / kBlock;
+  const int64_t deep = blocks < kMostBlocks ? blocks : kMostBlocks;
+  const int64_t stride = deep * kUnpackedBytes;
+  const int64_t high = kPartBytes / stride / kTileVectors * kTileVectors;
+  uint8_t* scratch = static_cast<uint8_t*>(launch->scratch);
+  for (int64_t from = first; from < end; from += high) {
+    const int64_t to = from + high < end ? from + high : end;
+    for (int64_t b = 0; b < blocks; b += deep) {
+      const int64_t some = b + deep < blocks ? deep : blocks - b;
+      for (int64_t v = from; v < to; ++v) unpack(launch, v, b, b + some, scratch + (v - from) * stride);
+      for (int64_t done = 0; done < n;) {
+        const int batch = batch_columns(n - done);
+        const Operand* x = columns + (done * blocks + b * batch) * kOperands;
+        float* y = reinterpret_cast<float*>(static_cast<char*>(out.data) + (j + done) * out.nb[1]);
+        for (int64_t v = from; v < to; v += kTileVectors) {
+          const Tile tile = {scratch + (v - from) * stride, stride,   some, x, y + v * kLanes, out.nb[1],
+                             out.ne[0] - v * kLanes,        n - done, b > 0};
+          multiply_tile(tile, batch);
+        }
+        done += batch;
+      }
+    }
+  }
+}
+
+/// As many columns at a time as the team's scratch holds.
+void multiply_many(const haqa_launch* launch) {
+  const haqa_tensor &x = launch->in[1], &out = launch->out;
+  const int64_t blocks = x.ne[0] / kBlock, n = x.ne[1];
+  const int64_t column_bytes = blocks * kOperands * static_cast<int64_t>(sizeof(Operand));
+  const int64_t most = (kSharedScratch / column_bytes - kTileColumns) / kTileColumns * kTileColumns;
+  const int64_t vectors = (out.ne[0] + kLanes - 1) / kLanes;
+  constexpr int64_t kStep = share_rows > kLanes ? share_rows / kLanes : 1;
+  auto* columns = static_cast<Operand*>(launch->shared_scratch);
+  for (int64_t j = 0; j < n; j += most) {
+    const int64_t some = n - j < most ? n - j : most;
+    if (j > 0) launch->barrier(launch->team);
+    make_batches(x, j, some, blocks * launch->thread / launch->threads, blocks * (launch->thread + 1) / launch->threads,
+                 columns);
+    launch->barrier(launch->team);
+    // The counter of a launch serves once.
+    constexpr int kSchedule = HAQA_CHOICE(haqa_, sharing);
+    haqa_share(launch, vectors, kStep, n > most && kSchedule == haqa_dynamic ? haqa_chunks : kSchedule,
+               [&](int64_t first, int64_t end) { multiply_vectors(launch, first, end, j, some, columns); });
+  }
+}
+
+/// Whether there are that many columns, and the team's scratch holds some of them.
+inline bool is_prompt(const haqa_launch* launch) {
+  const haqa_tensor& x = launch->in[1];
+  constexpr int64_t kBytes = kQuantized ? sizeof(Block) : 4 * kBlock;
+  return x.ne[1] > kFewColumns && x.ne[0] % kBlock == 0 &&
+         x.ne[0] / kBlock * kBytes * 2 * kTileColumns <= kSharedScratch;
+}
+#endif
+
 }  // namespace
 
 extern "C" {
 
 void haqa_kernel(const haqa_launch* launch) {
+#if HAQA_CHOICE(HAQA_LAYOUT_, layout)
+  if (is_prompt(launch)) return multiply_many(launch);
+#endif
   const int columns = columns_at_once(launch->in[1].ne[0], launch->in[1].ne[1]);
   if (columns == 8)
     multiply<8>(launch);
