@@ -97,14 +97,34 @@ bool is_packed_at_once(const Kernels& kernels, const ggml_tensor& weights) {
   return packs_all() && weights.op == GGML_OP_NONE && !weights.extra && kernels.of_weights(matrix_at(weights, 0, 0));
 }
 
+/// Without what few models have: sinks, a bias of positions, a cap, masks of heads.
 bool is_attention(const ggml_tensor& node) {
-  if (node.op != GGML_OP_FLASH_ATTN_EXT) return false;
   const ggml_tensor *q = node.src[0], *k = node.src[1], *v = node.src[2], *mask = node.src[3];
   const float bias = float_parameter(node, 1), cap = float_parameter(node, 2);
-  return !node.src[4] && bias == 0 && cap == 0 && q->type == GGML_TYPE_F32 && q->nb[0] == sizeof(float) &&
-         k->type == v->type && k->nb[0] == ggml_type_size(k->type) && v->nb[0] == ggml_type_size(v->type) &&
-         k->ne[2] == v->ne[2] && k->ne[3] == q->ne[3] && q->ne[2] % k->ne[2] == 0 &&
-         (!mask || (mask->ne[2] == 1 && q->ne[3] % mask->ne[3] == 0)) && ggml_is_contiguous(&node);
+  const auto is_dense = [](const ggml_tensor& t) { return t.nb[0] == ggml_type_size(t.type); };
+  return !node.src[4] && bias == 0 && cap == 0 && q->type == GGML_TYPE_F32 && is_dense(*q) && k->type == v->type &&
+         is_dense(*k) && is_dense(*v) && k->ne[0] == v->ne[0] && k->ne[0] % 8 == 0 && k->ne[2] == v->ne[2] &&
+         k->ne[3] == q->ne[3] && v->ne[3] == q->ne[3] && q->ne[2] % k->ne[2] == 0 && ggml_is_contiguous(&node) &&
+         (!mask || (mask->ne[2] == 1 && q->ne[3] % mask->ne[3] == 0));
+}
+
+const KernelFunctions* attention_kernel(const Kernels& kernels, const ggml_tensor& node) {
+  switch (node.src[1]->type) {
+    case GGML_TYPE_F16:
+      return kernels.find("attention-F16");
+    case GGML_TYPE_Q8_0:
+      return kernels.find("attention-Q8_0");
+    default:
+      return nullptr;
+  }
+}
+
+/// One of the sequences that are computed side by side, each with a part of the cache of its own.
+haqa_tensor sequence_of(const ggml_tensor& t, int64_t i3) {
+  haqa_tensor k = {};
+  k.data = static_cast<char*>(t.data) + static_cast<size_t>(i3) * t.nb[3];
+  for (int i = 0; i < 3; ++i) k.ne[i] = t.ne[i], k.nb[i] = static_cast<int64_t>(t.nb[i]);
+  return k;
 }
 
 /// RMS_NORM whose result only the next node's MUL by one row takes: one kernel does both.
@@ -147,9 +167,7 @@ bool is_native(const Kernels& kernels, const ggml_tensor& node) {
     case GGML_OP_GLU:
       return kernels.find("swiglu-F32") && is_swiglu(node);
     case GGML_OP_FLASH_ATTN_EXT:
-      return is_attention(node) && kernels.find(node.src[1]->type == GGML_TYPE_F16    ? "attention-F16"
-                                                : node.src[1]->type == GGML_TYPE_Q8_0 ? "attention-Q8_0"
-                                                                                      : "");
+      return is_attention(node) && attention_kernel(kernels, node);
     case GGML_OP_ROPE:
       return supports_rope(node);
     case GGML_OP_ADD:
@@ -231,6 +249,9 @@ int GraphRunner::add(ggml_cgraph& graph, int at) {
       add_kernel(node, *kernels_.find("swiglu-F32"), launch, {a, b});
       return 1;
     }
+    case GGML_OP_FLASH_ATTN_EXT:
+      add_attention(node);
+      return 1;
     case GGML_OP_ROPE:
       add_rope(node);
       return 1;
@@ -292,6 +313,18 @@ void GraphRunner::add_matrix_product(const ggml_tensor& node, const ggml_tensor&
   launch.packed = weights.data;
   launch.in[1] = x, launch.out = out;
   add_kernel(node, *packed_for(weights), launch, {node.src[1]});
+}
+
+void GraphRunner::add_attention(const ggml_tensor& node) {
+  const ggml_tensor &q = *node.src[0], &k = *node.src[1], &v = *node.src[2], *mask = node.src[3];
+  for (int64_t i3 = 0; i3 < q.ne[3]; ++i3) {
+    haqa_launch launch = {};
+    launch.in[0] = sequence_of(q, i3), launch.in[1] = sequence_of(k, i3), launch.in[2] = sequence_of(v, i3);
+    if (mask) launch.in[3] = sequence_of(*mask, i3 % mask->ne[3]);
+    launch.out = sequence_of(node, i3);
+    add_kernel(node, *attention_kernel(kernels_, node), launch, {&q, &k, &v, mask ? mask : &q},
+               float_parameter(node, 0));
+  }
 }
 
 void GraphRunner::add_rope(const ggml_tensor& node) {

@@ -43,6 +43,7 @@ class GraphRunner {
   void add_product(const ggml_tensor& node);
   void add_matrix_product(const ggml_tensor& node, const ggml_tensor& weights, const haqa_tensor& x,
                           const haqa_tensor& out);
+  void add_attention(const ggml_tensor& node);
   void add_rope(const ggml_tensor& node);
   void add_plain(const ggml_tensor& node, void (*work)(const ggml_tensor&, Share));
   Step step_of(const ggml_tensor& node, std::initializer_list<const ggml_tensor*> inputs);
