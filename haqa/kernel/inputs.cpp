@@ -1,9 +1,11 @@
 #include "haqa/kernel/inputs.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 
 #include "haqa/kernel/reference.h"
 
@@ -46,26 +48,37 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
-/// Of either sign, from 2^-9 to 2^-5: drawn four at a time, as there are many millions.
-void draw_halves(FastRandom& random, std::byte* row, int64_t bytes) {
-  constexpr uint64_t kEach = 0x0001000100010001, kSignAndMantissa = 0x83ff * kEach, kExponent = 0x0c00 * kEach;
-  constexpr uint64_t kLeast = 0x1800 * kEach;  // exponent 6 - 15
+/// Of either sign, from 2^-9 to 2^-5: drawn four at a time, as there are many millions. `fraction` are the bits below
+/// the exponent, `least` the exponent of 2^-9 as it is stored.
+void draw_halves(int fraction, uint64_t least, FastRandom& random, std::byte* row, int64_t bytes) {
+  constexpr uint64_t kEach = 0x0001000100010001;
+  const uint64_t drawn = (0x8000 + (uint64_t{1} << fraction) - 1) * kEach, exponent = (uint64_t{3} << fraction) * kEach;
   for (int64_t at = 0; at < bytes; at += 8) {
     const uint64_t bits = random.next();
-    const uint64_t halves = (bits & kSignAndMantissa) | ((bits & kExponent) + kLeast);
+    const uint64_t halves = (bits & drawn) | ((bits & exponent) + (least << fraction) * kEach);
     std::memcpy(row + at, &halves, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
   }
 }
 
-/// Blocks of random integers with a scale near 0.01.
+/// Where scales of 16 bits lie in a block.
+std::span<const int64_t> scales_at(ElementType type) {
+  static constexpr std::array<int64_t, 2> kFirst = {0, 2};
+  static constexpr std::array<int64_t, 1> kLast = {208};
+  if (type == ElementType::q6_k) return kLast;
+  return type == ElementType::q4_k ? std::span<const int64_t>(kFirst) : std::span<const int64_t>(kFirst).first(1);
+}
+
+/// Blocks of random bits, the integers and the scales within, with a scale near 0.01.
 void draw_blocks(ElementType type, FastRandom& random, std::byte* row, int64_t bytes) {
   const int64_t block = row_bytes(type, block_length(type));
   for (int64_t at = 0; at < bytes; at += block) {
-    const uint16_t half = double_to_half(0.005 + 0.01 * random.uniform());
-    std::memcpy(row + at, &half, sizeof half);
-    for (int64_t i = 2; i < block; i += 8) {
+    for (int64_t i = 0; i < block; i += 8) {
       const uint64_t bits = random.next();
       std::memcpy(row + at + i, &bits, static_cast<size_t>(std::min<int64_t>(8, block - i)));
+    }
+    for (const int64_t scale : scales_at(type)) {
+      const uint16_t half = double_to_half(0.005 + 0.01 * random.uniform());
+      std::memcpy(row + at + scale, &half, sizeof half);
     }
   }
 }
@@ -113,7 +126,9 @@ void draw(const KernelArgument& argument, const TensorShape& shape, Distribution
     } else if (shape.type == ElementType::f32) {
       draw_floats(argument, distribution, random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f16) {
-      draw_halves(random, row, shape.row);
+      draw_halves(10, 6, random, row, shape.row);
+    } else if (shape.type == ElementType::bf16) {
+      draw_halves(7, 118, random, row, shape.row);
     } else {
       draw_blocks(shape.type, random, row, shape.row);
     }

@@ -87,7 +87,7 @@ Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed
   check_size(spec, problem);
   if (spec.held_out.empty())
     throw UsageError("{}: HeldOutShapes is empty; name shapes that are not tuned for", spec.name);
-  for (const Shape& shape : spec.held_out) check_size(spec, {problem.type, shape});
+  for (const Shape& shape : held_out_shapes(spec, problem.type)) check_size(spec, {problem.type, shape});
 }
 
 /// So many that the weights come from main memory when they come round again.
@@ -155,7 +155,7 @@ void Judge::verify_on(Contestant& contestant, const KernelProblem& problem, int6
 void Judge::verify(Contestant& contestant, bool quick) {
   constexpr std::array kAll = {Distribution::normal, Distribution::outliers, Distribution::tiny};
   const CheckEffort all, some{1 << 15, 1 << 20};
-  for (const Shape& shape : spec_.held_out)
+  for (const Shape& shape : held_out_shapes(spec_, problem_.type))
     for (const int64_t padding : {0, 20}) verify_on(contestant, {problem_.type, shape}, padding, all, kAll);
   verify_on(contestant, problem_, 0, quick ? some : all, kAll);
   if (!quick) verify_on(contestant, problem_, 36, some, std::span(kAll).first(1));
