@@ -34,9 +34,10 @@ void haqa_kernel(const haqa_launch* launch);
 /// not timed. They are handed over in this layout from then on. Bytes are a multiple of 64.
 int64_t haqa_packed_bytes(const haqa_tensor* weights);
 void haqa_pack(const haqa_tensor* weights, void* packed);
-/// Optional: packs rows from `first_row`, a multiple of 64, to before `end_row` alone, so that threads may share them.
+/// Optional beside them: haqa_pack() of rows [first_row, end_row) alone, of which the first is a multiple of 64 and the
+/// end one too or that of the weights, so that several threads can load a model.
 void haqa_pack_rows(const haqa_tensor* weights, void* packed, int64_t first_row, int64_t end_row);
-/// Optional: writes the weights' data back as they were.
+/// Optional beside them: writes the rows that were packed back to weights->data, byte by byte as they were.
 void haqa_unpack(const haqa_tensor* weights, const void* packed);
 }
 

@@ -474,7 +474,9 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("-m,--model", o.model, "Kernels and shapes of a GGUF instead")->type_name("MODEL");
   command.add_option("-k,--kernel", o.kernels, "Of those only these kernels")->delimiter(',');
   command.add_option("--shape", o.shape, "With one --kernel: its shape, such as 2048,1,2048")->check(not_empty);
-  command.add_option("--type", o.type, "With --shape: type of the weights: F32 (default), F16, Q8_0, Q4_0")
+  command
+      .add_option("--type", o.type,
+                  "With --shape: type of the weights (F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K, IQ4_NL; default: F32)")
       ->check(not_empty);
   command.add_option("--engine", o.task.engine, "What runs them")
       ->check(CLI::IsMember({"cpu", "opencl", "cuda"}))

@@ -45,9 +45,17 @@ ggml_type ggml_type_of(ElementType type) {
     case ElementType::q8_0:
       return GGML_TYPE_Q8_0;
     case ElementType::q4_0:
+      return GGML_TYPE_Q4_0;
+    case ElementType::bf16:
+      return GGML_TYPE_BF16;
+    case ElementType::q4_k:
+      return GGML_TYPE_Q4_K;
+    case ElementType::q6_k:
+      return GGML_TYPE_Q6_K;
+    case ElementType::iq4_nl:
       break;
   }
-  return GGML_TYPE_Q4_0;
+  return GGML_TYPE_IQ4_NL;
 }
 
 /// Weights in large pages where the system has them, as ours are: that much is no kernel's merit.

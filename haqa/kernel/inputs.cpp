@@ -1,9 +1,11 @@
 #include "haqa/kernel/inputs.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 
 #include "haqa/kernel/reference.h"
 
@@ -46,17 +48,17 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
-/// Of either sign, from 2^-9 to 2^-5 as weights are, some of them zeros and denormal, or from 1/8 to 2: drawn four at a
-/// time, as there are many millions.
-void draw_halves(bool are_weights, FastRandom& random, std::byte* row, int64_t bytes) {
-  constexpr uint64_t kEach = 0x0001000100010001, kSignAndMantissa = 0x83ff * kEach, kExponent = 0x0c00 * kEach;
-  const uint64_t least = (are_weights ? 0x1800 : 0x3000) * kEach;  // exponent 6 - 15, 12 - 15
+/// Of either sign, over four exponents, the least of which is `least` as it is stored; some are zeros and denormal. Drawn
+/// four at a time, as there are many millions. `fraction` are the bits below the exponent.
+void draw_halves(int fraction, uint64_t least, FastRandom& random, std::byte* row, int64_t bytes) {
+  constexpr uint64_t kEach = 0x0001000100010001;
+  const uint64_t drawn = (0x8000 + (uint64_t{1} << fraction) - 1) * kEach, exponent = (uint64_t{3} << fraction) * kEach;
   for (int64_t at = 0; at < bytes; at += 8) {
     const uint64_t bits = random.next();
-    const uint64_t which = (bits >> 12 & 7) | (bits >> 25 & 56);    // of 64: six bits that nothing else uses
-    const uint64_t halves = which == 0   ? bits & 0x8000 * kEach    // zeros
-                            : which == 1 ? bits & kSignAndMantissa  // denormal
-                                         : (bits & kSignAndMantissa) | ((bits & kExponent) + least);
+    const uint64_t which = (bits >> 12 & 7) | (bits >> 25 & 56);  // of 64: six bits that nothing else uses
+    const uint64_t halves = which == 0   ? bits & 0x8000 * kEach  // zeros
+                            : which == 1 ? bits & drawn           // denormal
+                                         : (bits & drawn) | ((bits & exponent) + (least << fraction) * kEach);
     std::memcpy(row + at, &halves, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
   }
 }
@@ -89,15 +91,25 @@ uint16_t draw_scale(FastRandom& random) {
   return double_to_half(random.below(2) == 0 ? -size : size);
 }
 
-/// Blocks of random integers with their scales.
+/// Where scales of 16 bits lie in a block.
+std::span<const int64_t> scales_at(ElementType type) {
+  static constexpr std::array<int64_t, 2> kFirst = {0, 2};
+  static constexpr std::array<int64_t, 1> kLast = {208};
+  if (type == ElementType::q6_k) return kLast;
+  return type == ElementType::q4_k ? std::span<const int64_t>(kFirst) : std::span<const int64_t>(kFirst).first(1);
+}
+
+/// Blocks of random bits, the integers and the scales within, with scales of 16 bits that are those of models.
 void draw_blocks(ElementType type, FastRandom& random, std::byte* row, int64_t bytes) {
   const int64_t block = row_bytes(type, block_length(type));
   for (int64_t at = 0; at < bytes; at += block) {
-    const uint16_t half = draw_scale(random);
-    std::memcpy(row + at, &half, sizeof half);
-    for (int64_t i = 2; i < block; i += 8) {
+    for (int64_t i = 0; i < block; i += 8) {
       const uint64_t bits = random.next();
       std::memcpy(row + at + i, &bits, static_cast<size_t>(std::min<int64_t>(8, block - i)));
+    }
+    for (const int64_t scale : scales_at(type)) {
+      const uint16_t half = draw_scale(random);
+      std::memcpy(row + at + scale, &half, sizeof half);
     }
   }
 }
@@ -148,7 +160,10 @@ void draw(const KernelArgument& argument, const TensorShape& shape, Distribution
     } else if (argument.is_mask) {
       draw_mask(distribution, r, shape.rows(), random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f16) {
-      draw_halves(argument.is_constant, random, row, shape.row);
+      // From 2^-9 to 2^-5 as weights are, or from 1/8 to 2.
+      draw_halves(10, argument.is_constant ? 6 : 12, random, row, shape.row);
+    } else if (shape.type == ElementType::bf16) {
+      draw_halves(7, 118, random, row, shape.row);
     } else {
       draw_blocks(shape.type, random, row, shape.row);
     }

@@ -156,7 +156,7 @@ void Judge::verify_on(Contestant& contestant, const KernelProblem& problem, int6
 void Judge::verify(Contestant& contestant, bool quick) {
   constexpr std::array kAll = {Distribution::normal, Distribution::outliers, Distribution::tiny};
   const CheckEffort all, some{1 << 15, 1 << 20};
-  for (const Shape& shape : spec_.held_out)
+  for (const Shape& shape : held_out_shapes(spec_, problem_.type))
     for (const int64_t padding : {0, 20}) verify_on(contestant, {problem_.type, shape}, padding, all, kAll);
   verify_on(contestant, problem_, 0, quick ? some : all, kAll);
   if (!quick) verify_on(contestant, problem_, 36, some, std::span(kAll).first(1));

@@ -71,7 +71,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"rms_norm_mul", {ElementType::f32, {512, 5, 1}}}, Case{"rope", {ElementType::f32, {64, 4, 3}}},
                     Case{"matmul", {ElementType::f32, {96, 5, 64}}}, Case{"matvec", {ElementType::f16, {96, 1, 64}}},
                     Case{"matvec", {ElementType::q8_0, {96, 3, 256}}},
-                    Case{"matvec", {ElementType::q4_0, {96, 1, 256}}}),
+                    Case{"matvec", {ElementType::q4_0, {96, 1, 256}}}, Case{"matvec", {ElementType::bf16, {96, 2, 64}}},
+                    Case{"matvec", {ElementType::q4_k, {96, 1, 512}}},
+                    Case{"matvec", {ElementType::q6_k, {96, 2, 512}}},
+                    Case{"matvec", {ElementType::iq4_nl, {96, 1, 256}}}),
     [](const auto& tested) {
       return tested.param.kernel + std::string(to_string(tested.param.problem.type)) + std::to_string(tested.index);
     });

@@ -24,11 +24,15 @@ struct TypeFacts {
   std::string_view name;
   int64_t block, bytes;
 };
-constexpr std::array<TypeFacts, 5> kTypes = {{{ElementType::f32, "F32", 1, 4},
+constexpr std::array<TypeFacts, 9> kTypes = {{{ElementType::f32, "F32", 1, 4},
                                               {ElementType::i32, "I32", 1, 4},
                                               {ElementType::f16, "F16", 1, 2},
                                               {ElementType::q8_0, "Q8_0", 32, 34},
-                                              {ElementType::q4_0, "Q4_0", 32, 18}}};
+                                              {ElementType::q4_0, "Q4_0", 32, 18},
+                                              {ElementType::bf16, "BF16", 1, 2},
+                                              {ElementType::q4_k, "Q4_K", 256, 144},
+                                              {ElementType::q6_k, "Q6_K", 256, 210},
+                                              {ElementType::iq4_nl, "IQ4_NL", 32, 18}}};
 
 const TypeFacts& facts(ElementType type) {
   return kTypes[static_cast<size_t>(type)];
@@ -99,6 +103,8 @@ KernelEngine read_engine(const fs::path& folder, const std::string& name, const 
   if (!fs::exists(engine.source)) throw UsageError("engine {}: there is no {}", name, engine.source.string());
   engine.options = json.value("CompilerOptions", std::vector<std::string>{});
   engine.space = space_from_t1(need(json, "ConfigurationSpace"));
+  for (const std::string& type : json.value("Types", std::vector<std::string>{}))
+    engine.types.push_back(element_type_from(type));
   if (name != "cpu") read_geometry(json, engine);
   const Json answers = json.value("AnswerNames", Json::object());
   for (const auto& [key, parameters] : answers.items())
@@ -188,8 +194,12 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
       throw UsageError("engine {}: takes no kernel of more than three inputs", name);
     check_geometry(spec, spec.engines.emplace(name, read_engine(folder, name, engine)).first->second);
   }
-  for (const Shape& shape : spec.held_out)
-    for (const ElementType type : spec.types) tensors_of(spec, {type, shape});
+  for (const ElementType type : spec.types) {
+    const std::vector<Shape> shapes = held_out_shapes(spec, type);
+    for (const Shape& shape : shapes) tensors_of(spec, {type, shape});
+    if (shapes.empty() && !spec.held_out.empty())
+      throw UsageError("HeldOutShapes has none of whole blocks of {}", to_string(type));
+  }
   return spec;
 }
 
@@ -236,7 +246,8 @@ int64_t block_length(ElementType type) {
 ElementType element_type_from(const std::string& name) {
   for (const TypeFacts& t : kTypes)
     if (t.name == name) return t.type;
-  throw UsageError("{} is no type of a kernel's weights; use F32, F16, Q8_0 or Q4_0", one_line(name, 30));
+  throw UsageError("{} is no type of a kernel's weights; use F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K or IQ4_NL",
+                   one_line(name, 30));
 }
 
 const KernelArgument* KernelSpec::weights() const {
@@ -295,6 +306,17 @@ std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem&
     all.push_back(t);
   }
   return all;
+}
+
+std::vector<Shape> held_out_shapes(const KernelSpec& spec, ElementType type) {
+  if (!spec.weights()) return spec.held_out;
+  std::vector<Shape> shapes;
+  for (const Shape& shape : spec.held_out) {
+    const bool is_other = shape.size() != spec.shape_names.size();  // which tensors_of() tells
+    const double row = is_other ? 0 : spec.weights()->size.front().number(numbers_of(spec, {type, shape})).value_or(0);
+    if (std::fmod(row, static_cast<double>(block_length(type))) == 0) shapes.push_back(shape);
+  }
+  return shapes;
 }
 
 double bytes_of(const KernelSpec& spec, const KernelProblem& problem) {

@@ -17,12 +17,12 @@ using Shape = std::vector<int64_t>;
 inline constexpr size_t kMostInputs = 4;
 
 /// What stands in memory for an argument of a kernel.
-enum class ElementType { f32, i32, f16, q8_0, q4_0 };
+enum class ElementType { f32, i32, f16, q8_0, q4_0, bf16, q4_k, q6_k, iq4_nl };
 
-std::string_view to_string(ElementType type);  ///< "F32", "I32", "F16", "Q8_0", "Q4_0"
+std::string_view to_string(ElementType type);  ///< "F32", "I32", "F16", "Q8_0", ...
 /// Bytes of a row of `n` elements, which are whole blocks.
 int64_t row_bytes(ElementType type, int64_t n);
-/// Elements of a block: 32 where they are quantized, else 1.
+/// Elements of a block: 32 or 256 where they are quantized, else 1.
 int64_t block_length(ElementType type);
 
 /// A kernel's input or output.
@@ -50,6 +50,7 @@ struct KernelEngine {
   std::filesystem::path source;
   std::vector<std::string> options;  ///< of the compiler
   SearchSpace space;
+  std::vector<ElementType> types;        ///< of the weights that the source knows; the specification's where empty
   std::vector<AnswerName> answer_names;  ///< what the paper's answers call some of its parameters
   /// Of a device's engine: work-items that are needed in each dimension, over the shape's names and the parameters, and
   /// those of a work-group, over the parameters.
@@ -100,6 +101,9 @@ inline constexpr int64_t kMostTensorBytes = int64_t{1} << 29;
 /// The shape of each argument, the output last, each row followed by `padding` bytes (a multiple of 4) where it is not
 /// constant. Throws UsageError where the problem does not suit the kernel, or takes more than kMostTensorBytes.
 std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem& problem, int64_t padding = 0);
+
+/// Those held-out shapes whose rows are whole blocks of the type.
+std::vector<Shape> held_out_shapes(const KernelSpec& spec, ElementType type);
 
 /// Least traffic and arithmetic, for the roofline.
 double bytes_of(const KernelSpec& spec, const KernelProblem& problem);

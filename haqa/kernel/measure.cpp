@@ -98,7 +98,11 @@ class Measurement {
         problem_{element_type_from(request.value("type", "F32")), request.at("shape").get<Shape>()},
         machine_(machine_from(request.value("machine", Json::object()))),
         threads_(std::max(1, request.value("threads", 1))),
-        judge_(spec_, problem_, request.value("seed", uint64_t{1}), request.value("timeout", 20.0)) {}
+        judge_(spec_, problem_, request.value("seed", uint64_t{1}), request.value("timeout", 20.0)) {
+    const std::vector<ElementType>& known = engine_.types.empty() ? spec_.types : engine_.types;
+    if (std::find(known.begin(), known.end(), problem_.type) == known.end())
+      throw UsageError("{}: the engine {} has no {}", spec_.name, engine_name_, to_string(problem_.type));
+  }
 
   Json answer(const std::function<void(double)>& progress) {
     Json result = Json::object();
@@ -170,8 +174,11 @@ class Measurement {
     return *library;
   }
 
-  static int weights_number(ElementType type) {
-    return type == ElementType::f16 ? 1 : type == ElementType::q8_0 ? 2 : type == ElementType::q4_0 ? 3 : 0;
+  /// What sources know a type by.
+  static size_t weights_number(ElementType type) {
+    constexpr std::array kNumbers = {ElementType::f32,  ElementType::f16,  ElementType::q8_0, ElementType::q4_0,
+                                     ElementType::bf16, ElementType::q4_k, ElementType::q6_k, ElementType::iq4_nl};
+    return static_cast<size_t>(std::find(kNumbers.begin(), kNumbers.end(), type) - kNumbers.begin());
   }
 
   /// Where the library that a user would call is installed, and computes this.

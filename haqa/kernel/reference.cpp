@@ -1,6 +1,7 @@
 #include "haqa/kernel/reference.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -213,20 +214,58 @@ const std::map<std::string, Known>& references() {
   return all;
 }
 
-void decode_blocks(ElementType type, const std::byte* row, std::span<double> out) {
-  const int64_t bytes = row_bytes(type, 32);
-  for (size_t block = 0; block < out.size() / 32; ++block) {
-    const std::byte* at = row + static_cast<int64_t>(block) * bytes;
-    const double scale = half_to_double(load<uint16_t>(at));
-    for (size_t i = 0; i < 32; ++i) {
-      if (type == ElementType::q8_0) {
-        out[block * 32 + i] = scale * load<int8_t>(at + 2 + i);
-      } else {
-        const auto pair = load<uint8_t>(at + 2 + i % 16);
-        out[block * 32 + i] = scale * ((i < 16 ? pair & 15 : pair >> 4) - 8);
-      }
-    }
+int byte_at(const std::byte* at, int64_t i) {
+  return load<uint8_t>(at + i);
+}
+
+void decode_q8_0(const std::byte* at, std::span<double> out) {
+  for (size_t i = 0; i < 32; ++i) out[i] = half_to_double(load<uint16_t>(at)) * load<int8_t>(at + 2 + i);
+}
+
+int nibble(const std::byte* bytes, size_t i) {
+  return i < 16 ? load<uint8_t>(bytes + i) & 15 : load<uint8_t>(bytes + i - 16) >> 4;
+}
+
+void decode_q4_0(const std::byte* at, std::span<double> out) {
+  for (size_t i = 0; i < 32; ++i) out[i] = half_to_double(load<uint16_t>(at)) * (nibble(at + 2, i) - 8);
+}
+
+void decode_iq4_nl(const std::byte* at, std::span<double> out) {
+  constexpr int kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  for (size_t i = 0; i < 32; ++i) out[i] = half_to_double(load<uint16_t>(at)) * kValues[nibble(at + 2, i)];
+}
+
+/// Eight times 32: scale and minimum of 6 bits each, the upper two of the second four apart.
+void decode_q4_k(const std::byte* at, std::span<double> out) {
+  const double scale = half_to_double(load<uint16_t>(at)), least = half_to_double(load<uint16_t>(at + 2));
+  for (int64_t i = 0; i < 256; ++i) {
+    const int64_t part = i / 32;
+    const auto six = [&](int64_t kind) {  // 0: scales, 4: minima
+      if (part < 4) return byte_at(at, 4 + kind + part) & 63;
+      const int low = kind == 0 ? byte_at(at, 8 + part) & 15 : byte_at(at, 8 + part) >> 4;
+      return low | byte_at(at, kind + part) >> 6 << 4;
+    };
+    const int pair = byte_at(at, 16 + i / 64 * 32 + i % 32);
+    out[static_cast<size_t>(i)] = scale * six(0) * (part % 2 ? pair >> 4 : pair & 15) - least * six(4);
   }
+}
+
+/// Twice 128: four bits of each, two further bits, and a scale for each 16.
+void decode_q6_k(const std::byte* at, std::span<double> out) {
+  const double scale = half_to_double(load<uint16_t>(at + 208));
+  for (int64_t i = 0; i < 256; ++i) {
+    const int64_t half = i / 128, part = i % 128 / 32;
+    const int four = byte_at(at, half * 64 + i % 64) >> (part < 2 ? 0 : 4) & 15;
+    const int two = byte_at(at, 128 + half * 32 + i % 32) >> (2 * part) & 3;
+    out[static_cast<size_t>(i)] = scale * load<int8_t>(at + 192 + i / 16) * ((two << 4 | four) - 32);
+  }
+}
+
+void decode_blocks(ElementType type, void (*decode)(const std::byte*, std::span<double>), const std::byte* row,
+                   std::span<double> out) {
+  const auto length = static_cast<size_t>(block_length(type));
+  for (size_t i = 0; i < out.size(); i += length, row += row_bytes(type, block_length(type)))
+    decode(row, out.subspan(i, length));
 }
 
 }  // namespace
@@ -259,9 +298,20 @@ void decode_row(ElementType type, const std::byte* row, std::span<double> out) {
     case ElementType::f16:
       for (size_t i = 0; i < out.size(); ++i) out[i] = half_to_double(load<uint16_t>(row + 2 * i));
       return;
+    case ElementType::bf16:
+      for (size_t i = 0; i < out.size(); ++i)
+        out[i] = std::bit_cast<float>(static_cast<uint32_t>(load<uint16_t>(row + 2 * i)) << 16);
+      return;
     case ElementType::q8_0:
+      return decode_blocks(type, decode_q8_0, row, out);
     case ElementType::q4_0:
-      return decode_blocks(type, row, out);
+      return decode_blocks(type, decode_q4_0, row, out);
+    case ElementType::q4_k:
+      return decode_blocks(type, decode_q4_k, row, out);
+    case ElementType::q6_k:
+      return decode_blocks(type, decode_q6_k, row, out);
+    case ElementType::iq4_nl:
+      return decode_blocks(type, decode_iq4_nl, row, out);
   }
 }
 

@@ -37,7 +37,7 @@ std::vector<std::string> reference_names();
 std::unique_ptr<Reference> make_reference(const KernelSpec& spec, std::span<const TensorShape> shapes,
                                           std::span<const std::byte* const> inputs);
 
-/// A row of any type as numbers. Source: ggml-common.h of llama.cpp, block_q8_0 and block_q4_0.
+/// A row of any type as numbers. Source: ggml-common.h of llama.cpp, block_q8_0 and the like, and its ggml-quants.c.
 void decode_row(ElementType type, const std::byte* row, std::span<double> out);
 
 /// IEEE 754 half precision, by its bits.

@@ -42,19 +42,21 @@ TEST(DecodeRowTest, AgreesWithGgml) {
   weights.is_weights = weights.is_constant = true;
   for (const auto& [type, theirs] :
        {std::pair(ElementType::f16, GGML_TYPE_F16), std::pair(ElementType::q8_0, GGML_TYPE_Q8_0),
-        std::pair(ElementType::q4_0, GGML_TYPE_Q4_0)}) {
+        std::pair(ElementType::q4_0, GGML_TYPE_Q4_0), std::pair(ElementType::bf16, GGML_TYPE_BF16),
+        std::pair(ElementType::q4_k, GGML_TYPE_Q4_K), std::pair(ElementType::q6_k, GGML_TYPE_Q6_K),
+        std::pair(ElementType::iq4_nl, GGML_TYPE_IQ4_NL)}) {
     TensorShape shape;
     shape.type = type;
-    shape.ne[0] = 256;
-    shape.row = shape.nb[1] = row_bytes(type, 256);
+    shape.ne[0] = 512;
+    shape.row = shape.nb[1] = row_bytes(type, 512);
     std::vector<std::byte> row(static_cast<size_t>(shape.row));
-    EXPECT_EQ(row.size(), ggml_row_size(theirs, 256));
+    EXPECT_EQ(row.size(), ggml_row_size(theirs, 512));
     FastRandom random(7);
     draw(weights, shape, Distribution::normal, random, row.data());
-    std::vector<double> ours(256);
+    std::vector<double> ours(512);
     decode_row(type, row.data(), ours);
-    std::vector<float> expected(256);
-    ggml_get_type_traits(theirs)->to_float(row.data(), expected.data(), 256);
+    std::vector<float> expected(512);
+    ggml_get_type_traits(theirs)->to_float(row.data(), expected.data(), 512);
     for (size_t i = 0; i < ours.size(); ++i) EXPECT_FLOAT_EQ(static_cast<float>(ours[i]), expected[i]) << i;
   }
 }
