@@ -231,10 +231,10 @@ class CudaRunner : public Runner {
         memory_(memory),
         control_(memory.control()),
         variant_(std::move(variant)),
-        weights_(api),
-        stored_weights_(api),
-        inputs_{DeviceMemory(api), DeviceMemory(api), DeviceMemory(api)},
-        outputs_(api) {
+        weights_(api_),
+        stored_weights_(api_),
+        inputs_{DeviceMemory(api_), DeviceMemory(api_), DeviceMemory(api_)},
+        outputs_(api_) {
     start();
   }
 
