@@ -20,32 +20,47 @@ size_t rounded(double value) {
   return static_cast<size_t>(std::llround(value));
 }
 
-/// A byte's value is byte * scale + shift.
+/// Pixels that are brought to scale at once: their channels fill whole vector registers.
+constexpr size_t kAtOnce = 16;
+
+/// What a network is given for a byte is byte * scale + shift, by channel; each stands here once for each pixel at
+/// once.
 struct Scale {
-  std::array<float, 3> scale, shift;
+  std::array<float, 3 * kAtOnce> scale, shift;
   explicit Scale(const Normalization& n) {
-    for (size_t c = 0; c < 3; ++c) {
-      scale[c] = 1 / (255 * n.deviation[c]);
-      shift[c] = -n.mean[c] / n.deviation[c];
+    for (size_t i = 0; i < scale.size(); ++i) {
+      scale[i] = 1 / (255 * n.deviation[i % 3]);
+      shift[i] = -n.mean[i % 3] / n.deviation[i % 3];
     }
   }
 };
 
+template <typename T>
+void apply(const Scale& s, const T* from, size_t values, float* to) {
+  size_t done = 0;
+  for (; done + s.scale.size() <= values; done += s.scale.size())
+    for (size_t i = 0; i < s.scale.size(); ++i)
+      to[done + i] = static_cast<float>(from[done + i]) * s.scale[i] + s.shift[i];
+  for (size_t i = 0; done + i < values; ++i)
+    to[done + i] = static_cast<float>(from[done + i]) * s.scale[i] + s.shift[i];
+}
+
 /// Pixels of one row, `pixels` of them, from right to left where `mirrored`.
 void write_row(const uint8_t* from, size_t pixels, bool mirrored, const Scale& s, float* to) {
   if (!mirrored) {
-    for (size_t x = 0; x < pixels; ++x)
-      for (size_t c = 0; c < 3; ++c) to[3 * x + c] = static_cast<float>(from[3 * x + c]) * s.scale[c] + s.shift[c];
+    apply(s, from, 3 * pixels, to);
     return;
   }
-  for (size_t x = 0; x < pixels; ++x)
-    for (size_t c = 0; c < 3; ++c)
-      to[3 * x + c] = static_cast<float>(from[3 * (pixels - 1 - x) + c]) * s.scale[c] + s.shift[c];
+  std::array<uint8_t, 3 * kAtOnce> turned;
+  for (size_t x = 0; x < pixels; x += kAtOnce) {
+    const size_t some = std::min(kAtOnce, pixels - x);
+    for (size_t i = 0; i < some; ++i) std::copy_n(from + 3 * (pixels - 1 - x - i), 3, turned.data() + 3 * i);
+    apply(s, turned.data(), 3 * some, to + 3 * x);
+  }
 }
 
 void write_black(size_t pixels, const Scale& s, float* to) {
-  for (size_t x = 0; x < pixels; ++x)
-    for (size_t c = 0; c < 3; ++c) to[3 * x + c] = s.shift[c];
+  for (size_t i = 0; i < 3 * pixels; ++i) to[i] = s.shift[i % 3];
 }
 
 /// The window of an image's size that begins `shift` pixels behind the image's first, with black beyond the image.
@@ -218,9 +233,7 @@ void prepare_jpeg(std::string_view bytes, const FileView& view, const Normalizat
   } else {
     decode_resized(reader, middle(reader.height(), reader.width(), view), 2 * size, 2, view.size, false, out);
   }
-  const Scale s(normalization);
-  for (size_t i = 0; i < out.size(); i += 3)
-    for (size_t c = 0; c < 3; ++c) out[i + c] = out[i + c] * s.scale[c] + s.shift[c];
+  apply(Scale(normalization), out.data(), out.size(), out.data());
 }
 
 Normalization normalization_of(const ImageSet& images, std::span<const size_t> indices, const FileView& view,
