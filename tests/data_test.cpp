@@ -131,7 +131,7 @@ TEST_F(DataTest, MakesImages) {
     std::vector<std::string> arguments = {"make-images"};
     arguments.insert(arguments.end(), w.arguments.begin(), w.arguments.end());
     const ProcessResult refused = run(arguments);
-    EXPECT_EQ(refused.exit_code, 2) << w.says;
+    EXPECT_EQ(refused.code, 2) << w.says;
     EXPECT_THAT(refused.errors, HasSubstr(w.says));
   }
 }

@@ -40,6 +40,14 @@ void require_good(const ImageSet& images, const std::vector<size_t>& indices, co
   if (!images.in_memory() && (o.view.size == 0 || o.view.resize < o.view.size))
     throw UsageError("images resized to {} have no middle of {} x {}; resize to at least as much", o.view.resize,
                      o.view.size, o.view.size);
+  if (o.augmentation) {
+    const Augmentation& a = *o.augmentation;
+    if (images.in_memory() && a.padding > std::min(images.height, images.width))
+      throw UsageError("{} pixels of padding leave nothing of images of {} x {}; use fewer", a.padding, images.height,
+                       images.width);
+    if (!(a.smallest_area > 0 && a.smallest_area <= 1))
+      throw UsageError("{} is no share of an image; give one above 0 and at most 1", a.smallest_area);
+  }
   for (const float deviation : o.normalization.deviation)
     if (!(deviation > 0)) throw UsageError("{} is no deviation of a channel; give one above 0", deviation);
 }

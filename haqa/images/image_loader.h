@@ -45,7 +45,7 @@ class ImageLoader {
  public:
   /// Loads the images of those indices; the set has to outlive the loader.
   /// Throws UsageError: no index or one beyond the set, a training set smaller than a batch whose last is dropped,
-  /// sizes and deviations that are none.
+  /// sizes, shares and deviations that are none.
   ImageLoader(const ImageSet& images, std::vector<size_t> indices, const LoaderOptions& options);
   ~ImageLoader();
   ImageLoader(const ImageLoader&) = delete;

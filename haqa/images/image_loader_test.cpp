@@ -241,6 +241,9 @@ TEST_F(Files, RefusesWhatCannotBe) {
       {"at least one image", {0, 1, 2}, [](LoaderOptions& o) { o.batch = 0; }},
       {"ahead", {0, 1, 2, 3}, [](LoaderOptions& o) { o.ahead = 0; }},
       {"deviation", {0, 1, 2, 3}, [](LoaderOptions& o) { o.normalization.deviation[1] = 0; }},
+      {"padding", {0, 1, 2, 3}, [](LoaderOptions& o) { o.augmentation->padding = 5; }},
+      {"no share", {0, 1, 2, 3}, [](LoaderOptions& o) { o.augmentation->smallest_area = 0; }},
+      {"no share", {0, 1, 2, 3}, [](LoaderOptions& o) { o.augmentation->smallest_area = 1.1; }},
       {"no middle",
        {0, 1, 2, 3},
        [](LoaderOptions& o) {
