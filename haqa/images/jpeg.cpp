@@ -110,6 +110,7 @@ struct JpegReader::State {
   void set_output(size_t reduction) {
     const bool four = jpeg.jpeg_color_space == JCS_CMYK || jpeg.jpeg_color_space == JCS_YCCK;
     jpeg.out_color_space = four ? JCS_CMYK : JCS_RGB;
+    jpeg.do_block_smoothing = FALSE;  // of progressive files that lack scans: it depends on which part is decoded
     jpeg.scale_num = 1;
     jpeg.scale_denom = static_cast<unsigned>(reduction);
   }

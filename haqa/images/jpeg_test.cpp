@@ -33,25 +33,38 @@ TEST(Jpeg, DecodesAsPillow) {
   }
 }
 
-TEST(Jpeg, DecodesAPartAsInTheWhole) {
-  for (const Json& c : golden_images()["decode"]) {
-    const std::string bytes = golden_bytes(c["file"]);
-    for (const size_t reduction : {1, 2, 4, 8}) {
-      const auto reduced = [&](const Json& side) { return (side.get<size_t>() + reduction - 1) / reduction; };
-      const size_t height = reduced(c["height"]), width = reduced(c["width"]);
-      const Image whole = JpegReader(bytes).decode({0, 0, height, width}, reduction);
-      Draws draws(reduction);
-      for (int i = 0; i < 60; ++i) {
-        Region r;
-        r.top = draws.below(height);
-        r.left = draws.below(width);
-        r.height = 1 + draws.below(height - r.top);
-        r.width = 1 + draws.below(width - r.left);
-        ASSERT_EQ(JpegReader(bytes).decode(r, reduction), part_of(whole, r))
-            << c["file"] << " /" << reduction << ": " << r.top << " " << r.left << " " << r.height << " " << r.width;
-      }
-    }
+/// A progressive file of which the last scans are missing, which a fuzzer found to be smoothed by the part decoded.
+std::string without_last_scans(std::string bytes) {
+  size_t at = 0;
+  for (int scan = 0; scan < 4; ++scan) at = bytes.find("\xff\xda", at + 1);
+  return bytes.substr(0, at) + "\xff\xd9";
+}
+
+void expect_parts_as_in_the_whole(const std::string& bytes, size_t reduction) {
+  const JpegReader header(bytes);
+  const auto reduced = [&](size_t side) { return (side + reduction - 1) / reduction; };
+  const size_t height = reduced(header.height()), width = reduced(header.width());
+  const Image whole = JpegReader(bytes).decode({0, 0, height, width}, reduction);
+  Draws draws(reduction);
+  for (int i = 0; i < 60; ++i) {
+    Region r;
+    r.top = draws.below(height);
+    r.left = draws.below(width);
+    r.height = 1 + draws.below(height - r.top);
+    r.width = 1 + draws.below(width - r.left);
+    ASSERT_EQ(JpegReader(bytes).decode(r, reduction), part_of(whole, r))
+        << "/" << reduction << ": " << r.top << " " << r.left << " " << r.height << " " << r.width;
   }
+}
+
+TEST(Jpeg, DecodesAPartAsInTheWhole) {
+  std::vector<std::string> files = {without_last_scans(golden_bytes("progressive.jpg"))};
+  for (const Json& c : golden_images()["decode"]) files.push_back(golden_bytes(c["file"]));
+  for (size_t i = 0; i < files.size(); ++i)
+    for (const size_t reduction : {1, 2, 4, 8}) {
+      SCOPED_TRACE(i);
+      expect_parts_as_in_the_whole(files[i], reduction);
+    }
 }
 
 /// Each pixel of the reduced image is nearly the mean of those that it stands for.
