@@ -136,7 +136,11 @@ INSTANTIATE_TEST_SUITE_P(Types, Products,
                                          Case{GGML_TYPE_Q8_0, 2048, 256, 1}, Case{GGML_TYPE_Q8_0, 96, 1, 8},
                                          Case{GGML_TYPE_Q8_0, 160, 77, 33, 3, 7}, Case{GGML_TYPE_Q4_0, 32, 16, 1},
                                          Case{GGML_TYPE_Q4_0, 5632, 64, 1}, Case{GGML_TYPE_Q4_0, 256, 200, 64, 1, 3},
-                                         Case{GGML_TYPE_Q4_0, 96, 65, 5, 2}),
+                                         Case{GGML_TYPE_Q4_0, 96, 65, 5, 2}, Case{GGML_TYPE_BF16, 70, 33, 3},
+                                         Case{GGML_TYPE_BF16, 256, 130, 20}, Case{GGML_TYPE_Q4_K, 256, 48, 1},
+                                         Case{GGML_TYPE_Q4_K, 768, 33, 19}, Case{GGML_TYPE_Q6_K, 256, 48, 1},
+                                         Case{GGML_TYPE_Q6_K, 512, 65, 9}, Case{GGML_TYPE_IQ4_NL, 64, 48, 1},
+                                         Case{GGML_TYPE_IQ4_NL, 160, 65, 12}),
                          name_of);
 
 TEST(Module, TakesNoProductsThatItHasNoKernelFor) {
