@@ -7,7 +7,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <random>
+#include <set>
 
 #include "haqa/base/error.h"
 
@@ -172,23 +174,30 @@ void Judge::sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_
   }
 }
 
-/// Where the launches' outputs go: in turn to a few places, as a model's buffers do; some, whichever, each to one of
-/// its own, where it stays to be looked at.
+/// Where the launches' outputs go: in turn to a few places, as a model's buffers do. The output of one that is looked at
+/// stays: who comes to its place later goes to another one. Places lie in any order, so that no address tells which is
+/// which.
 void Judge::place_outputs(Batch& batch, bool spread) {
   const size_t launches = batch.places.size();
-  const auto out = static_cast<uint64_t>(shapes_.back().bytes());
-  const uint64_t slot = rounded(out + 2 * kMargin);
-  const uint64_t slots = spread ? launches : std::clamp<uint64_t>(kRing / slot, 2, 64);
+  const uint64_t slot = rounded(static_cast<uint64_t>(shapes_.back().bytes()) + 2 * kMargin);
+  const uint64_t room = (kOutputBytes - kOutputsAt - 4096) / slot;
+  const uint64_t in_turn = spread ? launches : std::clamp<uint64_t>(kRing / slot, 2, 64);
+  const uint64_t others = spread ? 0 : std::min<uint64_t>(kLookedAt, room - std::min(room, in_turn));
+  if (in_turn + others > room) throw Error("{} outputs of {} bytes do not fit", in_turn, slot);
+  std::set<size_t> looked_at;
+  for (size_t i = 0; i < (spread ? kLookedAt : others) && launches > 0; ++i) looked_at.insert(choices_.below(launches));
+  std::vector<uint64_t> slots(in_turn + others);
+  std::iota(slots.begin(), slots.end(), 0);
+  for (size_t i = slots.size(); i > 1; --i) std::swap(slots[i - 1], slots[choices_.below(i)]);
   batch.outputs_from = kOutputsAt + 4096;
-  for (size_t l = 0; l < launches; ++l) batch.places[l].out = batch.outputs_from + kMargin + l % slots * slot;
-  uint64_t end = batch.outputs_from + slots * slot;
-  for (size_t i = 0; i < std::min<size_t>(kLookedAt, launches); ++i) {
-    const size_t l = choices_.below(launches);
-    batch.looked_at.push_back(l);
-    batch.places[l].out = end + kMargin;
-    end += slot;
+  batch.outputs_end = batch.outputs_from + slots.size() * slot;
+  uint64_t next = in_turn;
+  for (size_t l = 0; l < launches; ++l) {
+    uint64_t& own = slots[l % in_turn];
+    batch.places[l].out = batch.outputs_from + kMargin + own * slot;
+    if (!spread && looked_at.contains(l)) own = slots[next++];
   }
-  batch.outputs_end = end;
+  batch.looked_at.assign(looked_at.begin(), looked_at.end());
 }
 
 Judge::Batch Judge::make_batch(size_t launches, bool cold) {
