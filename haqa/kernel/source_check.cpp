@@ -32,7 +32,8 @@ bool opens_quote(std::string_view text, size_t i) {
   return word == i || !std::isdigit(static_cast<unsigned char>(text[word]));
 }
 
-/// Without comments and with continued lines joined: what the preprocessor reads. Texts in quotes stay.
+/// Without comments, with continued lines joined and "#" for the other way to write it, "%:": what the preprocessor
+/// reads. Texts in quotes stay.
 std::string without_comments(std::string_view text) {
   std::string joined;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -59,6 +60,9 @@ std::string without_comments(std::string_view text) {
       const size_t end = joined.find("*/", i + 2);
       i = end == std::string::npos ? joined.size() : end + 1;
       out += ' ';
+    } else if (rest.starts_with("%:")) {
+      ++i;
+      out += '#';
     } else {
       if (opens_quote(joined, i)) quote = joined[i];
       out += joined[i];
@@ -84,7 +88,7 @@ std::set<std::string> allowed_includes() {
 std::optional<std::string> refused_directive(const std::string& line, const std::set<std::string>& allowed_files) {
   static const std::set<std::string> allowed_directives = {"define", "undef", "if",    "ifdef",  "ifndef",  "elif",
                                                            "else",   "endif", "error", "pragma", "include", ""};
-  static const std::regex directive(R"(^\s*(?:#|%:|\?\?=)\s*(\w*)\s*(.*?)\s*$)");
+  static const std::regex directive(R"(^\s*#\s*(\w*)\s*(.*?)\s*$)");
   std::smatch found;
   if (!std::regex_match(line, found, directive)) return std::nullopt;
   if (!allowed_directives.contains(found[1])) return fmt::format("the directive #{}", found[1].str());
@@ -93,40 +97,50 @@ std::optional<std::string> refused_directive(const std::string& line, const std:
   return std::nullopt;
 }
 
-/// The texts in quotation marks, of a source without comments; those of includes and errors are none.
-std::vector<std::string> literals_of(const std::string& text) {
-  static const std::regex exempt(R"(^\s*#\s*(include|error)\b.*)");
-  std::vector<std::string> all;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (std::regex_match(line, exempt)) continue;
-    char quote = 0;
-    for (size_t i = 0; i < line.size(); ++i) {
-      if (quote && line[i] == quote) {
-        quote = 0;
-      } else if (!quote && opens_quote(line, i)) {
-        quote = line[i];
-        if (quote == '"') all.emplace_back();
-      } else if (quote == '"') {
-        all.back() += line[i];
-        if (line[i] == '\\' && i + 1 < line.size()) all.back() += line[++i];
-      } else if (quote && line[i] == '\\') {
-        ++i;
-      }
+/// A line's texts in quotation marks, and the line without them and without characters.
+struct Quoted {
+  std::vector<std::string> texts;
+  std::string rest;
+};
+
+Quoted quoted_in(const std::string& line) {
+  Quoted found;
+  char quote = 0;
+  for (size_t i = 0; i < line.size(); ++i) {
+    if (quote && line[i] == quote) {
+      quote = 0;
+    } else if (!quote && opens_quote(line, i)) {
+      quote = line[i];
+      found.rest += ' ';
+      if (quote == '"') found.texts.emplace_back();
+    } else if (!quote) {
+      found.rest += line[i];
+    } else {
+      if (quote == '"') found.texts.back() += line[i];
+      if (line[i] != '\\' || i + 1 == line.size()) continue;
+      ++i;
+      if (quote == '"') found.texts.back() += line[i];
     }
   }
-  return all;
+  return found;
 }
 
 /// Assembly may compute, but ".incbin" and its like read files: no text may hold, or become, what begins by a dot.
 bool holds_assembler_directive(const std::string& text) {
-  static const std::regex made(R"(^\s*#\s*define\b.*[^#'"]#\s*\w.*)"), directive(R"(\.(?![0-9 ])|\.\s*$|\\(?![nt]))");
+  static const std::regex exempt(R"(^\s*#\s*(include|error)\b.*)");  // whose texts are none
+  // Two marks paste tokens; one, or what is left of three, makes a text.
+  static const std::regex makes_text(R"(^\s*#\s*define\b.*([^#]#|###)(?!#).*)");
+  static const std::regex directive(R"(\.(?![0-9 ])|\.\s*$|\\(?![nt]))");
   std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);)
-    if (std::regex_match(line, made)) return true;
-  const std::vector<std::string> literals = literals_of(text);
-  return std::any_of(literals.begin(), literals.end(),
-                     [](const std::string& l) { return std::regex_search(l, directive); });
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_match(line, exempt)) continue;
+    const Quoted found = quoted_in(line);
+    if (std::regex_match(found.rest, makes_text) ||
+        std::any_of(found.texts.begin(), found.texts.end(),
+                    [](const std::string& t) { return std::regex_search(t, directive); }))
+      return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -145,6 +159,8 @@ std::optional<std::string> refused_in_source(std::string_view source) {
   // Compilers join lines at a backslash that only blanks follow.
   static const std::regex blank_joint(R"(\\[ \t\v\f\r]+(\n|$))");
   if (std::regex_search(source.begin(), source.end(), blank_joint)) return "a backslash with blanks behind it";
+  static const std::regex trigraph(R"(\?\?[=/'()!<>-])");
+  if (std::regex_search(source.begin(), source.end(), trigraph)) return "a trigraph";
   const std::string text = without_comments(source);
   static const std::regex raw(R"((^|[^\w"'])(u8|u|U|L)?R")");
   if (std::regex_search(text, raw)) return "raw string literals, which can hide what follows";
@@ -163,7 +179,7 @@ std::optional<std::string> refused_in_source(std::string_view source) {
 
 std::optional<std::string> refused_in_device_source(std::string_view source) {
   const std::string text = without_comments(source);
-  static const std::regex forbidden(R"((#|%:|\?\?=)\s*include|\b_*asm_*\b|##|%:%:|\?\?=\?\?=)");
+  static const std::regex forbidden(R"(#\s*include|\b_*asm_*\b|##)");
   if (std::smatch found; std::regex_search(text, found, forbidden)) return one_line(found.str(), 40);
   return refused_in_source(source);
 }

@@ -15,6 +15,8 @@ TEST(RefusedInSourceTest, LetsPassWhatKernelsNeed) {
            "#include \"../vector.h\"\n#define JOIN(a, b) a##b\nint JOIN(x, y);",
            "void f() { asm(\"vmovups %1, %0\" : : ); }",
            "void f() { asm(\"sdot %0.4s, %1.16b\\n\\tnop\" : : ); }",
+           "#define JOIN(a, b) a ## b\n#define THIRD(a, b, c) a##b##c\nint n = 5 % -1;",
+           "#define MARK '#'\n#define TEXT \"a # b\"\n",
            "#error \"a kernel defines this. See there\"\n",
            "const char c = 'R'; // R\"(comment)\"",
            "double d = 1.5; const char* t = \"R\";",
@@ -50,6 +52,16 @@ TEST(RefusedInSourceTest, RefusesWhatReadsFiles) {
            "asm(\"nop\\n.include \\\"x\\\"\");",
            "asm(\"\\x2eincbin x\");",
            "#define S(x) #x\nasm(S(.incbin));",
+           "#define S(x) %:x\nasm(S(.incbin));",
+           "%:define S(x) %:x\nasm(S(.incbin));",
+           "#define S(x, y) y###x\nasm(S(.incbin \"/etc/passwd\",));",
+           "#define S(x, y) y%:%:%:x\nasm(S(.incbin \"/etc/passwd\",));",
+           "#define S(x, y) y## # x\nasm(S(.incbin \"/etc/passwd\",));",
+           "#define S(x) \"\"#x\nasm(S(.incbin));",
+           "#define S(x) '\"' \"\"#x '\"'\nasm(S(.incbin));",
+           "#define S(...) #__VA_ARGS__\nasm(S(.incbin));",
+           "?\?=include \"/etc/passwd\"",
+           "const char* a = \"?\?/\"; asm(\".incbin 'x'\");",
            "#define D \".incbin x\"\nasm(D);",
            "_Pragma(\"once\")",
            "#if __has_include(\"/root/.ssh/id\")\n#endif",
@@ -63,6 +75,13 @@ TEST(RefusedInSourceTest, RefusesWhatReadsFiles) {
     EXPECT_TRUE(refused_in_source(source)) << source;
   EXPECT_TRUE(refused_in_source(std::string("int a;\0int b;", 13)));
   EXPECT_TRUE(refused_in_source(std::string(2 << 20, ' ')));
+}
+
+TEST(RefusedInDeviceSourceTest, RefusesWhatReachesTheDriver) {
+  for (const char* source : {"#include \"x\"", "%:include \"x\"", "%: include <x>", "void f() { asm(\"trap;\"); }",
+                             "#define J(a, b) a##b", "#define J(a, b) a%:%:b", "#define S(x) %:x"})
+    EXPECT_TRUE(refused_in_device_source(source)) << source;
+  EXPECT_EQ(refused_in_device_source("float f(float x) { return x % 2 ? 1 : x; }"), std::nullopt);
 }
 
 }  // namespace
