@@ -24,6 +24,8 @@ constexpr uint64_t kSlack = 64 << 10;
 /// Outputs of a batch take turns within so many bytes, as a model's buffers do.
 constexpr uint64_t kRing = 512 << 10;
 constexpr size_t kLookedAt = 3;
+/// Of a batch whose launches have memory of their own each, about.
+constexpr uint64_t kColdBytes = 256 << 20;
 /// What waking and answering takes at most: who spins in an empty batch gains no more by it than this of a full one.
 constexpr double kMostOverhead = 60e-6;
 /// Long beside what waking takes, longer where every contestant goes to main memory.
@@ -59,14 +61,6 @@ double longest_wait(const std::vector<double>& before, const std::vector<double>
   return longest;
 }
 
-void check_size(const KernelSpec& spec, const KernelProblem& problem) {
-  double sum = 0;
-  for (const TensorShape& s : tensors_of(spec, problem))
-    sum += static_cast<double>(s.nb[1]) * static_cast<double>(s.ne[1]) * static_cast<double>(s.ne[2]);
-  if (sum > static_cast<double>(kInputBytes / 4))
-    throw UsageError("{} {}: takes {:.3g} bytes, more than can be measured here", spec.name, problem.label(), sum);
-}
-
 /// How many times the time that was given is waited for rounds that nothing else disturbed.
 constexpr double kPatience = 4;
 
@@ -86,10 +80,8 @@ Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed
       random_(seed),
       choices_(uint64_t{std::random_device()()} << 32 | std::random_device()()),
       timeout_s_(timeout_s) {
-  check_size(spec, problem);
   if (spec.held_out.empty())
     throw UsageError("{}: HeldOutShapes is empty; name shapes that are not tuned for", spec.name);
-  for (const Shape& shape : spec.held_out) check_size(spec, {problem.type, shape});
 }
 
 /// So many that the weights come from main memory when they come round again.
@@ -174,9 +166,9 @@ void Judge::sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_
   }
 }
 
-/// Where the launches' outputs go: in turn to a few places, as a model's buffers do. The output of one that is looked at
-/// stays: who comes to its place later goes to another one. Places lie in any order, so that no address tells which is
-/// which.
+/// Where the launches' outputs go: in turn to a few places, as a model's buffers do. The output of one that is looked
+/// at stays: who comes to its place later goes to another one. Places lie in any order, so that no address tells which
+/// is which.
 void Judge::place_outputs(Batch& batch, bool spread) {
   const size_t launches = batch.places.size();
   const uint64_t slot = rounded(static_cast<uint64_t>(shapes_.back().bytes()) + 2 * kMargin);
@@ -212,6 +204,7 @@ Judge::Batch Judge::make_batch(size_t launches, bool cold) {
     whole.ne[0] = static_cast<int64_t>(stretch / 4);
     whole.ne[1] = whole.ne[2] = 1;
     whole.row = static_cast<int64_t>(stretch);
+    if (at + stretch > kInputBytes) throw Error("the inputs of {} launches do not fit", launches);
     draw(spec_.arguments[i], whole, Distribution::normal, random_, contest_.inputs.data() + at);
     sprinkle(spec_.arguments[i], contest_.inputs.data() + at, stretch);
     for (size_t l = 0; l < launches; ++l)
@@ -260,11 +253,20 @@ double Judge::overhead(Contestant& contestant) {
   return contestant.is_confined() ? std::min(least, kMostOverhead) : least;
 }
 
+/// Of a batch, so that what it reads and writes has room.
+size_t Judge::most_launches(bool cold) const {
+  if (!cold || spec_.weights()) return kMostLaunches;
+  uint64_t each = 0;
+  for (const TensorShape& s : shapes_) each += rounded(static_cast<uint64_t>(s.bytes()) + 2 * kMargin);
+  return std::clamp<uint64_t>(kColdBytes / each, 1, kMostLaunches);
+}
+
 size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options) {
+  const size_t most = most_launches(options.cold);
   double fastest = HUGE_VAL, slowest = 0;
   for (size_t i = 0; i < contestants.size(); ++i) {
     double one = 0;
-    for (size_t launches = 1; launches <= kMostLaunches; launches *= 4) {
+    for (size_t launches = 1; launches <= most; launches *= 4) {
       const Batch batch = make_batch(launches, options.cold);
       double taken = timed(*contestants[i], batch);
       check_batch(*contestants[i], batch, options.check_all);
@@ -279,9 +281,6 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
   }
   const double batch_seconds = first_rows_.size() > 1 ? kColdBatchSeconds : kBatchSeconds;
   const double wanted = std::min(batch_seconds / fastest, std::max(1.0, kLongestBatch / slowest));
-  size_t most = kMostLaunches;
-  if (options.cold && !spec_.weights())
-    most = std::max<size_t>(1, (256 << 20) / static_cast<size_t>(shapes_.back().bytes() + shapes_[0].bytes()));
   size_t launches = std::clamp<size_t>(static_cast<size_t>(wanted), 1, most);
   if (first_rows_.size() > 1) launches = std::max<size_t>(launches, std::min<size_t>(most, 2));
   return launches;

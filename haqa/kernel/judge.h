@@ -64,6 +64,7 @@ class Judge {
   void check_batch(Contestant& contestant, const Batch& batch, bool check_all);
   double overhead(Contestant& contestant);
   void begin_timing(const std::vector<Contestant*>& contestants, const MachineRates& machine, bool cold);
+  size_t most_launches(bool cold) const;
   size_t batch_size(const std::vector<Contestant*>& contestants, const TimingOptions& options);
   Round time_round(const std::vector<Contestant*>& contestants, size_t number, size_t most,
                    const TimingOptions& options);
