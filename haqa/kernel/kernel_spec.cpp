@@ -157,6 +157,8 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
     }
   }
   check_arguments(spec);
+  if (kernel.contains("ShapeConditions"))
+    spec.shape_conditions = read_expressions(kernel["ShapeConditions"], "ShapeConditions");
   spec.reference = need_as<std::string>(kernel, "Reference");
   if (!is_reference(spec.reference))
     throw UsageError("Reference is {}; there are {}", spec.reference, fmt::join(reference_names(), ", "));
@@ -249,6 +251,10 @@ std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem&
   if (std::find(spec.types.begin(), spec.types.end(), problem.type) == spec.types.end())
     throw UsageError("{}: there is no {} here", spec.name, to_string(problem.type));
   const Json numbers = numbers_of(spec, problem);
+  for (const Expression& condition : spec.shape_conditions)
+    if (!condition.holds(numbers))
+      throw UsageError("{}: {} does not suit it: {}", spec.name, problem.label(), condition.text());
+  double bytes = 0;
   std::vector<TensorShape> all;
   for (const KernelArgument& a : spec.arguments) {
     TensorShape t;
@@ -265,6 +271,10 @@ std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem&
     t.row = row_bytes(t.type, t.ne[0]);
     t.nb[0] = row_bytes(t.type, block_length(t.type));
     t.nb[1] = t.row + (a.is_constant ? 0 : padding);
+    bytes += static_cast<double>(t.nb[1]) * static_cast<double>(t.ne[1]) * static_cast<double>(t.ne[2]);
+    if (bytes > static_cast<double>(kMostTensorBytes))
+      throw UsageError("{} {}: takes {:.3g} bytes or more; more than {:.3g} cannot be measured here", spec.name,
+                       problem.label(), bytes, static_cast<double>(kMostTensorBytes));
     t.nb[2] = t.nb[1] * t.ne[1];
     all.push_back(t);
   }

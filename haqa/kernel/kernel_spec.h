@@ -55,9 +55,10 @@ struct KernelEngine {
 /// A kernel as kernels/NAME/spec.json describes it, in the vocabulary of Kernel Tuner's T1.
 struct KernelSpec {
   std::string name, description;
-  std::vector<std::string> shape_names;   ///< "ne0", ...
-  std::vector<ElementType> types;         ///< of the weights; F32 alone where there are none
-  std::vector<KernelArgument> arguments;  ///< inputs, then the output
+  std::vector<std::string> shape_names;      ///< "ne0", ...
+  std::vector<Expression> shape_conditions;  ///< over them, that must hold
+  std::vector<ElementType> types;            ///< of the weights; F32 alone where there are none
+  std::vector<KernelArgument> arguments;     ///< inputs, then the output
   std::vector<std::pair<std::string, float>> scalars;
   std::string reference;  ///< its name in reference.h
   Tolerance tolerance;
@@ -88,8 +89,11 @@ struct TensorShape {
   ElementType type = ElementType::f32;
 };
 
+/// Bytes of all tensors of a problem at most: the judge's memory holds weights twice, and outputs several times.
+inline constexpr int64_t kMostTensorBytes = int64_t{1} << 29;
+
 /// The shape of each argument, the output last, each row followed by `padding` bytes (a multiple of 4) where it is not
-/// constant. Throws UsageError where the problem does not suit the kernel.
+/// constant. Throws UsageError where the problem does not suit the kernel, or takes more than kMostTensorBytes.
 std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem& problem, int64_t padding = 0);
 
 /// Least traffic and arithmetic, for the roofline.

@@ -57,6 +57,26 @@ TEST(KernelSpecTest, ShapesAreGgmls) {
   EXPECT_EQ((KernelProblem{ElementType::q8_0, {2048, 1, 2048}}.label()), "Q8_0 [2048,1,2048]");
 }
 
+TEST(KernelSpecTest, WhatCannotBeComputedOrMeasuredIsRefused) {
+  constexpr int64_t kHuge = int64_t{1} << 31;
+  for (const auto& [kernel, shape, message] :
+       {std::tuple<const char*, Shape, const char*>{"silu", {kHuge, kHuge, kHuge}, "bytes or more"},
+        {"silu", {kHuge, 1, 1}, "bytes or more"},
+        {"matmul", {1 << 20, 1, 1 << 20}, "bytes or more"},
+        {"silu", {kHuge + 1, 1, 1}, "no dimension"},
+        {"rope", {127, 4, 2}, "ne0 % 2 == 0"}}) {
+    const KernelSpec spec = read_kernel_spec(kernels_folder() / kernel);
+    try {
+      tensors_of(spec, {ElementType::f32, shape});
+      ADD_FAILURE() << kernel;
+    } catch (const UsageError& e) {
+      EXPECT_THAT(e.what(), HasSubstr(message));
+    }
+  }
+  const KernelSpec silu = read_kernel_spec(kernels_folder() / "silu");
+  EXPECT_EQ(tensors_of(silu, {ElementType::f32, {1 << 16, 1 << 10, 1}}).size(), 2u) << "as much as there may be";
+}
+
 /// A specification with one member changed.
 class BrokenSpec : public testing::Test {
  protected:
@@ -118,6 +138,7 @@ TEST_F(BrokenSpec, WhatMakesNoSenseIsNamed) {
   EXPECT_THAT(with("/KernelSpecification/Arguments/0/Type", "double"), HasSubstr("double"));
   EXPECT_THAT(with("/KernelSpecification/Arguments/0/Size", Json{"ne7"}), HasSubstr("ne7"));
   EXPECT_THAT(with("/KernelSpecification/Arguments/1/AccessType", "ReadOnly"), HasSubstr("output"));
+  EXPECT_THAT(with("/KernelSpecification/ShapeConditions", Json{"ne0 > 1"}), HasSubstr("ne0 > 1"));
   EXPECT_THAT(with("/KernelSpecification/Bytes", "8 *"), HasSubstr("8 *"));
   EXPECT_THAT(with("/KernelSpecification/HeldOutShapes", Json{{1, 2}}), HasSubstr("3 numbers"));
   EXPECT_THAT(with("/KernelSpecification/Caches", "tepid"), HasSubstr("tepid"));
