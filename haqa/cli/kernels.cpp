@@ -76,6 +76,12 @@ std::string folder_name(const SuiteEntry& entry) {
   return fmt::format("{}-{}-{}", entry.kernel, to_string(entry.problem.type), fmt::join(entry.problem.shape, "x"));
 }
 
+/// What a fresh process found wrong with the best variant.
+class NotConfirmed : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A kernel's rounds, in a folder and a log of their own.
 class KernelRun {
  public:
@@ -173,33 +179,45 @@ class KernelRun {
     std::string fault = log_.finished().empty() ? "nothing was tried" : log_.finished().front().message;
     for (const Trial* trial : ranked) {
       progress_.step(fmt::format("{}: confirming round {}", track_.name, trial->number + 1));
-      Json row;
       try {
-        const Json found = objective_.confirm(trial->configuration, {"ggml", "default", "read"});
-        if (found.contains("fault")) {
-          fault = found["fault"].get<std::string>() + ": " + found.value("message", "");
-        } else {
-          row = row_of(*trial, found);
-        }
-      } catch (const WorkerError& e) {
-        fault = e.what();
-      }
-      if (!row.is_null()) {
+        Json row = row_of(*trial, faultless(objective_.confirm(trial->configuration, {"ggml", "default", "read"})));
         progress_.done(fmt::format("{}: {:.3f}x ({:.3f} to {:.3f}), {:.4g} us", track_.name,
                                    row["speedup"].get<double>(), row["speedup_low"].get<double>(),
                                    row["speedup_high"].get<double>(), row["tuned_us"].get<double>()));
         return row;
+      } catch (const NotConfirmed& e) {
+        fault = e.what();
+      } catch (const WorkerError& e) {
+        fault = e.what();
       }
       progress_.done(fmt::format("round {} is not confirmed: {}", trial->number + 1, one_line(fault)));
     }
     return {{"failed", fault}};
   }
 
+  /// A variant that had a fault once is none.
+  static Json faultless(Json found) {
+    if (found.contains("fault"))
+      throw NotConfirmed("{}: {}", found["fault"].get<std::string>(), found.value("message", ""));
+    return found;
+  }
+
+  /// A measurement that a row can do without; null where the judge says that its baseline could not be measured.
+  Json besides(const Configuration& configuration, const std::vector<std::string>& against, bool cold) {
+    try {
+      return faultless(objective_.confirm(configuration, against, cold));
+    } catch (const WorkerError& e) {
+      if (e.end != ProcessEnd::exited) throw;
+      progress_.note(fmt::format("{} beside {}: {}", track_.name, against.front(), one_line(e.what())));
+      return nullptr;
+    }
+  }
+
   Json row_of(const Trial& trial, const Json& found) {
     const Json& times = found.at("times");
-    // Where tuning came to less than it seemed, beyond doubt, what ships stays.
-    const bool is_default = trial.configuration == track_.space.defaults() ||
-                            times["default"]["low"].get<double>() > times["variant"]["high"].get<double>();
+    // Where tuning gained nothing beyond the noise, what ships stays.
+    const Estimate gain = estimate_median(paired_ratios(times["default"], times["variant"]));
+    const bool is_default = trial.configuration == track_.space.defaults() || !(gain.low > 1);
     const Json& best = times[is_default ? "default" : "variant"];
     const bool cold = objective_.task().spec.is_cold;
     const Configuration configuration = is_default ? track_.space.defaults() : trial.configuration;
@@ -209,7 +227,7 @@ class KernelRun {
                 {"speedup_low", best["low"]},
                 {"speedup_high", best["high"]},
                 {"roofline_share", roofline_us(times) / best["us"].get<double>()},
-                {"over_default", is_default ? 1.0 : paired_median(times["default"], best)},
+                {"over_default", is_default ? 1.0 : gain.median},
                 {"is_default", is_default},
                 {"code_changed", !configuration.value(kCode, "").empty()},
                 {"round", trial.number + 1},
@@ -218,25 +236,24 @@ class KernelRun {
     for (const char* key : {"busy", "disturbed", "drift", "packed_bytes"})
       if (found.contains(key)) row[key] = found[key];
     row[cold ? "cold" : "hot"] = {{"us", best["us"]}, {"ratio", best["ratio"]}};
-    const Json other = objective_.confirm(configuration, {"ggml"}, !cold);
-    if (!other.contains("fault"))
+    const Json other = besides(configuration, {"ggml"}, !cold);
+    if (!other.is_null())
       row[cold ? "hot" : "cold"] = {{"us", other["us"]}, {"ratio", other["times"]["variant"]["ratio"]}};
     // By itself, as its threads spin on for long.
-    if (entry_.kernel == "matmul") {
-      const Json library = objective_.confirm(configuration, {"openblas"});
-      if (library.contains("times") && library["times"].contains("openblas"))
+    if (entry_.kernel == "matmul")
+      if (const Json library = besides(configuration, {"openblas"}, cold);
+          library.is_object() && library["times"].contains("openblas"))
         row["over_openblas"] = library["times"]["variant"]["ratio"];
-    }
     row["files"] = write_files(row);
     return row;
   }
 
-  /// How many times as fast the second is, round by round.
-  static double paired_median(const Json& slow, const Json& fast) {
+  /// How many times as fast the second is, rotation by rotation.
+  static std::vector<double> paired_ratios(const Json& slow, const Json& fast) {
     std::vector<double> ratios;
     for (size_t i = 0; i < fast.at("samples_us").size(); ++i)
       ratios.push_back(slow["samples_us"][i].get<double>() / fast["samples_us"][i].get<double>());
-    return median(ratios);
+    return ratios;
   }
 
   /// Of weights from main memory by what reading them took in the same run, or what this machine's bandwidth says,
