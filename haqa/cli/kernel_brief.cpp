@@ -11,7 +11,7 @@
 #include "haqa/base/file.h"
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/facts.h"
-#include "haqa/kernel/compiler.h"
+#include "haqa/kernel/source_check.h"
 
 namespace haqa {
 namespace {
@@ -46,7 +46,7 @@ Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
     facts[i + 1 == shapes.size() ? "output tensor shape" : fmt::format("src{} tensor shape", i)] = shapes[i].ne;
   for (const auto& [name, value] : task.spec.scalars) facts["scalars"].push_back({{name, value}});
   facts["read and written"] = data_text(task);
-  facts["tolerance"] = tolerance_facts(task.spec.tolerance);
+  facts["tolerance"] = tolerance_facts(task.spec.tolerance_of(task.problem.type));
   facts["default configuration"] = defaults;
   return facts;
 }
@@ -55,10 +55,10 @@ Json kernel_facts(const KernelTask& task, const Configuration& defaults) {
 std::string includes_text(const std::string& engine) {
   if (engine == "opencl") return "It includes nothing: opencl.h stands before it.";
   if (engine == "cuda") return "It may include \"../cuda.h\" and nothing else.";
-  return "It may include <stdint.h>, <stddef.h>, <string.h>, <math.h>, <algorithm>, <array>, <bit>, <limits>, "
-         "<type_traits>, <utility>, <immintrin.h>, <arm_neon.h> and the headers shown. It is compiled as C++20 with "
-         "-O3 "
-         "-march=native -ffp-contract=fast -fno-exceptions -fno-rtti. Tensors do not overlap.";
+  return fmt::format(
+      "It may include {} and the headers shown. It is compiled as C++20 with -O3 -march=native -ffp-contract=fast "
+      "-fno-exceptions -fno-rtti. Tensors do not overlap.",
+      fmt::join(system_headers(), ", "));
 }
 
 /// The headers of ours that a source includes, each once, with their texts; of OpenCL what stands before every source.

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <regex>
 #include <set>
@@ -18,6 +19,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kLongestSource = 1 << 20;
+constexpr std::array<std::string_view, 20> kSystemHeaders = {
+    "<stdint.h>", "<stddef.h>", "<string.h>",    "<math.h>",  "<float.h>",     "<limits.h>",  "<cstdint>",
+    "<cstddef>",  "<cstring>",  "<cmath>",       "<cfloat>",  "<climits>",     "<algorithm>", "<array>",
+    "<bit>",      "<limits>",   "<type_traits>", "<utility>", "<immintrin.h>", "<arm_neon.h>"};
 
 /// Whether a mark begins a text or a character; one within a number parts its digits. A prefix, as in L'x', is no
 /// number.
@@ -71,12 +76,9 @@ std::string without_comments(std::string_view text) {
   return out;
 }
 
-/// Sources lie in a folder beside those headers.
+/// Sources lie in a folder beside our headers.
 std::set<std::string> allowed_includes() {
-  std::set<std::string> allowed = {"<stdint.h>", "<stddef.h>",    "<string.h>",  "<math.h>",      "<float.h>",
-                                   "<limits.h>", "<cstdint>",     "<cstddef>",   "<cstring>",     "<cmath>",
-                                   "<cfloat>",   "<climits>",     "<algorithm>", "<array>",       "<bit>",
-                                   "<limits>",   "<type_traits>", "<utility>",   "<immintrin.h>", "<arm_neon.h>"};
+  std::set<std::string> allowed(kSystemHeaders.begin(), kSystemHeaders.end());
   for (const std::string& path : header_paths()) {
     allowed.insert("\"" + path + "\"");
     allowed.insert("\"../" + path + "\"");
@@ -151,6 +153,10 @@ std::vector<std::string> header_paths() {
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
     if (entry.path().extension() == ".h") paths.push_back(fs::relative(entry.path(), folder).generic_string());
   return paths;
+}
+
+std::span<const std::string_view> system_headers() {
+  return kSystemHeaders;
 }
 
 std::optional<std::string> refused_in_source(std::string_view source) {

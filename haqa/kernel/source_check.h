@@ -1,12 +1,15 @@
 #pragma once
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace haqa {
 
-/// What sources may include beside some of the system's: all headers of the kernels, by their paths in that folder.
+/// What sources may include of the system's headers, "<stdint.h>".
+std::span<const std::string_view> system_headers();
+/// And besides: all headers of the kernels, by their paths in that folder.
 std::vector<std::string> header_paths();
 
 /// What a kernel's source may not hold: includes beyond the few that computing needs, and directives to the assembler
