@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -145,6 +146,50 @@ TEST_F(CheckLaunchTest, ToleranceIsTheSpecifications) {
   EXPECT_EQ(found(), std::nullopt);
   y = static_cast<float>(right + 3 * allowed);
   EXPECT_EQ(found(), KernelFaultKind::wrong_result);
+}
+
+/// Weights have what models have: scales of either sign, zeros, denormal ones.
+TEST(InputsTest, WeightsHoldWhatModelsDo) {
+  for (const ElementType type : {ElementType::f16, ElementType::q8_0, ElementType::q4_0}) {
+    TensorShape shape;
+    shape.type = type;
+    shape.ne[0] = 32 * 4096;
+    shape.row = shape.nb[1] = shape.nb[2] = row_bytes(type, shape.ne[0]);
+    std::vector<std::byte> data(static_cast<size_t>(shape.row));
+    FastRandom random(3);
+    draw({}, shape, Distribution::normal, random, data.data());
+    const int64_t each = row_bytes(type, block_length(type)), n = shape.row / each;
+    int64_t zeros = 0, denormal = 0, negative = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, data.data() + i * each, sizeof bits);
+      const double value = half_to_double(bits);
+      EXPECT_LT(std::abs(value), 0.1);
+      zeros += value == 0;
+      denormal += value != 0 && std::abs(value) < 0x1p-14;
+      negative += value < 0;
+    }
+    const double share = 1.0 / 64 * static_cast<double>(n);
+    EXPECT_NEAR(static_cast<double>(zeros), share, share / 3) << to_string(type);
+    EXPECT_GT(static_cast<double>(denormal), share / 4) << to_string(type);
+    EXPECT_NEAR(static_cast<double>(negative), static_cast<double>(n) / 2, static_cast<double>(n) / 10);
+  }
+}
+
+TEST(InputsTest, PositionsAreOfOneContextOrOfMany) {
+  TensorShape shape;
+  shape.type = ElementType::i32;
+  shape.ne[0] = 50;
+  shape.row = shape.nb[1] = shape.nb[2] = 200;
+  for (const Distribution d : {Distribution::normal, Distribution::outliers, Distribution::tiny}) {
+    std::vector<int32_t> positions(50);
+    FastRandom random(3);
+    draw({}, shape, d, random, reinterpret_cast<std::byte*>(positions.data()));
+    int steps = 0;
+    for (size_t i = 1; i < 50; ++i) steps += positions[i] == positions[i - 1] + 1;
+    EXPECT_EQ(steps == 49, d != Distribution::outliers);
+    EXPECT_TRUE(std::all_of(positions.begin(), positions.end(), [](int32_t p) { return p >= 0 && p < 131072; }));
+  }
 }
 
 TEST(InputsTest, DistributionsHoldWhatTheySay) {

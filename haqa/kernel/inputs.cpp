@@ -46,22 +46,33 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
-/// Of either sign, from 2^-9 to 2^-5: drawn four at a time, as there are many millions.
+/// Of either sign, from 2^-9 to 2^-5, some of them zeros and denormal: drawn four at a time, as there are many
+/// millions.
 void draw_halves(FastRandom& random, std::byte* row, int64_t bytes) {
   constexpr uint64_t kEach = 0x0001000100010001, kSignAndMantissa = 0x83ff * kEach, kExponent = 0x0c00 * kEach;
   constexpr uint64_t kLeast = 0x1800 * kEach;  // exponent 6 - 15
   for (int64_t at = 0; at < bytes; at += 8) {
     const uint64_t bits = random.next();
-    const uint64_t halves = (bits & kSignAndMantissa) | ((bits & kExponent) + kLeast);
+    const uint64_t which = (bits >> 12 & 7) | (bits >> 25 & 56);    // of 64: six bits that nothing else uses
+    const uint64_t halves = which == 0   ? bits & 0x8000 * kEach    // zeros
+                            : which == 1 ? bits & kSignAndMantissa  // denormal
+                                         : (bits & kSignAndMantissa) | ((bits & kExponent) + kLeast);
     std::memcpy(row + at, &halves, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
   }
 }
 
-/// Blocks of random integers with a scale near 0.01.
+/// A block's scale near 0.01, of either sign, as Q4_0 has it; some are zero, as where a block is, and some denormal.
+uint16_t draw_scale(FastRandom& random) {
+  const uint64_t which = random.below(64);
+  const double size = which == 0 ? 0 : (which == 1 ? 0x1p-15 : 0.01) * (0.5 + random.uniform());
+  return double_to_half(random.below(2) == 0 ? -size : size);
+}
+
+/// Blocks of random integers with their scales.
 void draw_blocks(ElementType type, FastRandom& random, std::byte* row, int64_t bytes) {
   const int64_t block = row_bytes(type, block_length(type));
   for (int64_t at = 0; at < bytes; at += block) {
-    const uint16_t half = double_to_half(0.005 + 0.01 * random.uniform());
+    const uint16_t half = draw_scale(random);
     std::memcpy(row + at, &half, sizeof half);
     for (int64_t i = 2; i < block; i += 8) {
       const uint64_t bits = random.next();
@@ -70,14 +81,15 @@ void draw_blocks(ElementType type, FastRandom& random, std::byte* row, int64_t b
   }
 }
 
-/// Tokens one after another, beginning anywhere in a long context.
+/// Tokens one after another, beginning anywhere in a long context; or of many contexts: each anywhere.
 void draw_positions(Distribution distribution, FastRandom& random, std::byte* row, int64_t n) {
   constexpr int64_t kLongest = 131072;
   const int64_t first = distribution == Distribution::tiny || n >= kLongest
                             ? 0
                             : static_cast<int64_t>(random.below(static_cast<uint64_t>(kLongest - n)));
   for (int64_t i = 0; i < n; ++i) {
-    const auto position = static_cast<int32_t>(first + i);
+    const auto position = static_cast<int32_t>(
+        distribution == Distribution::outliers ? static_cast<int64_t>(random.below(kLongest)) : first + i);
     std::memcpy(row + 4 * i, &position, sizeof position);
   }
 }
