@@ -9,6 +9,8 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "haqa/base/error.h"
 #include "haqa/kernel/runner.h"
@@ -106,6 +108,20 @@ class CpuRunner : public Runner {
         launches_([this](int thread) { run_launches(thread); }) {}
   void take(const Variant& variant) { variant_ = variant; }
 
+  /// Every thread of the team by itself, as Landlock binds those alone that call it.
+  void confine(const std::vector<std::filesystem::path>& readable) {
+    std::vector<std::string> faults(static_cast<size_t>(team_.threads()));
+    team_.run([&](int thread) {
+      try {
+        confine_files(readable, {});
+      } catch (const std::exception& e) {
+        faults[static_cast<size_t>(thread)] = e.what();
+      }
+    });
+    for (const std::string& fault : faults)
+      if (!fault.empty()) throw Error("{}", fault);
+  }
+
   void prepare() override {
     std::copy(std::begin(control_.scalar), std::end(control_.scalar), scalars_);
     if (!control_.has_weights) return;
@@ -195,7 +211,7 @@ void run_cpu_variant(const RunnerArguments& arguments, const std::filesystem::pa
     system_call_name(0);
     catch_faults(memory);
     limit_resources(kRoomForCode);
-    confine_files({library.parent_path(), "/usr", "/lib", "/lib64", "/etc/ld.so.cache"}, {});
+    runner->confine({library.parent_path(), "/usr", "/lib", "/lib64", "/etc/ld.so.cache"});
     forbid_reaching_out();
     memory.control().failure = Failure::does_not_load;
     runner->take(load_variant(library));

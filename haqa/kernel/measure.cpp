@@ -19,6 +19,7 @@
 #include "haqa/kernel/cuda_runner.h"
 #include "haqa/kernel/device_variant.h"
 #include "haqa/kernel/judge.h"
+#include "haqa/kernel/sandbox.h"
 #include "haqa/kernel/source_check.h"
 
 namespace haqa {
@@ -91,6 +92,7 @@ class Measurement {
 
   Json answer(const std::function<void(double)>& progress) {
     Json result = Json::object();
+    if (!has_landlock()) result["no_landlock"] = true;
     try {
       const Configuration configuration = request_.value("configuration", engine_.space.defaults());
       Contestant& variant = add_variant("the variant", configuration, request_.value("source", ""), result);

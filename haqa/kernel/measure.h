@@ -21,7 +21,8 @@ namespace haqa {
 /// The answer: {"compile_s", "cached", "verify_s"}, and of timing {"us", "times": {NAME: {"us", "ratio", "low", "high",
 /// "samples_us"}}, "busy": the share of the machine that others used,
 /// "disturbed": of the rounds in which they held up a contestant, "drift": how much slower it was in the second
-/// half, "packed_bytes"}; or {"fault", "message"} where the variant has one.
+/// half, "packed_bytes"}, and "no_landlock" where a compiler with a strange source can read any file; or {"fault",
+/// "message"} where the variant has one.
 Json measure_kernel(const Json& request, const std::function<void(double)>& progress);
 
 }  // namespace haqa

@@ -46,19 +46,24 @@ class Filter {
  public:
   explicit Filter(uint32_t otherwise) : context_(seccomp_init(otherwise), seccomp_release) {
     if (!context_) throw Error("cannot set up seccomp; this kernel lacks what keeps generated code apart");
-    seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_TSYNC, 1);
+    check(seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_TSYNC, 1), "all threads");
   }
   template <typename... Conditions>
   void rule(uint32_t action, int call, Conditions... conditions) {
-    if (call != __NR_SCMP_ERROR) seccomp_rule_add(context_.get(), action, call, sizeof...(conditions), conditions...);
+    if (call == __NR_SCMP_ERROR) return;  // there is no such call here
+    check(seccomp_rule_add(context_.get(), action, call, sizeof...(conditions), conditions...), "a rule");
   }
   void load() {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (const int fault = seccomp_load(context_.get()); fault != 0)
-      throw Error("cannot confine generated code by seccomp: {}; nothing of it is run", std::strerror(-fault));
+    check(seccomp_load(context_.get()), "the filter");
   }
 
  private:
+  static void check(int fault, const char* what) {
+    if (fault != 0)
+      throw Error("cannot confine generated code by seccomp: {}: {}; nothing of it is run", what,
+                  std::strerror(std::abs(fault)));
+  }
   std::unique_ptr<void, void (*)(scmp_filter_ctx)> context_;
 };
 
@@ -85,29 +90,37 @@ void limit_files(uint64_t bytes) {
   set_limit(RLIMIT_FSIZE, bytes);
 }
 
-bool confine_files(const std::vector<std::filesystem::path>& readable,
+bool has_landlock() {
+  return syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+void confine_files(const std::vector<std::filesystem::path>& readable,
                    const std::vector<std::filesystem::path>& writable) {
   constexpr uint64_t kRead = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
   constexpr uint64_t kAll = (uint64_t{LANDLOCK_ACCESS_FS_MAKE_SYM} << 1) - 1;  // what its first version knows
+  if (!has_landlock()) return;
+  const auto check = [](bool done, const std::string& what) {
+    if (!done) throw Error("cannot confine generated code by Landlock: {}: {}", what, std::strerror(errno));
+  };
   landlock_ruleset_attr attributes = {};
   attributes.handled_access_fs = kAll;
   const Descriptor rules(static_cast<int>(syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0)));
-  if (!rules) return false;
+  check(static_cast<bool>(rules), "rules");
   const auto allow = [&](const std::filesystem::path& path, uint64_t access) {
     const Descriptor place(open(path.c_str(), O_PATH | O_CLOEXEC));
-    if (!place) return;
+    if (!place) return;  // what is not there needs no rule
     std::error_code ignored;
     if (!std::filesystem::is_directory(path, ignored))
       access &= LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE;
     landlock_path_beneath_attr beneath = {};
     beneath.allowed_access = access;
     beneath.parent_fd = place.get();
-    syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0);
+    check(syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) == 0, path.string());
   };
   for (const auto& path : readable) allow(path, kRead);
   for (const auto& path : writable) allow(path, kAll);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  return syscall(SYS_landlock_restrict_self, rules.get(), 0) == 0;
+  check(syscall(SYS_landlock_restrict_self, rules.get(), 0) == 0, "this thread");
 }
 
 void forbid_reaching_out() {
