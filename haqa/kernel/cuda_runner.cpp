@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <regex>
 #include <set>
@@ -232,10 +231,10 @@ class CudaRunner : public Runner {
         memory_(memory),
         control_(memory.control()),
         variant_(std::move(variant)),
-        weights_(api),
-        stored_weights_(api),
-        inputs_{DeviceMemory(api), DeviceMemory(api), DeviceMemory(api)},
-        outputs_(api) {
+        weights_(api_),
+        stored_weights_(api_),
+        inputs_{DeviceMemory(api_), DeviceMemory(api_), DeviceMemory(api_)},
+        outputs_(api_) {
     start();
   }
 
@@ -404,8 +403,7 @@ class UntilLost : public Runner {
     try {
       work();
     } catch (const DeviceLost& lost) {
-      std::strncpy(control_.message, lost.what(), sizeof control_.message - 1);
-      [[maybe_unused]] const ssize_t n = write(STDOUT_FILENO, &kFailed, 1);
+      answer_failure(lost.what(), control_);
       _exit(1);
     }
   }
@@ -483,26 +481,14 @@ std::unique_ptr<Runner> make_cuda_runner(const CudaApi& api, const RunnerMemory&
   return std::make_unique<CudaRunner>(api, memory, std::move(variant));
 }
 
-void serve_cuda(const CudaApi& api, const RunnerMemory& memory, CudaVariant variant) {
-  UntilLost runner(make_cuda_runner(api, memory, std::move(variant)), memory.control());
-  serve(runner, memory.control());
+void serve_cuda(const RunnerArguments& arguments, const fs::path& file, const std::function<CudaApi()>& open) {
+  serve_device(arguments, [&](const RunnerMemory& memory) {
+    return std::make_unique<UntilLost>(make_cuda_runner(open(), memory, read_cuda_variant(file)), memory.control());
+  });
 }
 
 void run_cuda_variant(const RunnerArguments& arguments, const fs::path& file) {
-  keep_answers_apart();  // before any library could print
-  const RunnerMemory memory(arguments);
-  Control& control = memory.control();
-  try {
-    serve_cuda(open_cuda(), memory, read_cuda_variant(file));
-  } catch (const CompileError& e) {
-    control.failure = Failure::does_not_compile;
-    serve_failure(e.what(), control);
-  } catch (const UsageError& e) {
-    control.failure = Failure::no_device;
-    serve_failure(e.what(), control);
-  } catch (const Error& e) {
-    serve_failure(e.what(), control);
-  }
+  serve_cuda(arguments, file, [] { return open_cuda(); });
 }
 
 }  // namespace haqa

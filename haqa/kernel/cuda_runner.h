@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,12 +15,6 @@
 #include "haqa/kernel/runner.h"
 
 namespace haqa {
-
-/// A variant's source did not compile; what() is what the compiler said.
-class CompileError : public Error {
- public:
-  using Error::Error;
-};
 
 /// The device can do no more for this process: the kernel reached for memory that is not its own, or the like.
 class DeviceLost : public Error {
@@ -71,11 +66,12 @@ std::string compile_cuda(const CudaApi& api, const CudaVariant& variant, int cap
 /// NVRTC can compile for, CompileError, Error; its requests throw Error and DeviceLost.
 std::unique_ptr<Runner> make_cuda_runner(const CudaApi& api, const RunnerMemory& memory, CudaVariant variant);
 
-/// Answers the judge's requests until it is done with the variant; ends the process, after having said why, once the
-/// device is lost to it. Throws what make_cuda_runner() does.
-void serve_cuda(const CudaApi& api, const RunnerMemory& memory, CudaVariant variant);
+/// Answers the judge's requests until it is done with a variant's file; ends the process, after having said why, once
+/// the device is lost to it. `open` gives the libraries.
+void serve_cuda(const RunnerArguments& arguments, const std::filesystem::path& file,
+                const std::function<CudaApi()>& open);
 
-/// The same with a variant's file and the libraries of this machine.
+/// The same with the libraries of this machine.
 void run_cuda_variant(const RunnerArguments& arguments, const std::filesystem::path& file);
 
 }  // namespace haqa

@@ -486,28 +486,62 @@ TEST_F(CudaRunnerTest, ErrorsThatMeanMore) {
   EXPECT_THAT(what_of("", 0), HasSubstr("there is no device"));
 }
 
-TEST_F(CudaRunnerTest, TheProcessEndsWithTheDevice) {
+/// What the process of a variant answers to "PLRF", by the set-up that run_cuda_variant() has.
+class CudaProcessTest : public CudaRunnerTest {
+ protected:
+  std::string answers(int status) {
+    const KernelSpec spec = silu_spec();
+    shapes_ = tensors_of(spec, {ElementType::f32, {33, 3, 2}});
+    control().inputs = 1;
+    control().in[0] = shapes_[0];
+    control().out = shapes_[1];
+    place({{{kInput}, kOutput, 0}});
+    const TemporaryFolder folder;
+    write_file(folder / "requests", "PLRF");
+    write_cuda_variant(silu_variant(), folder / "variant");
+    const fs::path answers = folder / "answers";
+    EXPECT_EXIT(
+        {
+          dup2(open((folder / "requests").c_str(), O_RDONLY), STDIN_FILENO);
+          dup2(open(answers.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
+          serve_cuda({inputs_.path(), outputs_.path(), 1, 4096, "--cuda"}, folder / "variant", [&] {
+            std::printf("a driver prints\n");
+            std::fflush(stdout);
+            return api_;
+          });
+          _exit(0);
+        },
+        testing::ExitedWithCode(status), "");
+    return read_file(answers);
+  }
+};
+
+TEST_F(CudaProcessTest, AnswersEveryRequest) {
+  EXPECT_EQ(answers(0), "PLRF");
+  EXPECT_EQ(control().failure, Failure::none);
+  EXPECT_GT(control().compile_s, 0);
+}
+
+TEST_F(CudaProcessTest, EndsWithTheDevice) {
   fake_.failing = "synchronize";  // of the launches: nothing waits before
   fake_.error = kIllegalAddress;
-  const KernelSpec spec = silu_spec();
-  shapes_ = tensors_of(spec, {ElementType::f32, {33, 3, 2}});
-  control().inputs = 1;
-  control().in[0] = shapes_[0];
-  control().out = shapes_[1];
-  place({{{kInput}, kOutput, 0}});
-  const TemporaryFolder folder;
-  write_file(folder / "requests", "PLRF");
-  const fs::path answers = folder / "answers";
-  EXPECT_EXIT(
-      {
-        dup2(open((folder / "requests").c_str(), O_RDONLY), STDIN_FILENO);
-        dup2(open(answers.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
-        serve_cuda(api_, memory_, silu_variant());
-        _exit(0);
-      },
-      testing::ExitedWithCode(1), "");
-  EXPECT_EQ(read_file(answers), "PLE");
+  EXPECT_EQ(answers(1), "PLE");
   EXPECT_THAT(control().message, HasSubstr("illegal memory access"));
+}
+
+TEST_F(CudaProcessTest, SaysWhyThereIsNoRunner) {
+  fake_.compiles = false;
+  EXPECT_EQ(answers(0), "EEEE");
+  EXPECT_EQ(control().failure, Failure::does_not_compile);
+  EXPECT_EQ(std::string(control().message), fake_.log);
+  fake_.compiles = true;
+  fake_.devices = 0;
+  EXPECT_EQ(answers(0), "EEEE");
+  EXPECT_EQ(control().failure, Failure::no_device);
+  fake_.devices = 1;
+  fake_.kernel = [](Launched&) { throw std::runtime_error("of another kind"); };
+  EXPECT_EQ(answers(0), "PLEF");
+  EXPECT_STREQ(control().message, "of another kind");
 }
 
 TEST_F(CudaRunnerTest, ASourceThatDoesNotCompileIsAFaultOfItsOwn) {

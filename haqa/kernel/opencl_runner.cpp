@@ -7,7 +7,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <regex>
@@ -20,7 +19,6 @@
 #include "haqa/base/text.h"
 #include "haqa/kernel/device_variant.h"
 #include "haqa/kernel/runner.h"
-#include "haqa/kernel/sandbox.h"
 
 namespace haqa {
 namespace {
@@ -195,18 +193,12 @@ struct Mirror {
   std::unique_ptr<Buffer> buffer;
 };
 
-/// A source that does not build.
-class BuildError : public Error {
- public:
-  using Error::Error;
-};
-
 std::string build_options(const DeviceVariant& variant) {
   static const std::regex plain(R"([\w.+=-]+)");
   std::string text = "-cl-std=CL1.2";
   for (const std::string& option : variant.options) text += " " + option;
   for (const std::string& macro : variant.macros) {
-    if (!std::regex_match(macro, plain)) throw BuildError("{} is no value for a macro", one_line(macro, 60));
+    if (!std::regex_match(macro, plain)) throw CompileError("{} is no value for a macro", one_line(macro, 60));
     text += " -D" + macro;
   }
   return text;
@@ -233,7 +225,7 @@ class OpenClRunner : public Runner {
     check(code, "be given work");
   }
 
-  /// Throws BuildError with the compiler's messages.
+  /// Throws CompileError with the compiler's messages.
   void build() {
     const char* texts[] = {variant_.prelude.c_str(), "\n#line 1 \"opencl.cl\"\n", variant_.source.c_str()};
     cl_int code = CL_SUCCESS;
@@ -241,10 +233,10 @@ class OpenClRunner : public Runner {
     check(code, "take a source");
     if (cl_.build_program(program_.get(), 1, &device_.id, build_options(variant_).c_str(), nullptr, nullptr) !=
         CL_SUCCESS)
-      throw BuildError("{}", build_messages(build_log()));
+      throw CompileError("{}", build_messages(build_log()));
     kernel_.reset(cl_.create_kernel(program_.get(), "haqa_kernel", &code));
     if (code != CL_SUCCESS)
-      throw BuildError("it has no kernel haqa_kernel; keep the entry point as kernels/README.md has it");
+      throw CompileError("it has no kernel haqa_kernel; keep the entry point as kernels/README.md has it");
     pack_.reset(cl_.create_kernel(program_.get(), "haqa_pack", &code));
   }
 
@@ -389,27 +381,12 @@ void set_up_pocl(int threads) {
 }  // namespace
 
 void run_opencl_variant(const RunnerArguments& arguments, const std::filesystem::path& file) {
-  keep_answers_apart();  // before any library could print
-  const RunnerMemory memory(arguments);
-  Control& control = memory.control();
-  limit_driver();
   set_up_pocl(arguments.threads);
-  std::unique_ptr<OpenClRunner> runner;
-  try {
-    const auto start = std::chrono::steady_clock::now();
-    runner = std::make_unique<OpenClRunner>(memory, read_device_variant(file));
+  serve_device(arguments, [&](const RunnerMemory& memory) {
+    auto runner = std::make_unique<OpenClRunner>(memory, read_device_variant(file));
     runner->build();
-    control.compile_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  } catch (const BuildError& e) {
-    control.failure = Failure::does_not_compile;
-    return serve_failure(e.what(), control);
-  } catch (const UsageError& e) {
-    control.failure = Failure::no_device;
-    return serve_failure(e.what(), control);
-  } catch (const std::exception& e) {
-    return serve_failure(e.what(), control);
-  }
-  serve(*runner, control);
+    return runner;
+  });
 }
 
 std::string opencl_device_name() {

@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <exception>
 
 #include "haqa/base/error.h"
+#include "haqa/kernel/sandbox.h"
 
 namespace haqa {
 namespace {
@@ -33,9 +35,12 @@ void answer(char letter) {
   [[maybe_unused]] const ssize_t n = write(answers, &letter, 1);
 }
 
-void answer_failure(const char* why, Control& control) {
-  std::strncpy(control.message, why, sizeof control.message - 1);
-  answer(kFailed);
+/// Standard output becomes /dev/null, and answers go where it was.
+void keep_answers_apart() {
+  const int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 100), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0) throw Error("/dev/null: {}", std::strerror(errno));
+  close(nowhere);
+  answers = fd;
 }
 
 }  // namespace
@@ -53,11 +58,9 @@ std::vector<std::string> to_words(const RunnerArguments& arguments) {
           std::to_string(arguments.weights_limit)};
 }
 
-void keep_answers_apart() {
-  const int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 100), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-  if (fd < 0 || nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0) throw Error("/dev/null: {}", std::strerror(errno));
-  close(nowhere);
-  answers = fd;
+void answer_failure(const char* why, Control& control) {
+  std::strncpy(control.message, why, sizeof control.message - 1);
+  answer(kFailed);
 }
 
 void serve(Runner& runner, Control& control) {
@@ -73,6 +76,31 @@ void serve(Runner& runner, Control& control) {
 
 void serve_failure(const char* why, Control& control) {
   for (char letter = 0; read(STDIN_FILENO, &letter, 1) == 1;) answer_failure(why, control);
+}
+
+void serve_device(const RunnerArguments& arguments,
+                  const std::function<std::unique_ptr<Runner>(const RunnerMemory&)>& make) {
+  keep_answers_apart();  // before any library could print
+  const RunnerMemory memory(arguments);
+  Control& control = memory.control();
+  limit_driver();
+  const auto failed = [&](Failure failure, const char* why) {
+    control.failure = failure;
+    serve_failure(why, control);
+  };
+  std::unique_ptr<Runner> runner;
+  try {
+    const auto start = std::chrono::steady_clock::now();
+    runner = make(memory);
+    control.compile_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  } catch (const CompileError& e) {
+    return failed(Failure::does_not_compile, e.what());
+  } catch (const UsageError& e) {
+    return failed(Failure::no_device, e.what());
+  } catch (const std::exception& e) {
+    return failed(Failure::none, e.what());
+  }
+  serve(*runner, control);
 }
 
 }  // namespace haqa

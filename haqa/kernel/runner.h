@@ -1,6 +1,11 @@
 #pragma once
 #include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
+#include "haqa/base/error.h"
 #include "haqa/kernel/protocol.h"
 #include "haqa/kernel/shared_memory.h"
 
@@ -37,11 +42,23 @@ class Runner {
 RunnerArguments runner_arguments(int argc, char** argv);
 std::vector<std::string> to_words(const RunnerArguments& arguments);
 
-/// From now on answers go where nothing that a driver or a kernel prints can: standard output becomes /dev/null.
-void keep_answers_apart();
+/// A variant's source did not compile; what() is what the compiler said.
+class CompileError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Answers requests on standard input until it ends. Allocates nothing of its own.
 void serve(Runner& runner, Control& control);
+/// Answers a request by why it could not be done.
+void answer_failure(const char* why, Control& control);
 /// Answers every request by why there is no runner.
 void serve_failure(const char* why, Control& control);
+
+/// Serves the judge by a runner that is made in this process, which its device's driver shares: answers go where
+/// nothing that a driver or a kernel prints can, and what making it took is told. `make` may throw CompileError,
+/// UsageError (there is no such device) and others, which become answers.
+void serve_device(const RunnerArguments& arguments,
+                  const std::function<std::unique_ptr<Runner>(const RunnerMemory&)>& make);
 
 }  // namespace haqa
