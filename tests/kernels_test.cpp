@@ -15,7 +15,7 @@ using testing::HasSubstr;
 
 class KernelsTest : public ProgramTest {};
 
-const std::vector<std::string> kQuick = {"--rounds", "2", "--seconds", "0.05", "--pairs", "3"};
+const std::vector<std::string> kQuick = {"--rounds", "2", "--seconds", "0.05"};
 
 std::vector<std::string> with_quick(std::vector<std::string> words) {
   words.insert(words.end(), kQuick.begin(), kQuick.end());

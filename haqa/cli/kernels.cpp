@@ -34,7 +34,7 @@ struct KernelsTask {
   std::vector<SuiteEntry> entries;
   std::string title;  ///< "the paper's suite"
   std::string engine = "cpu", sampler = "expert";
-  int rounds = 10, pairs = 8, threads = 0;  ///< 0: a thread a core
+  int rounds = 10, rotations = 6, threads = 0;  ///< 0: a thread a core
   double seconds = 0.5;
   uint64_t seed = 1;
   AgentTask agent;
@@ -43,9 +43,9 @@ struct KernelsTask {
 };
 
 Json to_json(const KernelsTask& task) {
-  Json json = {{"title", task.title},     {"engine", task.engine}, {"sampler", task.sampler},
-               {"rounds", task.rounds},   {"pairs", task.pairs},   {"threads", task.threads},
-               {"seconds", task.seconds}, {"seed", task.seed},     {"agent", to_json(task.agent)}};
+  Json json = {{"title", task.title},     {"engine", task.engine},       {"sampler", task.sampler},
+               {"rounds", task.rounds},   {"rotations", task.rotations}, {"threads", task.threads},
+               {"seconds", task.seconds}, {"seed", task.seed},           {"agent", to_json(task.agent)}};
   for (const SuiteEntry& e : task.entries)
     json["kernels"].push_back({{"kernel", e.kernel}, {"type", to_string(e.problem.type)}, {"shape", e.problem.shape}});
   return json;
@@ -59,7 +59,7 @@ KernelsTask read_kernels_task(const fs::path& file) {
   task.engine = json.at("engine");
   task.sampler = json.at("sampler");
   task.rounds = json.at("rounds");
-  task.pairs = json.at("pairs");
+  task.rotations = json.at("rotations");
   task.threads = json.at("threads");
   task.seconds = json.at("seconds");
   task.seed = json.at("seed");
@@ -116,7 +116,7 @@ class KernelRun {
     t.hardware = hardware;
     if (task_.threads > 0) t.hardware.cores = t.hardware.threads = task_.threads;
     t.seconds = task_.seconds;
-    t.pairs = task_.pairs;
+    t.rotations = task_.rotations;
     t.seed = task_.seed;
     return t;
   }
@@ -461,8 +461,8 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("--seconds", o.task.seconds, "Seconds of timing a round, at most")
       ->check(CLI::Range(0.01, 1000.0))
       ->capture_default_str();
-  command.add_option("--pairs", o.task.pairs, "Paired measurements a round, at least")
-      ->check(CLI::Range(1, 200))
+  command.add_option("--rotations", o.task.rotations, "Rotations of a round at least: measurements by turns")
+      ->check(CLI::Range(6, 100))
       ->capture_default_str();
   command.add_option("--sampler", o.task.sampler, fmt::format("Who proposes: {}", fmt::join(named_samplers(), ", ")))
       ->check(not_empty)

@@ -61,9 +61,6 @@ double longest_wait(const std::vector<double>& before, const std::vector<double>
   return longest;
 }
 
-/// How many times the time that was given is waited for rounds that nothing else disturbed.
-constexpr double kPatience = 4;
-
 }  // namespace
 
 /// Launches, and where what they read and write lies.
@@ -223,10 +220,14 @@ double Judge::timed(Contestant& contestant, const Batch& batch) {
   return contestant.run(batch.places, timeout_s_);
 }
 
-/// Some of the launches, chosen at random, and the last one.
-void Judge::check_batch(Contestant& contestant, const Batch& batch, bool check_all) {
-  if (batch.places.empty() || !(contestant.is_confined() || check_all)) return;  // llama.cpp's tolerances are its own
-  const CheckEffort glance{1 << 13, 1 << 17};
+/// Of strange code some of the launches, chosen at random, and the last one.
+void Judge::check_batch(Contestant& contestant, const Batch& batch) {
+  if (contestant.is_confined()) check_launches(contestant, spec_, batch, {1 << 13, 1 << 17});
+}
+
+void Judge::check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch,
+                           const CheckEffort& effort) {
+  if (batch.places.empty()) return;
   std::vector<size_t> looked_at = batch.looked_at;
   looked_at.push_back(batch.places.size() - 1);
   for (const size_t launch : looked_at) {
@@ -238,8 +239,25 @@ void Judge::check_batch(Contestant& contestant, const Batch& batch, bool check_a
           contest_.inputs.data() +
           (is_weights ? weights_at_ + first_rows_[place.copy] * static_cast<uint64_t>(shapes_[0].nb[1]) : place.in[k]));
     }
-    check_launch(spec_, {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch"},
-                 glance, choices_);
+    check_launch(spec, {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch"},
+                 effort, choices_);
+  }
+}
+
+/// A speed-up over what is wrong would be none. llama.cpp's and a library's tolerances are their own.
+void Judge::check_baseline(Contestant& contestant, bool cold) {
+  if (contestant.is_confined() || !contestant.is_checked()) return;
+  KernelSpec spec = spec_;
+  if (spec.baseline_norm > 0) {
+    spec.tolerance.norm = spec.baseline_norm;
+    spec.norm_of.clear();
+  }
+  const Batch batch = make_batch(1, cold);
+  timed(contestant, batch);
+  try {
+    check_launches(contestant, spec, batch, {1 << 15, 1 << 20});
+  } catch (const KernelFault& fault) {
+    throw Error("{} itself is wrong here ({}): {}", contestant.name(), to_string(fault.kind), fault.what());
   }
 }
 
@@ -269,7 +287,7 @@ size_t Judge::batch_size(const std::vector<Contestant*>& contestants, const Timi
     for (size_t launches = 1; launches <= most; launches *= 4) {
       const Batch batch = make_batch(launches, options.cold);
       double taken = timed(*contestants[i], batch);
-      check_batch(*contestants[i], batch, options.check_all);
+      check_batch(*contestants[i], batch);
       contestants[i]->wait_until_idle();
       taken = std::min(taken, timed(*contestants[i], batch));  // the first one warms up
       contestants[i]->wait_until_idle();
@@ -303,6 +321,7 @@ void Judge::begin_timing(const std::vector<Contestant*>& contestants, const Mach
   overheads_.clear();
   for (Contestant* c : contestants) {
     hand_over(*c, shapes_);
+    check_baseline(*c, cold);
     // Once round: what was only just written reads more slowly.
     if (first_rows_.size() > 1) timed(*c, make_batch(first_rows_.size(), cold));
     overheads_.push_back(overhead(*c));
@@ -325,7 +344,7 @@ Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t numb
     // A thread that waits for a processor holds up all the others at their barrier.
     round.disturbed = round.disturbed || longest_wait(waited, c.waited_seconds()) > std::max(kWakes, 0.03 * taken);
     round.us[i] = launch_seconds(taken, overheads_[i], launches) * 1e6;
-    check_batch(c, batch, options.check_all);
+    check_batch(c, batch);
     c.wait_until_idle();
   }
   return round;
@@ -335,21 +354,14 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
                                 const TimingOptions& options, const std::function<void(double)>& progress) {
   begin_timing(contestants, machine, options.cold);
   const size_t launches = batch_size(contestants, options);
-  // A rotation is of two rounds or more; the interval of fewer than six samples is none of 95 %.
-  const size_t least = std::max<size_t>(6, (static_cast<size_t>(options.least_pairs) + 1) / 2);
   std::vector<Round> rounds;
   const auto start = Clock::now();
   for (;;) {
     for (size_t i = 0; i < contestants.size(); ++i)
       rounds.push_back(time_round(contestants, rounds.size(), launches, options));
-    const double share = std::chrono::duration<double>(Clock::now() - start).count() / options.seconds;
-    if (progress) progress(std::min(1.0, share));
-    const size_t quiet = whole_rotations(rounds);
-    if (rounds.size() < least * contestants.size() || (quiet < least && share < kPatience)) continue;
-    std::vector<Paired> results = summarized(rounds, /*all=*/quiet < least);
-    const bool tight = std::all_of(results.begin(), results.end(),
-                                   [&](const Paired& r) { return r.ratio.high / r.ratio.low - 1 < options.tight; });
-    if (tight || share > 1 || quiet >= static_cast<size_t>(options.most_pairs) / 2) return results;
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (progress) progress(std::min(1.0, seconds / options.seconds));
+    if (auto results = enough(rounds, options, seconds)) return *std::move(results);
   }
 }
 

@@ -21,13 +21,8 @@ struct MachineRates {
   uint64_t last_level_cache = 0;  ///< bytes
 };
 
-/// When timing stops.
-struct TimingOptions {
-  int least_pairs = 8, most_pairs = 200;  ///< of batches of two contestants
-  double seconds = 1;                     ///< at most, but for the least pairs
-  double tight = 0.02;                    ///< width of the interval, relative, that is enough
-  bool check_all = false;                 ///< outputs of those too that run no generated code
-  bool cold = false;                      ///< weights, or else all data, out of the caches before each launch
+struct TimingOptions : StopRule {
+  bool cold = false;  ///< weights, or else all data, out of the caches before each launch
 };
 
 /// Verifies and times implementations of one kernel on one problem. All see the same inputs, drawn anew for every
@@ -45,9 +40,9 @@ class Judge {
   /// between rows. `quick`: less of the problem itself. Throws KernelFault.
   void verify(Contestant& contestant, bool quick);
 
-  /// Contestants in rotating order, batch by batch, all of each pair on the same inputs; what each batch leaves is
-  /// checked. The first is what the others are compared with. Throws KernelFault, naming who where that is not the
-  /// last.
+  /// Contestants in rotating order, batch by batch, all of each round on the same inputs; what each batch of strange
+  /// code leaves is checked, and before what one launch of the others gives, by their own tolerance. The first is what
+  /// the others are compared with. Throws KernelFault; Error where a baseline is wrong.
   std::vector<Paired> time(const std::vector<Contestant*>& contestants, const MachineRates& machine,
                            const TimingOptions& options, const std::function<void(double)>& progress = {});
 
@@ -61,7 +56,9 @@ class Judge {
   void place_outputs(Batch& batch, bool spread);
   Batch make_batch(size_t launches, bool cold);
   double timed(Contestant& contestant, const Batch& batch);
-  void check_batch(Contestant& contestant, const Batch& batch, bool check_all);
+  void check_batch(Contestant& contestant, const Batch& batch);
+  void check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch, const CheckEffort& effort);
+  void check_baseline(Contestant& contestant, bool cold);
   double overhead(Contestant& contestant);
   void begin_timing(const std::vector<Contestant*>& contestants, const MachineRates& machine, bool cold);
   size_t most_launches(bool cold) const;

@@ -63,9 +63,9 @@ Outcome outcome_of(const Json& answer) {
   Outcome outcome;
   outcome.value = ours.at("ratio").get<double>();
   outcome.metrics = {
-      {"latency_us", ours.at("us")},   {"llama_cpp_us", theirs.at("us")},       {"speedup", ours.at("ratio")},
-      {"speedup_low", ours.at("low")}, {"speedup_high", ours.at("high")},       {"compile_s", answer["compile_s"]},
-      {"check_s", answer["verify_s"]}, {"pairs", ours.at("samples_us").size()}, {"cached", answer["cached"]}};
+      {"latency_us", ours.at("us")},   {"llama_cpp_us", theirs.at("us")},           {"speedup", ours.at("ratio")},
+      {"speedup_low", ours.at("low")}, {"speedup_high", ours.at("high")},           {"compile_s", answer["compile_s"]},
+      {"check_s", answer["verify_s"]}, {"rotations", ours.at("samples_us").size()}, {"cached", answer["cached"]}};
   // What makes a figure doubtful: others at work, a machine that grew slower or faster meanwhile.
   if (const double busy = answer.value("busy", 0.0); busy > 0.1) outcome.metrics["busy"] = busy;
   if (const double share = answer.value("disturbed", 0.0); share > 0.5) outcome.metrics["disturbed"] = share;
@@ -108,7 +108,7 @@ Json kernel_request(const KernelTask& task, const std::string& command, const Co
           {"source", source},
           {"threads", std::max(1, hardware.cores)},
           {"seconds", task.seconds},
-          {"pairs", task.pairs},
+          {"rotations", task.rotations},
           {"seed", task.seed},
           {"machine",
            {{"cores", std::max(hardware.cores, hardware.threads)},
@@ -138,7 +138,7 @@ Json KernelObjective::confirm(const Configuration& configuration, const std::vec
   request["rebuild"] = true;
   request["against"] = against;
   request["seconds"] = 3 * task_.seconds;
-  request["pairs"] = 2 * task_.pairs;
+  request["rotations"] = task_.rotations + 2;
   request["seed"] = task_.seed + 1000003;
   if (cold) request["cold"] = *cold;
   return call_worker("haqa-kernel", request, {kTimeLimit}, progress_);

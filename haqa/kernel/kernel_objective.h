@@ -26,7 +26,7 @@ struct KernelTask {
   KernelProblem problem;
   HardwareProfile hardware;
   double seconds = 0.5;  ///< of timing a round
-  int pairs = 8;         ///< at least
+  int rotations = 6;     ///< at least
   uint64_t seed = 1;
 };
 

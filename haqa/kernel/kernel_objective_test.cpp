@@ -23,7 +23,7 @@ KernelTask task_of(const std::string& kernel, const KernelProblem& problem) {
   task.hardware.cores = task.hardware.threads = 2;
   task.hardware.memory_bytes = uint64_t{1} << 32;
   task.seconds = 0.05;
-  task.pairs = 3;
+  task.rotations = 6;
   return task;
 }
 

@@ -170,6 +170,7 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   spec.tolerance = {tolerance.value("Absolute", 0.0), tolerance.value("Relative", 0.0), tolerance.value("Norm", 0.0)};
   for (const double t : {spec.tolerance.absolute, spec.tolerance.relative, spec.tolerance.norm})
     if (!(t >= 0)) throw UsageError("Tolerance holds {}; none may be negative", t);
+  spec.baseline_norm = tolerance.value("BaselineNorm", 0.0);
   const Json norms = tolerance.value("NormOf", Json::object());
   for (const auto& [type, norm] : norms.items()) spec.norm_of[element_type_from(type)] = norm.get<double>();
   spec.bytes.emplace_back(need_as<std::string>(kernel, "Bytes"));

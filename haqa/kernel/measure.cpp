@@ -192,17 +192,18 @@ class Measurement {
   /// What reading the weights alone takes. Its output means nothing, so that it is not checked.
   Contestant& add_read() {
     const Compiled compiled = compile({read_file(kernels_folder() / "read.cpp"), Configuration::object(), {}, {}});
-    return contestants_.emplace_back("read", judge_.contest(), (program_folder() / "haqa-kernel").string(), threads_,
-                                     judge_.weights_limit(machine_),
-                                     std::vector<std::string>{compiled.library.string()},
-                                     /*is_confined=*/false);
+    Contestant& reader = contestants_.emplace_back(
+        "read", judge_.contest(), (program_folder() / "haqa-kernel").string(), threads_, judge_.weights_limit(machine_),
+        std::vector<std::string>{compiled.library.string()}, /*is_confined=*/false);
+    reader.output_means_nothing();
+    return reader;
   }
 
   void time_beside_others(Contestant& variant, Json& result, const std::function<void(double)>& progress) {
     TimingOptions options;
     options.cold = request_.value("cold", spec_.is_cold);
     options.seconds = request_.value("seconds", options.seconds);
-    options.least_pairs = std::max(1, request_.value("pairs", options.least_pairs));
+    options.least_rotations = request_.value("rotations", options.least_rotations);
     std::vector<std::string> names;
     std::vector<Contestant*> all;
     for (const Json& name : request_.value("against", Json{"ggml"})) {
@@ -244,13 +245,6 @@ class Measurement {
     double sum = static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
     for (const Contestant& c : contestants_) sum += c.cpu_seconds();
     return sum;
-  }
-
-  /// How much slower the machine was in the second half than in the first: 1 where it was the same.
-  static double drift(const std::vector<double>& samples) {
-    const std::span<const double> all(samples);
-    const size_t half = all.size() / 2;
-    return half == 0 ? 1 : median(all.subspan(half)) / median(all.first(half));
   }
 
   const Json& request_;

@@ -14,7 +14,7 @@ namespace haqa {
 ///   against        "ggml", "default" (this kernel's default variant), "openblas" (where it is installed), "read"
 ///   (reading its weights alone): what it is timed beside; the first
 ///                  is what all ratios refer to
-///   cold           caches as measured (missing: as the specification says); seconds, pairs: of timing
+///   cold           caches as measured (missing: as the specification says); seconds, rotations (at least): of timing
 ///   machine        {"cores", "fp32", "int8", "bandwidth", "last_level_cache"}; seed
 ///   timeout        seconds that a contestant may take for what it is asked at once
 ///   rebuild        compile even where the cache has it

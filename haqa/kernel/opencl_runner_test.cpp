@@ -58,7 +58,7 @@ class OpenClRunner : public testing::Test {
                           {"engine", "opencl"}, {"type", type},
                           {"shape", shape},     {"source", source},
                           {"threads", 2},       {"against", {"default"}},
-                          {"seconds", 0.05},    {"pairs", 2}};
+                          {"seconds", 0.05},    {"rotations", 2}};
     return measure_kernel(request, {});
   }
 

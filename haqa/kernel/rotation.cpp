@@ -8,6 +8,9 @@ namespace {
 
 using Rotation = std::vector<const Round*>;
 
+/// How many times the time that was given is waited for rounds that nothing else disturbed.
+constexpr double kPatience = 4;
+
 std::vector<Rotation> rotations_of(std::span<const Round> rounds, bool all) {
   std::vector<Rotation> orders(rounds.front().us.size());
   for (const Round& r : rounds)
@@ -48,6 +51,23 @@ std::vector<Paired> summarized(std::span<const Round> rounds, bool all) {
     results[i].disturbed = static_cast<double>(disturbed) / static_cast<double>(rounds.size());
   }
   return results;
+}
+
+std::optional<std::vector<Paired>> enough(std::span<const Round> rounds, const StopRule& rule, double seconds) {
+  if (rounds.empty() || rounds.size() < rule.least_rotations * rounds.front().us.size()) return std::nullopt;
+  const size_t quiet = whole_rotations(rounds);
+  const bool all = quiet < rule.least_rotations;
+  if (all && seconds < kPatience * rule.seconds) return std::nullopt;
+  std::vector<Paired> results = summarized(rounds, all);
+  const bool tight = std::all_of(results.begin(), results.end(),
+                                 [&](const Paired& r) { return r.ratio.high / r.ratio.low - 1 < rule.tight; });
+  if (tight || seconds > rule.seconds || quiet >= rule.most_rotations) return results;
+  return std::nullopt;
+}
+
+double drift(std::span<const double> samples) {
+  const size_t half = samples.size() / 2;
+  return half == 0 ? 1 : median(samples.subspan(half)) / median(samples.first(half));
 }
 
 }  // namespace haqa

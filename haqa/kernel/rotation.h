@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,5 +30,19 @@ size_t whole_rotations(std::span<const Round> rounds);
 
 /// Every contestant beside the first, by whole rotations of undisturbed rounds, or of `all`. There must be rounds.
 std::vector<Paired> summarized(std::span<const Round> rounds, bool all);
+
+/// When timing stops.
+struct StopRule {
+  size_t least_rotations = 6, most_rotations = 100;  ///< the interval of fewer than six samples is none of 95 %
+  double seconds = 1;                                ///< at most, but for the least rotations
+  double tight = 0.02;                               ///< width of every interval, relative, that is enough
+};
+
+/// What `seconds` of rounds gave, once it is enough: the intervals are tight, the time is up, or there are the most
+/// rotations. Rounds that nothing disturbed are waited for longer; then all of them count.
+std::optional<std::vector<Paired>> enough(std::span<const Round> rounds, const StopRule& rule, double seconds);
+
+/// How much slower the machine was in the second half than in the first: 1 where it was the same.
+double drift(std::span<const double> samples);
 
 }  // namespace haqa

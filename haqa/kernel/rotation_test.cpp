@@ -48,5 +48,45 @@ TEST(RotationTest, OneAloneNeedsNoRotation) {
   EXPECT_EQ(whole_rotations({}), 0u);
 }
 
+/// Two contestants that take turns; the second is slower by `noise` in every other rotation; the first rounds are
+/// disturbed.
+std::vector<Round> rounds_of(size_t count, double noise, size_t disturbed) {
+  std::vector<Round> rounds;
+  for (size_t r = 0; r < count; ++r)
+    rounds.push_back({r % 2, {100, r / 2 % 2 == 0 ? 50 : 50 * (1 + noise)}, r < disturbed});
+  return rounds;
+}
+
+TEST(EnoughTest, IsARuleOfTightnessTimeAndNumber) {
+  const StopRule rule{6, 20, 1, 0.02};
+  struct Case {
+    const char* what;
+    size_t rounds;
+    double noise;
+    size_t disturbed;
+    double seconds;
+    size_t samples;  ///< 0: not enough
+  };
+  for (const Case& c : {Case{"nothing yet", 0, 0, 0, 0.1, 0},
+                        {"fewer than the least, long after the time", 11, 0, 0, 9, 0},
+                        {"tight at once", 12, 0.01, 0, 0.1, 6},
+                        {"wide, and there is time", 12, 0.1, 0, 0.1, 0},
+                        {"wide, and the time is up", 12, 0.1, 0, 1.1, 6},
+                        {"wide, and as many as may be", 40, 0.1, 0, 0.1, 20},
+                        {"disturbed: others are waited for", 12, 0, 2, 1.1, 0},
+                        {"disturbed: others came", 14, 0, 2, 1.1, 6},
+                        {"disturbed: patience is over, and all count", 12, 0, 2, 4.1, 6}}) {
+    const auto results = enough(rounds_of(c.rounds, c.noise, c.disturbed), rule, c.seconds);
+    EXPECT_EQ(results ? results->at(1).samples_us.size() : 0, c.samples) << c.what;
+  }
+}
+
+TEST(DriftTest, ComparesTheHalves) {
+  EXPECT_EQ(drift({}), 1);
+  EXPECT_EQ(drift(std::vector<double>{7}), 1);
+  EXPECT_EQ(drift(std::vector<double>{2, 2, 2, 3, 3, 3}), 1.5);
+  EXPECT_EQ(drift(std::vector<double>{4, 4, 9, 2, 2, 2}), 0.5);
+}
+
 }  // namespace
 }  // namespace haqa
