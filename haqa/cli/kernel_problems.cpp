@@ -14,6 +14,12 @@ bool is_known(const std::string& type) {
   return type == "F16" || type == "Q8_0" || type == "Q4_0";
 }
 
+/// Those of the layers, and the one that every token's probabilities come from: the largest.
+bool is_product(const TensorInfo& t, const ModelInfo& model) {
+  const bool is_output = t.name == (model.tied_output ? "token_embd.weight" : "output.weight");
+  return (is_output || t.name.starts_with("blk.")) && t.shape.size() == 2 && t.shape[1] > 1;
+}
+
 }  // namespace
 
 std::vector<SuiteEntry> kernels_of_model(const ModelInfo& model) {
@@ -28,10 +34,8 @@ std::vector<SuiteEntry> kernels_of_model(const ModelInfo& model) {
     all.push_back({"swiglu", {ElementType::f32, {model.n_ff, n, 1}}});
   }
   std::set<std::pair<std::string, Shape>> products;
-  for (const TensorInfo& t : model.tensors) {
-    const bool is_product = t.name.starts_with("blk.") && t.shape.size() == 2 && t.shape[1] > 1;
-    if (is_product) products.emplace(is_known(t.type) ? t.type : "", Shape{t.shape[1], 1, t.shape[0]});
-  }
+  for (const TensorInfo& t : model.tensors)
+    if (is_product(t, model)) products.emplace(is_known(t.type) ? t.type : "", Shape{t.shape[1], 1, t.shape[0]});
   for (const auto& [type, shape] : products)
     for (const std::string& as : type.empty() ? std::vector<std::string>{"F16", "Q8_0", "Q4_0"} : std::vector{type})
       all.push_back({"matvec", {element_type_from(as), shape}});
