@@ -221,17 +221,14 @@ class KernelRun {
     const Json& best = times[is_default ? "default" : "variant"];
     const bool cold = objective_.task().spec.is_cold;
     const Configuration configuration = is_default ? track_.space.defaults() : trial.configuration;
-    Json row = {{"baseline_us", times["ggml"]["us"]},
-                {"tuned_us", best["us"]},
-                {"speedup", best["ratio"]},
-                {"speedup_low", best["low"]},
-                {"speedup_high", best["high"]},
-                {"roofline_share", roofline_us(times) / best["us"].get<double>()},
-                {"over_default", is_default ? 1.0 : gain.median},
-                {"is_default", is_default},
-                {"code_changed", !configuration.value(kCode, "").empty()},
-                {"round", trial.number + 1},
-                {"configuration", configuration}};
+    Json row = {{"baseline_us", times["ggml"]["us"]}, {"tuned_us", best["us"]},
+                {"speedup", best["ratio"]},           {"speedup_low", best["low"]},
+                {"speedup_high", best["high"]},       {"over_default", is_default ? 1.0 : gain.median},
+                {"is_default", is_default},           {"code_changed", !configuration.value(kCode, "").empty()},
+                {"round", trial.number + 1},          {"configuration", configuration}};
+    // A device's rates are not known.
+    if (task_.engine == "cpu") row["roofline_share"] = roofline_us(times) / best["us"].get<double>();
+    if (found.contains("device")) row["device"] = found["device"];
     if (times.contains("read")) row["reading_alone"] = times["read"]["ratio"];  // what a speed-up can hardly pass
     for (const char* key : {"busy", "disturbed", "drift", "packed_bytes"})
       if (found.contains(key)) row[key] = found[key];
@@ -275,7 +272,7 @@ class KernelRun {
                     {"type", to_string(entry_.problem.type)},
                     {"shape", entry_.problem.shape},
                     {"engine", task_.engine},
-                    {"device", objective_.task().hardware.name},
+                    {"device", row.value("device", objective_.task().hardware.name)},
                     {"instruction_sets", objective_.task().hardware.instruction_sets},
                     {"parameters", row["configuration"]},
                     {"source", source.filename().string()},

@@ -54,8 +54,13 @@ double seconds_of(const timespec& t) {
 }
 
 /// What a process said of itself may hold anything.
+template <size_t N>
+std::string said_in(const char (&text)[N]) {
+  return one_line(std::string(text, strnlen(text, N)), 400);
+}
+
 std::string message_of(const Control& control) {
-  return one_line(std::string(control.message, strnlen(control.message, sizeof control.message)), 400);
+  return said_in(control.message);
 }
 
 }  // namespace
@@ -157,6 +162,10 @@ void Contestant::throw_end(int status) {
   if (said.fault_memory == 'o') fail(KernelFaultKind::out_of_bounds, "it wrote far beyond its output");
   if (number > 0) fail(KernelFaultKind::crashed, fmt::format("it crashed: signal {} ({})", number, strsignal(number)));
   fail(KernelFaultKind::ended_early, fmt::format("it ended its process with status {}", WEXITSTATUS(status)));
+}
+
+std::string Contestant::device() const {
+  return said_in(reinterpret_cast<const Control*>(outputs_.data())->device);
 }
 
 void Contestant::prepare(double timeout_s) {

@@ -42,6 +42,7 @@ void load_driver(const Library& library, CudaApi& api) {
   library.need("cuDriverGetVersion", api.driver_version);
   library.need("cuDeviceGetCount", api.device_count);
   library.need("cuDeviceGet", api.device);
+  library.need("cuDeviceGetName", api.device_name);
   library.need("cuDeviceGetAttribute", api.device_attribute);
   library.need("cuDevicePrimaryCtxSetFlags_v2", api.set_flags);
   library.need("cuDevicePrimaryCtxRetain", api.retain_context);

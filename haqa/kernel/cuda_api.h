@@ -20,6 +20,7 @@ struct CudaApi {
   int (*driver_version)(int* version) = nullptr;  ///< 1000 * major + 10 * minor
   int (*device_count)(int* count) = nullptr;
   int (*device)(Device* device, int index) = nullptr;
+  int (*device_name)(char* name, int length, Device device) = nullptr;
   int (*device_attribute)(int* value, int attribute, Device device) = nullptr;
   int (*set_flags)(Device device, unsigned flags) = nullptr;
   int (*retain_context)(Context* context, Device device) = nullptr;

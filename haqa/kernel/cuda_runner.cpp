@@ -284,6 +284,7 @@ class CudaRunner : public Runner {
     check(api_, api_.device(&device, 0), "the device cannot be used");
     check(api_, api_.device_attribute(&major, kCapabilityMajor, device), "the device does not say what it can do");
     check(api_, api_.device_attribute(&minor, kCapabilityMinor, device), "the device does not say what it can do");
+    check(api_, api_.device_name(control_.device, sizeof control_.device, device), "the device does not say its name");
     const std::string image = compile_cuda(api_, variant_, 10 * major + minor);
     check(api_, api_.set_flags(device, kSpin), "the device cannot be set up");
     check(api_, api_.retain_context(&context, device), "the device cannot be used");

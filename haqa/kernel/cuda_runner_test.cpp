@@ -99,6 +99,10 @@ void fake_driver(CudaApi& api) {
   api.driver_version = [](int* v) { return *v = 13000, device->enter("driver_version"); };
   api.device_count = [](int* n) { return *n = device->devices, device->enter("device_count"); };
   api.device = [](int* d, int i) { return *d = i, device->enter("device"); };
+  api.device_name = [](char* name, int length, int) {
+    std::snprintf(name, static_cast<size_t>(length), "a fake device");
+    return device->enter("device_name");
+  };
   api.device_attribute = [](int* v, int which, int) {
     return *v = which == kCapabilityMajor ? 8 : 6, device->enter("device_attribute");
   };
@@ -439,9 +443,9 @@ TEST_F(CudaWeightsTest, EachCopyIsPackedOnceWhereThereIsHaqaPack) {
 
 TEST_F(CudaRunnerTest, EveryCallsFailureIsSaid) {
   fake_.kernel = silu;
-  for (const char* name : {"init", "device_count", "device", "device_attribute", "create_program", "compile", "cubin",
-                           "set_flags", "retain_context", "use_context", "load_module", "find_function", "allocate",
-                           "upload", "launch", "synchronize", "download"}) {
+  for (const char* name : {"init", "device_count", "device", "device_name", "device_attribute", "create_program",
+                           "compile", "cubin", "set_flags", "retain_context", "use_context", "load_module",
+                           "find_function", "allocate", "upload", "launch", "synchronize", "download"}) {
     fake_.failing = name;
     try {
       start(silu_variant());
@@ -520,6 +524,7 @@ TEST_F(CudaProcessTest, AnswersEveryRequest) {
   EXPECT_EQ(answers(0), "PLRF");
   EXPECT_EQ(control().failure, Failure::none);
   EXPECT_GT(control().compile_s, 0);
+  EXPECT_STREQ(control().device, "a fake device");
 }
 
 TEST_F(CudaProcessTest, EndsWithTheDevice) {

@@ -99,7 +99,10 @@ class Measurement {
       const auto start = Clock::now();
       judge_.verify(variant, result["cached"] && !request_.value("rebuild", false));
       result["verify_s"] = since(start);
-      if (variant.is_on_device()) result["compile_s"] = variant.control().compile_s;
+      if (variant.is_on_device()) {
+        result["compile_s"] = variant.control().compile_s;
+        result["device"] = variant.device();
+      }
       if (request_.at("command") == "measure") time_beside_others(variant, result, progress);
     } catch (const KernelFault& fault) {
       result["fault"] = to_string(fault.kind);

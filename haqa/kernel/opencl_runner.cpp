@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <regex>
 #include <string>
@@ -223,6 +224,7 @@ class OpenClRunner : public Runner {
     check(code, "be opened");
     queue_.reset(cl_.create_queue(context_.get(), device_.id, 0, &code));
     check(code, "be given work");
+    std::strncpy(control_.device, device_.name.c_str(), sizeof control_.device - 1);
   }
 
   /// Throws CompileError with the compiler's messages.

@@ -113,6 +113,7 @@ TEST_F(OpenClRunner, IsTimedBesideOthers) {
   const Json answer = ask("silu", {512, 4, 1}, "", "F32", "measure");
   ASSERT_FALSE(answer.contains("fault")) << answer;
   EXPECT_GT(answer.at("times").at("variant").at("us").get<double>(), 0);
+  EXPECT_EQ(answer.value("device", ""), opencl_device_name());
 }
 
 TEST_F(OpenClRunner, WeightsMayBePackedByTheVariant) {

@@ -55,6 +55,7 @@ struct Control {
   Failure failure = Failure::none;  ///< with the message
   double compile_s = 0;             ///< that its compiler took
   char message[1000] = {};
+  char device[200] = {};  ///< the name of a device's, as its driver has it
 };
 
 /// Bytes of the two memories as they are mapped; only what is touched takes room.
