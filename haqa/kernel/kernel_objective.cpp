@@ -36,6 +36,8 @@ double bandwidth_of(const HardwareProfile& hardware) {
 
 FailReason reason_of(std::string_view fault) {
   const auto kind = fault_kind(fault);
+  if (kind == KernelFaultKind::does_not_compile || kind == KernelFaultKind::refused_source)
+    return FailReason::does_not_compile;
   if (kind == KernelFaultKind::timed_out) return FailReason::timed_out;
   for (const KernelFaultKind wrong :
        {KernelFaultKind::wrong_result, KernelFaultKind::not_written, KernelFaultKind::out_of_bounds,
@@ -55,9 +57,7 @@ Outcome failure(FailReason reason, const std::string& message, Json metrics = Js
 Outcome outcome_of(const Json& answer) {
   if (answer.contains("fault")) {
     const std::string fault = answer["fault"];
-    Json metrics = {{"fault", fault}};
-    if (fault_kind(fault) == KernelFaultKind::does_not_compile) metrics["invalidity"] = "compile";  // T4's word
-    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), std::move(metrics));
+    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), {{"fault", fault}});
   }
   const Json &ours = answer.at("times").at("variant"), &theirs = answer.at("times").at("ggml");
   Outcome outcome;

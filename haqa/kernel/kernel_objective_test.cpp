@@ -71,8 +71,8 @@ TEST(KernelObjectiveTest, CodeOfTheAgentsOwnIsWhatRuns) {
     FailReason reason;
     std::string message;
   };
-  for (const Case& c : {Case{"void haqa_kernel(", FailReason::crashed, "does not compile"},
-                        {"#include \"/etc/passwd\"", FailReason::crashed, "refused source"},
+  for (const Case& c : {Case{"void haqa_kernel(", FailReason::does_not_compile, "does not compile"},
+                        {"#include \"/etc/passwd\"", FailReason::does_not_compile, "refused source"},
                         {"extern \"C\" void haqa_kernel(const haqa_launch*) {}", FailReason::wrong_result, "unwritten"},
                         {"extern \"C\" void haqa_kernel(const haqa_launch*) { *(volatile int*)0 = 1; }",
                          FailReason::crashed, "crashed"}}) {

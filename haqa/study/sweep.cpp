@@ -33,6 +33,8 @@ std::string invalidity_of(const Trial& t) {
   switch (t.reason) {
     case FailReason::timed_out:
       return "timeout";
+    case FailReason::does_not_compile:
+      return "compile";
     case FailReason::wrong_result:
     case FailReason::quality_loss:
       return "correctness";
@@ -190,6 +192,7 @@ Parameter choice_of(const std::string& name, std::vector<Json> values) {
 FailReason reason_of_invalidity(std::string_view invalidity) {
   if (invalidity == "timeout") return FailReason::timed_out;
   if (invalidity == "correctness") return FailReason::wrong_result;
+  if (invalidity == "compile") return FailReason::does_not_compile;
   return FailReason::crashed;
 }
 

@@ -92,10 +92,9 @@ TEST_F(SweepFile, IsWrittenInTheFormatAndReadAgain) {
                                trial(4, std::nullopt, FailReason::out_of_memory),
                                trial(5, std::nullopt, FailReason::wrong_result),
                                trial(6, std::nullopt, FailReason::quality_loss),
-                               trial(7, std::nullopt, FailReason::crashed)};
+                               trial(7, std::nullopt, FailReason::does_not_compile)};
   trials[0].metrics = {
       {"GB/s", 3}, {"note", "no number"}, {"compile_s", 0.25}, {"check_s", 1}, {"runtimes_ms", {7, 8}}};
-  trials[6].metrics = {{"invalidity", "compile"}};
   std::vector<Trial> all = trials;
   all.push_back(trial(8, std::nullopt, FailReason::interrupted));
   all.push_back(trial(8, 1));
@@ -148,7 +147,7 @@ TEST_F(SweepFile, ReadsKernelTuners) {
                             {"schema_version", "1.0.0"},
                             {"metadata", {{"timeunit", "milliseconds"}}}});
   EXPECT_EQ(sweep.direction, Direction::minimize) << "Kernel Tuner's default is a time";
-  EXPECT_EQ(sweep.trials[0].reason, FailReason::crashed);
+  EXPECT_EQ(sweep.trials[0].reason, FailReason::does_not_compile);
   EXPECT_EQ(sweep.trials[0].message, "it was invalid in the sweep: compile");
   EXPECT_EQ(sweep.trials[1].value, 0.5);
   const SearchSpace space = space_of(sweep);

@@ -10,11 +10,12 @@
 namespace haqa {
 namespace {
 
-constexpr std::array<std::pair<FailReason, std::string_view>, 7> kReasons = {{
+constexpr std::array<std::pair<FailReason, std::string_view>, 8> kReasons = {{
     {FailReason::none, "none"},
     {FailReason::out_of_memory, "out_of_memory"},
     {FailReason::timed_out, "timed_out"},
     {FailReason::crashed, "crashed"},
+    {FailReason::does_not_compile, "does_not_compile"},
     {FailReason::wrong_result, "wrong_result"},
     {FailReason::quality_loss, "quality_loss"},
     {FailReason::interrupted, "interrupted"},

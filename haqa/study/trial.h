@@ -19,9 +19,10 @@ enum class FailReason {
   out_of_memory,
   timed_out,
   crashed,
-  wrong_result,  ///< an output that cannot be true, such as rubbish instead of numbers
-  quality_loss,  ///< lost more quality than the task allows
-  interrupted,   ///< ended with the process that measured it, which says nothing of the configuration
+  does_not_compile,  ///< of what is source
+  wrong_result,      ///< an output that cannot be true, such as rubbish instead of numbers
+  quality_loss,      ///< lost more quality than the task allows
+  interrupted,       ///< ended with the process that measured it, which says nothing of the configuration
 };
 
 /// What an objective says of one configuration.

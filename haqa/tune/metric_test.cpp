@@ -161,7 +161,7 @@ TEST_F(MetricFile, T4Results) {
       {"t4:{folder}/out.json:time", t4("correct", both), 0.065, FailReason::none},
       {"t4:{folder}/out.json:power", t4("correct", both), "no measurement \"power\""},
       {"t4:{folder}/out.json:time", t4("timeout", both), "invalid: timeout", FailReason::timed_out},
-      {"t4:{folder}/out.json:time", t4("compile", both), "invalid: compile", FailReason::crashed},
+      {"t4:{folder}/out.json:time", t4("compile", both), "invalid: compile", FailReason::does_not_compile},
       {"t4:{folder}/out.json:time", t4("constraints", both), "invalid: constraints", FailReason::crashed},
       {"t4:{folder}/out.json:time", t4("correctness", both), "invalid: correctness"},
       {"t4:{folder}/out.json:time", t4("correct", R"({"name": "time", "value": [1, 2]})"), "several values"},
