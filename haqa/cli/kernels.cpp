@@ -230,7 +230,7 @@ class KernelRun {
     if (task_.engine == "cpu") row["roofline_share"] = roofline_us(times) / best["us"].get<double>();
     if (found.contains("device")) row["device"] = found["device"];
     if (times.contains("read")) row["reading_alone"] = times["read"]["ratio"];  // what a speed-up can hardly pass
-    for (const char* key : {"busy", "disturbed", "drift", "packed_bytes"})
+    for (const char* key : {"busy", "disturbed", "drift", "packed_bytes", "partly_cold", "no_landlock"})
       if (found.contains(key)) row[key] = found[key];
     row[cold ? "cold" : "hot"] = {{"us", best["us"]}, {"ratio", best["ratio"]}};
     const Json other = besides(configuration, {"ggml"}, !cold);

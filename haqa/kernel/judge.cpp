@@ -81,10 +81,15 @@ Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed
     throw UsageError("{}: HeldOutShapes is empty; name shapes that are not tuned for", spec.name);
 }
 
-/// So many that the weights come from main memory when they come round again.
+/// So many that the weights come from main memory when they come round again, as far as there is room.
 size_t Judge::copies_for(const MachineRates& machine) const {
-  const auto bytes = static_cast<uint64_t>(shapes_[0].bytes());
-  return std::clamp<uint64_t>(machine.last_level_cache * 5 / 4 / bytes + 1, 2, kMostCopies);
+  uint64_t wanted = machine.last_level_cache * 5 / 4;
+  if (machine.copies > 0) wanted = std::min(wanted, machine.copies);
+  return std::clamp<uint64_t>(wanted / static_cast<uint64_t>(shapes_[0].bytes()) + 1, 2, kMostCopies);
+}
+
+bool Judge::is_partly_cold(const MachineRates& machine) const {
+  return spec_.weights() && copies_for(machine) * static_cast<uint64_t>(shapes_[0].bytes()) < machine.last_level_cache;
 }
 
 uint64_t Judge::weights_limit(const MachineRates& machine) const {

@@ -19,6 +19,7 @@ struct MachineRates {
   double fp32 = 0, int8 = 0;      ///< operations per second of all cores; 0: unknown
   double bandwidth = 0;           ///< bytes per second from main memory; 0: unknown
   uint64_t last_level_cache = 0;  ///< bytes
+  uint64_t copies = 0;            ///< bytes that the memory has for copies of weights; 0: as many as are wanted
 };
 
 struct TimingOptions : StopRule {
@@ -35,6 +36,8 @@ class Judge {
   Contest& contest() { return contest_; }
   /// Bytes for the copies of the weights, with room for packing.
   uint64_t weights_limit(const MachineRates& machine) const;
+  /// Whether all copies of the weights that there can be fit into the caches, so that cold is not quite so.
+  bool is_partly_cold(const MachineRates& machine) const;
 
   /// One launch of each: the problem and the held-out shapes, each distribution, aligned and not, with and without gaps
   /// between rows. `quick`: less of the problem itself. Throws KernelFault.

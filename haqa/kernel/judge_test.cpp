@@ -93,6 +93,19 @@ TEST(ImpossibleBelowTest, IsFarBelowWhatIsPossible) {
   EXPECT_GT(impossible_below(silu, problem, {}, false), 0) << "even of a machine that nothing is known of";
 }
 
+TEST(JudgeTest, SaysWhereColdIsNotQuiteSo) {
+  const KernelSpec spec = read_kernel_spec(kernels_folder() / "matvec");
+  const Judge judge(spec, {ElementType::q4_0, {256, 1, 2048}}, 1);  // the smallest of a model's weights
+  MachineRates machine;
+  machine.last_level_cache = uint64_t{503} << 20;
+  EXPECT_FALSE(judge.is_partly_cold(machine));
+  EXPECT_GT(judge.weights_limit(machine), machine.last_level_cache);
+  machine.copies = uint64_t{256} << 20;
+  EXPECT_TRUE(judge.is_partly_cold(machine)) << "a small memory";
+  machine.last_level_cache = 16 << 20;
+  EXPECT_FALSE(judge.is_partly_cold(machine));
+}
+
 TEST(FaultKindTest, NamesAreReadBack) {
   for (const KernelFaultKind kind :
        {KernelFaultKind::refused_source, KernelFaultKind::forbidden_call, KernelFaultKind::works_on,

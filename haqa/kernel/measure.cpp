@@ -70,6 +70,7 @@ MachineRates machine_from(const Json& json) {
   m.int8 = json.value("int8", m.int8);
   m.bandwidth = json.value("bandwidth", m.bandwidth);
   m.last_level_cache = json.value("last_level_cache", m.last_level_cache);
+  m.copies = json.value("copies", m.copies);
   return m;
 }
 
@@ -231,6 +232,7 @@ class Measurement {
     result["us"] = times.back().microseconds;
     result["disturbed"] = times.back().disturbed;
     result["drift"] = drift(times.front().samples_us);
+    if (options.cold && judge_.is_partly_cold(machine_)) result["partly_cold"] = true;
     result["packed_bytes"] = variant.control().packed_bytes;
     const double least = impossible_below(spec_, problem_, machine_, options.cold) * 1e6;
     // The rates are the processor's.

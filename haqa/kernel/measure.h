@@ -15,14 +15,14 @@ namespace haqa {
 ///   (reading its weights alone): what it is timed beside; the first
 ///                  is what all ratios refer to
 ///   cold           caches as measured (missing: as the specification says); seconds, rotations (at least): of timing
-///   machine        {"cores", "fp32", "int8", "bandwidth", "last_level_cache"}; seed
+///   machine        {"cores", "fp32", "int8", "bandwidth", "last_level_cache", "copies"}; seed
 ///   timeout        seconds that a contestant may take for what it is asked at once
 ///   rebuild        compile even where the cache has it
 /// The answer: {"compile_s", "cached", "verify_s"}, of a device's engine its "device", and of timing {"us", "times":
 /// {NAME: {"us", "ratio", "low", "high", "samples_us"}}, "busy": the share of the machine that others used,
 /// "disturbed": of the rounds in which they held up a contestant, "drift": how much slower it was in the second
-/// half, "packed_bytes"}, and "no_landlock" where a compiler with a strange source can read any file; or {"fault",
-/// "message"} where the variant has one.
+/// half, "packed_bytes", "partly_cold" where copies of the weights fit into the caches}, and "no_landlock" where a
+/// compiler with a strange source can read any file; or {"fault", "message"} where the variant has one.
 Json measure_kernel(const Json& request, const std::function<void(double)>& progress);
 
 }  // namespace haqa

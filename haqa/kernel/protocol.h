@@ -22,7 +22,7 @@ enum class Request : char {
 inline constexpr char kFailed = 'E';  ///< the answer where it could not; `message` says why
 
 inline constexpr size_t kMostLaunches = 16384;
-inline constexpr size_t kMostCopies = 512;
+inline constexpr size_t kMostCopies = 4096;
 
 /// Why a runner can do nothing at all.
 enum class Failure : char { none = 0, does_not_load = 'l', does_not_compile = 'c', no_device = 'd', no_sandbox = 's' };
