@@ -47,6 +47,13 @@ std::string note_of(const Part& row) {
   if (row["is_default"].is(true)) notes.emplace_back("our defaults");
   if (const auto busy = row["busy"].positive(); busy && *busy > 0.1)
     notes.push_back(fmt::format("others used {:.0f} % of the machine", 100 * *busy));
+  if (const auto share = row["disturbed"].positive(); share && *share > 0.5)
+    notes.push_back(fmt::format("threads waited for a processor in {:.0f} % of the rounds", 100 * *share));
+  if (const auto drift = row["drift"].positive(); drift && (*drift > 1.2 || *drift < 0.8))
+    notes.push_back(fmt::format("the machine grew {} meanwhile: {} times the time", *drift > 1 ? "slower" : "faster",
+                                ratio(*drift)));
+  if (row["partly_cold"].is(true)) notes.emplace_back("weights partly in the caches");
+  if (row["no_landlock"].is(true)) notes.emplace_back("no Landlock: the compiler could read any file");
   return joined(notes, "; ");
 }
 
