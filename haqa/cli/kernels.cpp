@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -241,6 +242,7 @@ class KernelRun {
       if (const Json library = besides(configuration, {"openblas"}, cold);
           library.is_object() && library["times"].contains("openblas"))
         row["over_openblas"] = library["times"]["variant"]["ratio"];
+    for (const auto& [name, time] : times.items()) row["samples_us"][name] = time.at("samples_us");
     row["files"] = write_files(row);
     return row;
   }
@@ -292,6 +294,25 @@ class KernelRun {
   Track track_;
 };
 
+/// Of a kernel that cannot be measured, too large perhaps, a row that says why: the others are measured all the same.
+Json row_for(const KernelsTask& task, const SuiteEntry& entry, const HardwareProfile& hardware, const fs::path& folder,
+             Progress& progress) {
+  const auto failed = [&](const Error& e) {
+    progress.note(fmt::format("{}: {}", title_of(entry), one_line(e.what())));
+    return Json{{"kernel", entry.kernel},
+                {"type", to_string(entry.problem.type)},
+                {"shape", entry.problem.shape},
+                {"failed", e.what()}};
+  };
+  try {
+    return KernelRun(task, entry, hardware, folder, progress).run();
+  } catch (const WorkerError& e) {
+    return failed(e);
+  } catch (const UsageError& e) {
+    return failed(e);
+  }
+}
+
 Json run_all(const KernelsTask& task, RunLog& log, const std::string& command, Progress& progress) {
   log.add_event("start", {{"kind", kKernelsKind}, {"command", command}, {"task", to_json(task)}});
   const Json hardware = log.once("hardware", [&] {
@@ -306,7 +327,7 @@ Json run_all(const KernelsTask& task, RunLog& log, const std::string& command, P
                   {"kernels", Json::array()}};
   for (const SuiteEntry& entry : task.entries)
     summary["kernels"].push_back(
-        KernelRun(task, entry, profile_from_json(hardware), log.folder() / folder_name(entry), progress).run());
+        row_for(task, entry, profile_from_json(hardware), log.folder() / folder_name(entry), progress));
   summary["seconds"] = log.seconds();
   write_file(log.folder() / "report.html", kernels_page(summary, chart_js()));
   write_file(log.folder() / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -317,7 +338,7 @@ Json run_all(const KernelsTask& task, RunLog& log, const std::string& command, P
 Json rows_of(const Json& summary) {
   Json rows = Json::array();
   for (Json row : summary.at("kernels")) {
-    for (const char* key : {"trials", "track"}) row.erase(key);
+    for (const char* key : {"trials", "track", "samples_us"}) row.erase(key);
     rows.push_back(std::move(row));
   }
   return rows;
@@ -338,7 +359,7 @@ void run_logged(const KernelsTask& task, RunLog& log, const std::string& command
     print_outcome(summary, flags, log.folder());
     const Json& rows = summary.at("kernels");
     if (std::none_of(rows.begin(), rows.end(), [](const Json& row) { return row.contains("speedup"); }))
-      throw Error("no kernel could be measured; the log.jsonl of each in {} says why", log.folder().string());
+      throw Error("no kernel could be measured: {}", one_line(rows.front().value("failed", "")));
   } catch (const Interrupted&) {
     throw Interrupted("interrupted; what was finished is kept: go on with haqa kernels --resume {}",
                       log.folder().string());
@@ -350,12 +371,20 @@ void run_logged(const KernelsTask& task, RunLog& log, const std::string& command
 /// Everything that can be wrong with the request, before anything is measured.
 void check_task(const KernelsTask& task) {
   if (task.entries.empty()) throw UsageError("no kernel is left to tune; see haqa kernels --list");
+  std::optional<UsageError> unfit;  // one of many becomes a row that failed
+  size_t fit = 0;
   for (const SuiteEntry& entry : task.entries) {
     const KernelSpec spec = read_kernel_spec(kernels_folder() / entry.kernel);
-    tensors_of(spec, entry.problem);
     if (!spec.engines.contains(task.engine))
       throw UsageError("{}: there is no source for {}", entry.kernel, task.engine);
+    try {
+      tensors_of(spec, entry.problem);
+      ++fit;
+    } catch (const UsageError& e) {
+      if (!unfit) unfit = e;
+    }
   }
+  if (fit == 0) throw *unfit;
   if (const auto unknown = unknown_sampler(task.sampler)) throw UsageError("--sampler: {}", *unknown);
 }
 
@@ -405,7 +434,7 @@ struct Options {
   KernelsTask task;
   RunFlags flags;
   fs::path resume, model;
-  std::string suite = "paper", shape, type = "F32";
+  std::string suite = "paper", shape, type;
   std::vector<std::string> kernels;
   bool list = false;
 };
@@ -416,10 +445,11 @@ void choose_entries(Options& o) {
     if (o.kernels.size() != 1) throw UsageError("--shape is of one kernel; name it by --kernel");
     const Shape shape = shape_from(o.shape);
     if (shape.empty()) throw UsageError("--shape {}: must be whole numbers such as 2048,1,2048", one_line(o.shape, 60));
-    task.entries = {{o.kernels.front(), {element_type_from(o.type), shape}}};
+    task.entries = {{o.kernels.front(), {element_type_from(o.type.empty() ? "F32" : o.type), shape}}};
     task.title = "a LLaMA";
     return;
   }
+  if (!o.type.empty()) throw UsageError("--type is of the weights of a --shape; a suite or a model has its own");
   if (o.model.empty()) {
     task.entries = read_suite(o.suite);
     task.title = "the suite " + o.suite;
@@ -444,8 +474,8 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("-m,--model", o.model, "Kernels and shapes of a GGUF instead")->type_name("MODEL");
   command.add_option("-k,--kernel", o.kernels, "Of those only these kernels")->delimiter(',');
   command.add_option("--shape", o.shape, "With one --kernel: its shape, such as 2048,1,2048")->check(not_empty);
-  command.add_option("--type", o.type, "With --shape: type of the weights (F32, F16, Q8_0, Q4_0)")
-      ->capture_default_str();
+  command.add_option("--type", o.type, "With --shape: type of the weights: F32 (default), F16, Q8_0, Q4_0")
+      ->check(not_empty);
   command.add_option("--engine", o.task.engine, "What runs them")
       ->check(CLI::IsMember({"cpu", "opencl", "cuda"}))
       ->capture_default_str();
