@@ -17,10 +17,11 @@ struct SourceVariant {
   std::vector<std::string> options;  ///< further options of the compiler
 };
 
+/// A variant that can be loaded.
 struct Compiled {
-  std::filesystem::path library;
-  double seconds = 0;
-  bool cached = false;
+  std::filesystem::path library;  ///< in the cache folder
+  double seconds = 0;             ///< that compiling took, or finding it
+  bool cached = false;            ///< it was there already
 };
 
 /// Compilers of C++ that are installed: "g++", "clang++", those of the two that can be found; $CXX first where it is

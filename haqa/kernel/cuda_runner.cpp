@@ -192,20 +192,20 @@ class DeviceMemory {
 };
 
 /// haqa_tensor of kernels/cuda.h.
-struct DeviceTensor {
+struct CudaTensor {
   CudaApi::Address data = 0;
   int64_t ne[3] = {}, nb[3] = {};
 };
-static_assert(sizeof(DeviceTensor) == 56 && sizeof(CudaApi::Address) == 8);
+static_assert(sizeof(CudaTensor) == 56 && sizeof(CudaApi::Address) == 8);
 
 /// What a kernel is called with.
 struct Call {
-  DeviceTensor in[3], out;
+  CudaTensor in[3], out;
   float scalars[4] = {};
 };
 
-DeviceTensor tensor_of(const TensorShape& shape) {
-  DeviceTensor t;
+CudaTensor tensor_of(const TensorShape& shape) {
+  CudaTensor t;
   std::copy(std::begin(shape.ne), std::end(shape.ne), t.ne);
   std::copy(std::begin(shape.nb), std::end(shape.nb), t.nb);
   return t;
@@ -328,7 +328,7 @@ class CudaRunner : public Runner {
   }
 
   void pack(CudaApi::Address raw, CudaApi::Address to) {
-    DeviceTensor tensor = call_.in[0];
+    CudaTensor tensor = call_.in[0];
     tensor.data = raw;
     void* parameters[] = {&tensor, &to};
     check(api_, api_.launch(pack_, 1024, 1, 1, 256, 1, 1, 0, nullptr, parameters, nullptr),

@@ -25,12 +25,9 @@ std::string find_nvcc() {
   return "";
 }
 
-/// The engine's object, in the specification or, where that has none yet, beside the source.
+/// The engine's object in the specification.
 Json engine_of(const std::string& kernel) {
-  const fs::path spec = kKernels / kernel / "spec.json", own = kKernels / kernel / "cuda.json";
-  if (fs::exists(spec))
-    if (const Json engines = read_json(spec).at("Engines"); engines.contains("cuda")) return engines["cuda"];
-  return read_json(own);
+  return read_json(kKernels / kernel / "spec.json").at("Engines").at("cuda");
 }
 
 struct Build {
