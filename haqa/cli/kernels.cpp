@@ -228,7 +228,7 @@ class KernelRun {
                 {"is_default", is_default},           {"code_changed", !configuration.value(kCode, "").empty()},
                 {"round", trial.number + 1},          {"configuration", configuration}};
     // A device's rates are not known.
-    if (task_.engine == "cpu") row["roofline_share"] = roofline_us(times) / best["us"].get<double>();
+    if (task_.engine == "cpu") row["roofline_share"] = roofline_share(times, best);
     if (found.contains("device")) row["device"] = found["device"];
     if (times.contains("read")) row["reading_alone"] = times["read"]["ratio"];  // what a speed-up can hardly pass
     for (const char* key : {"busy", "disturbed", "drift", "packed_bytes", "partly_cold", "no_landlock"})
@@ -255,14 +255,14 @@ class KernelRun {
     return ratios;
   }
 
-  /// Of weights from main memory by what reading them took in the same run, or what this machine's bandwidth says,
-  /// where that is less.
-  double roofline_us(const Json& times) const {
+  /// Of weights from main memory what reading them alone took in the same rotations; else what this machine's rates
+  /// say.
+  double roofline_share(const Json& times, const Json& best) const {
     const bool cold = objective_.task().spec.is_cold;
-    const double by_rates = roofline_seconds(objective_.task(), cold) * 1e6;
-    if (!cold || !times.contains("read")) return by_rates;
-    const double arithmetic = arithmetic_seconds(objective_.task()) * 1e6;
-    return std::max(arithmetic, std::min(by_rates, times["read"]["us"].get<double>()));
+    if (!cold || !times.contains("read"))
+      return roofline_seconds(objective_.task(), cold) * 1e6 / best["us"].get<double>();
+    const double arithmetic = arithmetic_seconds(objective_.task()) * 1e6 / best["us"].get<double>();
+    return std::max(arithmetic, median(paired_ratios(times["read"], best)));
   }
 
   /// The variant as it was measured: its source with its parameters and the evidence.
