@@ -21,21 +21,24 @@ bool can_read(const fs::path& file) {
   return std::ifstream(file).good();
 }
 
-/// Started at once, it works once it is let.
+/// It works once it is let, and is up before that: a thread makes system calls until it is.
 class Waiting {
  public:
   explicit Waiting(std::function<void()> work)
       : thread_([this, work = std::move(work)] {
+          is_up_ = true;
           while (!may_) std::this_thread::yield();
           work();
-        }) {}
+        }) {
+    while (!is_up_) std::this_thread::yield();
+  }
   void work() {
     may_ = true;
     thread_.join();
   }
 
  private:
-  std::atomic<bool> may_ = false;
+  std::atomic<bool> is_up_ = false, may_ = false;
   std::thread thread_;
 };
 
