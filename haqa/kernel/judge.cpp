@@ -66,7 +66,7 @@ double longest_wait(const std::vector<double>& before, const std::vector<double>
 void check_size(const KernelSpec& spec, const KernelProblem& problem) {
   double sum = 0;
   for (const TensorShape& s : tensors_of(spec, problem))
-    sum += static_cast<double>(s.nb[1]) * static_cast<double>(s.ne[1]) * static_cast<double>(s.ne[2]);
+    sum += static_cast<double>(s.row) * static_cast<double>(s.ne[1]) * static_cast<double>(s.ne[2]);
   if (sum > static_cast<double>(kInputBytes / 4))
     throw UsageError("{} {}: takes {:.3g} bytes, more than can be measured here", spec.name, problem.label(), sum);
 }
