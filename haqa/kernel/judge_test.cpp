@@ -26,6 +26,7 @@ TEST_P(GgmlTest, ComputesWhatTheReferenceSays) {
   // Its angles of far positions are of single precision, its activations of products of 16 or 8 bits.
   if (spec.reference == "rope") spec.tolerance.norm = 2e-2;
   if (spec.name == "matvec") spec.norm_of.clear();
+  if (spec.name == "attention") spec.tolerance.norm = 5e-3;  // its sums of values are of half precision
   Judge judge(spec, GetParam().problem, 3);
   Contestant ggml("ggml", judge.contest(), (program_folder() / "haqa-ggml").string(), 2, judge.weights_limit({}),
                   {"ggml", spec.reference}, /*is_confined=*/false);
@@ -43,7 +44,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"rms_norm_mul", {ElementType::f32, {512, 5, 1}}}, Case{"rope", {ElementType::f32, {64, 4, 3}}},
                     Case{"matmul", {ElementType::f32, {96, 5, 64}}}, Case{"matvec", {ElementType::f16, {96, 1, 64}}},
                     Case{"matvec", {ElementType::q8_0, {96, 3, 256}}},
-                    Case{"matvec", {ElementType::q4_0, {96, 1, 256}}}),
+                    Case{"matvec", {ElementType::q4_0, {96, 1, 256}}},
+                    Case{"attention", {ElementType::f16, {64, 1, 300, 8, 2}}},
+                    Case{"attention", {ElementType::f16, {64, 20, 40, 4, 4}}},
+                    Case{"attention", {ElementType::q8_0, {64, 1, 300, 8, 2}}}),
     [](const auto& tested) {
       return tested.param.kernel + std::string(to_string(tested.param.problem.type)) + std::to_string(tested.index);
     });
