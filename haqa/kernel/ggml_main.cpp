@@ -6,6 +6,7 @@
 #include <ggml.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -101,8 +102,9 @@ class GgmlRunner : public Runner {
 
   void load() override {
     drop_plan();
-    const size_t nodes = control_.launches * 2 + 16;
-    context_ = make_context(nodes * 5, nodes);
+    // Inputs of all launches are a graph's leaves, of which it holds as many as nodes.
+    const size_t nodes = control_.launches * std::max<size_t>(2, control_.inputs) + 16;
+    context_ = make_context(nodes * 3, nodes);
     ggml_cgraph* graph = ggml_new_graph_custom(context_.get(), nodes, false);
     for (uint32_t i = 0; i < control_.launches; ++i) ggml_build_forward_expand(graph, node(control_.places[i]));
     if (control_.launches == 0) ggml_build_forward_expand(graph, least_node());

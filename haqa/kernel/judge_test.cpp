@@ -74,7 +74,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"matvec", {ElementType::q4_0, {96, 1, 256}}}, Case{"matvec", {ElementType::bf16, {96, 2, 64}}},
                     Case{"matvec", {ElementType::q4_k, {96, 1, 512}}},
                     Case{"matvec", {ElementType::q6_k, {96, 2, 512}}},
-                    Case{"matvec", {ElementType::iq4_nl, {96, 1, 256}}}),
+                    Case{"matvec", {ElementType::iq4_nl, {96, 1, 256}}},
+                    Case{"attention", {ElementType::f16, {64, 1, 300, 8, 2}}},
+                    Case{"attention", {ElementType::f16, {64, 20, 40, 4, 4}}},
+                    Case{"attention", {ElementType::q8_0, {64, 1, 300, 8, 2}}}),
     [](const auto& tested) {
       return tested.param.kernel + std::string(to_string(tested.param.problem.type)) + std::to_string(tested.index);
     });

@@ -53,7 +53,10 @@ TEST(KernelObjectiveTest, TheDefaultsOfEveryKernelAreRight) {
         {"matmul", {ElementType::f32, {70, 9, 65}}},
         {"matvec", {ElementType::f16, {70, 1, 64}}},
         {"matvec", {ElementType::q8_0, {70, 2, 64}}},
-        {"matvec", {ElementType::q4_0, {70, 1, 64}}}}) {
+        {"matvec", {ElementType::q4_0, {70, 1, 64}}},
+        {"attention", {ElementType::f16, {64, 1, 200, 8, 2}}},
+        {"attention", {ElementType::f16, {72, 41, 70, 4, 2}}},
+        {"attention", {ElementType::q8_0, {64, 2, 200, 8, 2}}}}) {
     KernelObjective objective(task_of(kernel, problem));
     const Outcome outcome =
         objective.evaluate(machine_space(objective.task().spec.engines.at("cpu").space, 2, {}).defaults());

@@ -14,7 +14,8 @@ using testing::HasSubstr;
 
 TEST(KernelSpecTest, WhatShipsIsWhole) {
   const std::vector<std::string> names = kernel_names();
-  for (const char* name : {"softmax", "silu", "swiglu", "rms_norm", "rms_norm_mul", "rope", "matmul", "matvec"})
+  for (const char* name :
+       {"softmax", "silu", "swiglu", "rms_norm", "rms_norm_mul", "rope", "matmul", "matvec", "attention"})
     EXPECT_THAT(names, testing::Contains(name));
   for (const std::string& name : names) {
     const KernelSpec spec = read_kernel_spec(kernels_folder() / name);
@@ -75,6 +76,27 @@ TEST(KernelSpecTest, WhatCannotBeComputedOrMeasuredIsRefused) {
   }
   const KernelSpec silu = read_kernel_spec(kernels_folder() / "silu");
   EXPECT_EQ(tensors_of(silu, {ElementType::f32, {1 << 16, 1 << 10, 1}}).size(), 2u) << "as much as there may be";
+}
+
+TEST(KernelSpecTest, CachesOfAttentionLieAsLlamaCppsDo) {
+  const KernelSpec attention = read_kernel_spec(kernels_folder() / "attention");
+  const KernelProblem problem{ElementType::q8_0, {64, 3, 100, 8, 2}};
+  const auto shapes = tensors_of(attention, problem);
+  ASSERT_EQ(shapes.size(), 5u);
+  const TensorShape &q = shapes[0], &k = shapes[1], &mask = shapes[3], &out = shapes[4];
+  EXPECT_THAT(std::vector<int64_t>(q.ne, q.ne + 3), testing::ElementsAre(64, 3, 8));
+  EXPECT_EQ(q.nb[2], 64 * 4) << "a token's heads lie side by side";
+  EXPECT_EQ(q.nb[1], 8 * 64 * 4);
+  EXPECT_EQ(k.type, ElementType::q8_0);
+  EXPECT_EQ(k.nb[2], 68);
+  EXPECT_EQ(k.nb[1], 2 * 68);
+  EXPECT_EQ(k.bytes(), 100 * 2 * 68);
+  EXPECT_EQ(mask.type, ElementType::f16);
+  EXPECT_EQ(out.nb[1], 64 * 4) << "as the others";
+  EXPECT_EQ(bytes_of(attention, problem), 2 * 100 * 2 * 68 + 8 * 64 * 3 * 8 + 2 * 100 * 3) << "keys and values";
+  EXPECT_EQ(operations_of(attention, {ElementType::f16, {64, 3, 3, 1, 1}}), 4 * 64 * 6) << "what the mask leaves";
+  for (const Shape& bad : {Shape{64, 1, 100, 7, 2}, Shape{64, 101, 100, 8, 2}, Shape{63, 1, 100, 8, 2}})
+    EXPECT_THROW(tensors_of(attention, {ElementType::f16, bad}), UsageError) << bad[0] << "," << bad[1];
 }
 
 /// A specification with one member changed.
@@ -148,6 +170,15 @@ TEST_F(BrokenSpec, WhatMakesNoSenseIsNamed) {
   EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"Absolute", -1}}), HasSubstr("negative"));
   EXPECT_THAT(with("/KernelSpecification/Tolerance", 7), HasSubstr("Tolerance must be an object"));
   EXPECT_THAT(with("/Engines/cpu/KernelFile", "gone.cpp"), HasSubstr("gone.cpp"));
+  EXPECT_THAT(with("/KernelSpecification/Conditions", Json{"ne0 > 1000"}), HasSubstr("ne0 > 1000 does not hold"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/0/Mask", true), HasSubstr("half"));
+  const Json x = whole["KernelSpecification"]["Arguments"][0], y = whole["KernelSpecification"]["Arguments"][1];
+  EXPECT_THAT(with("/KernelSpecification/Arguments", Json{x, x, x, x, x, y}), HasSubstr("four inputs"));
+  json_ = whole;
+  json_["Engines"]["cuda"] = json_["Engines"]["cpu"];
+  json_["KernelSpecification"]["Reference"] = "attention";
+  json_["KernelSpecification"]["Arguments"] = {x, x, x, x, y};
+  EXPECT_THAT(fault(), HasSubstr("cuda")) << "calls of devices have room for three";
   // A constraint that nobody can satisfy.
   EXPECT_NE(with("/Engines/cpu/ConfigurationSpace/Conditions",
                  Json::array({{{"Expression", "unroll > 1000"}, {"Parameters", {"unroll"}}}})),

@@ -1,8 +1,10 @@
 #include "haqa/kernel/reference.h"
 
 #include <ggml.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <ostream>
@@ -94,6 +96,68 @@ TEST_P(ReferenceTest, IsWhatTheFormulaSays) {
       EXPECT_NEAR(reference->at(i).value, c.expected.at(at), 1e-6) << r << ", " << i;
   }
   EXPECT_EQ(at, c.expected.size());
+}
+
+/// Two tokens of two heads that share one of the cache, which holds two positions; of eight numbers the first counts.
+TEST(AttentionReferenceTest, IsWhatTheFormulaSays) {
+  const KernelSpec spec = read_kernel_spec(kernels_folder() / "attention");
+  ASSERT_EQ(spec.scalars.at(0).second, 0.125f);
+  const std::vector<TensorShape> shapes = tensors_of(spec, {ElementType::f16, {8, 2, 2, 2, 1}});
+  std::vector<float> q(32);
+  std::vector<uint16_t> k(16), v(16);
+  q[0] = q[16] = 0, q[8] = q[24] = 8 * std::log(3.0f);  // [token][head]
+  k[8] = double_to_half(1);
+  v[0] = double_to_half(4), v[8] = double_to_half(8);
+  const uint16_t hidden = 0xfc00;
+  const auto results = [&](const std::vector<uint16_t>& mask) {
+    const std::byte* inputs[] = {
+        reinterpret_cast<const std::byte*>(q.data()), reinterpret_cast<const std::byte*>(k.data()),
+        reinterpret_cast<const std::byte*>(v.data()), reinterpret_cast<const std::byte*>(mask.data())};
+    const auto reference = make_reference(spec, shapes, inputs);
+    std::vector<double> all;
+    for (int64_t r = 0; r < 4; ++r) {
+      reference->begin_row(r);
+      all.push_back(reference->at(0).value);
+      EXPECT_EQ(reference->at(7).value, 0);
+    }
+    return all;
+  };
+  using testing::DoubleNear, testing::ElementsAre;
+  EXPECT_THAT(results({0, hidden, 0, 0}), ElementsAre(4, 4, DoubleNear(6, 1e-6), DoubleNear(7, 1e-6)))
+      << "causal; the second head favours 8 by 3 to 1";
+  EXPECT_THAT(results({hidden, hidden, double_to_half(1), double_to_half(1)}),
+              ElementsAre(0, 0, DoubleNear(6, 1e-6), DoubleNear(7, 1e-6)))
+      << "what sees nothing is zero";
+  const double half = half_to_double(double_to_half(-std::log(3.0)));
+  EXPECT_THAT(results({hidden, 0, 0, double_to_half(half)}),
+              ElementsAre(8, 8, DoubleNear(5, 1e-3), DoubleNear(6, 1e-3)));
+}
+
+TEST(DrawTest, MasksAreCausalAndWithOutliersAnything) {
+  const KernelSpec spec = read_kernel_spec(kernels_folder() / "attention");
+  const TensorShape shape = tensors_of(spec, {ElementType::f16, {64, 40, 100, 2, 1}}, 4).at(3);
+  const auto drawn = [&](Distribution distribution) {
+    std::vector<std::byte> bytes(static_cast<size_t>(shape.bytes()));
+    FastRandom random(3);
+    draw(spec.arguments.at(3), shape, distribution, random, bytes.data());
+    std::vector<std::vector<double>> rows(40, std::vector<double>(100));
+    for (size_t i = 0; i < rows.size(); ++i)
+      decode_row(ElementType::f16, bytes.data() + static_cast<int64_t>(i) * shape.nb[1], rows[i]);
+    return rows;
+  };
+  const auto causal = drawn(Distribution::normal), any = drawn(Distribution::outliers);
+  int hidden = 0, finite = 0, empty = 0;
+  for (size_t i = 0; i < 40; ++i) {
+    for (size_t j = 0; j < 100; ++j) {
+      EXPECT_EQ(causal[i][j], j <= 60 + i ? 0 : -HUGE_VAL) << i << ", " << j;
+      hidden += any[i][j] == -HUGE_VAL;
+      finite += any[i][j] != 0 && any[i][j] != -HUGE_VAL;
+    }
+    empty += std::all_of(any[i].begin(), any[i].end(), [](double m) { return m == -HUGE_VAL; });
+  }
+  EXPECT_GT(hidden, 400);
+  EXPECT_GT(finite, 100);
+  EXPECT_GT(empty, 0);
 }
 
 const float kInfinity = std::numeric_limits<float>::infinity();

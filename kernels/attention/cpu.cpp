@@ -22,10 +22,13 @@
 #define row_groups 2
 #endif
 #ifndef kv_tile
-#define kv_tile 64
+#define kv_tile 16
+#endif
+#ifndef converted_tile
+#define converted_tile 64
 #endif
 #ifndef tile_rows
-#define tile_rows 64
+#define tile_rows 256
 #endif
 #ifndef convert_from
 #define convert_from 33
@@ -34,10 +37,10 @@
 #define parts_per_thread 1
 #endif
 #ifndef prefetch_l1
-#define prefetch_l1 8
+#define prefetch_l1 16
 #endif
 #ifndef prefetch_l2
-#define prefetch_l2 64
+#define prefetch_l2 0
 #endif
 #ifndef exp_degree
 #define exp_degree 5
@@ -60,13 +63,15 @@ constexpr int W = vector_width;
 constexpr int R = W / 4;  ///< positions in a vector of quads
 constexpr int kGroups = HAQA_AVX512 ? row_groups : 1;
 constexpr int kStep = kGroups * R;  ///< positions whose scores are computed at once
-constexpr int64_t kTile = kv_tile;
-constexpr int kMostRows = 8;     ///< whose scores are computed at once
-constexpr float kNone = -1e38f;  ///< the largest of no score; the difference of two is a number
-constexpr uint16_t kHidden = 0xfc00;
+constexpr int64_t kLargestTile = kv_tile > converted_tile ? kv_tile : converted_tile;
+constexpr int64_t kLeastChunk = 32;   ///< positions that are worth a thread's while
+constexpr int kMostRows = 8;          ///< whose scores are computed at once
+constexpr float kNone = -1e38f;       ///< the largest of no score; the difference of two is a number
+constexpr uint16_t kHidden = 0xfc00;  ///< minus infinity in half precision
+constexpr uint64_t kFourHidden = 0xfc00fc00fc00fc00;
 constexpr bool kIsQuantized = HAQA_WEIGHTS == 2;
 constexpr int64_t kScratchFloats = (1 << 20) / 4, kSharedFloats = (int64_t{48} << 20) / 4;
-static_assert(kTile % kStep == 0, "a tile is of whole steps");
+static_assert(kv_tile % kStep == 0 && converted_tile % kStep == 0, "a tile is of whole steps");
 
 typedef float Quad __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -206,6 +211,12 @@ inline Floats load_bytes(const void* p) {
 #endif
 }
 
+void write_scaled(float* to, int64_t n, const float* from, float factor) {
+  int64_t i = 0;
+  for (; i + W <= n; i += W) store(to + i, load(from + i) * factor);
+  for (; i < n; ++i) to[i] = from[i] * factor;
+}
+
 // ---- keys and values ----
 
 /// Bytes of a row of so many numbers.
@@ -240,15 +251,16 @@ struct Cache {
     for (int r = 0; r < R; ++r) v[r] = load_row(row(j + r), d);
     transpose_quads(v);
   }
+  /// Always inlined: the compiler takes a call of what only prefetches for one without effect.
   template <int ahead, int level>
-  void prefetch(int64_t j, int64_t n) const {
+  __attribute__((always_inline)) void prefetch(int64_t j, int64_t n) const {
     if (ahead == 0) return;
     const int64_t bytes = bytes_of(width);
     const uint8_t* p = first + (j + ahead) * stride;
     for (int64_t r = 0; r < n; ++r, p += stride)
       for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b, 0, level);
   }
-  void prefetch(int64_t j, int64_t n) const {
+  __attribute__((always_inline)) void prefetch(int64_t j, int64_t n) const {
     prefetch<prefetch_l2, 2>(j, n);
     prefetch<prefetch_l1, 3>(j, n);
   }
@@ -305,9 +317,9 @@ struct Rows {
   int64_t width, out_width;
 };
 
-/// Of positions [begin, end), whole steps.
+/// Of positions [begin, end), whole steps. Not inlined, as the registers are needed for sums alone.
 template <int H, typename Keys>
-inline void score(const Keys& keys, const Rows& rows, int64_t begin, int64_t end, float* scores) {
+__attribute__((noinline)) void score(const Keys& keys, const Rows& rows, int64_t begin, int64_t end, float* scores) {
   for (int64_t j = begin; j < end; j += kStep) {
     keys.prefetch(j, kStep);
     Floats sum[kGroups][H] = {};
@@ -377,8 +389,8 @@ inline void to_powers(float* scores, int64_t begin, int64_t end, const Rows& row
 
 /// N vectors of columns from `c` on.
 template <int H, int N, typename Values>
-inline void add_columns(const Values& values, const float* powers, const float* factors, int64_t begin, int64_t end,
-                        const Rows& rows, int64_t c) {
+__attribute__((noinline)) void add_columns(const Values& values, const float* powers, const float* factors,
+                                           int64_t begin, int64_t end, const Rows& rows, int64_t c) {
   Floats sum[H][N];
 #pragma GCC unroll 8
   for (int h = 0; h < H; ++h)
@@ -426,6 +438,12 @@ inline const uint16_t* mask_row(const haqa_tensor& mask, int64_t query) {
   return reinterpret_cast<const uint16_t*>(static_cast<const char*>(mask.data) + query * mask.nb[1]);
 }
 
+inline uint64_t four(const uint16_t* m) {
+  uint64_t bits;
+  __builtin_memcpy(&bits, m, sizeof bits);
+  return bits;
+}
+
 /// Of n positions from j on by queries [first, last].
 Seen seen(const haqa_tensor& mask, int64_t first, int64_t last, int64_t j, int64_t n) {
   if (!mask.data) return {0, n, true, false};
@@ -433,10 +451,14 @@ Seen seen(const haqa_tensor& mask, int64_t first, int64_t last, int64_t j, int64
   for (int64_t i = first; i <= last; ++i) {
     const uint16_t* m = mask_row(mask, i) + j;
     int64_t begin = 0, end = n;
+    while (end >= 4 && four(m + end - 4) == kFourHidden) end -= 4;
     while (end > 0 && m[end - 1] == kHidden) --end;
+    while (begin + 4 <= end && four(m + begin) == kFourHidden) begin += 4;
     while (begin < end && m[begin] == kHidden) ++begin;
-    uint32_t any = 0;
-    for (int64_t k = begin; k < end; ++k) any |= m[k];
+    uint64_t any = 0;
+    int64_t k = begin;
+    for (; k + 4 <= end; k += 4) any |= four(m + k);
+    for (; k < end; ++k) any |= m[k];
     if (i > first && (begin != all.begin || end != all.end)) all.is_plain = false;
     all.is_plain = all.is_plain && any == 0;
     all.begin = smaller(all.begin, begin);
@@ -474,6 +496,7 @@ struct Work {
   int64_t rows;                 ///< queries of a group
   int64_t width, out_width;     ///< rounded to vectors
   bool converts;
+  int64_t tile;  ///< positions whose scores are computed before their values are added
   int64_t row_parts, rows_of_part;
   int64_t head_parts, chunks, positions_of_chunk;
 };
@@ -490,12 +513,12 @@ inline int64_t rows_with_room(int64_t rows) {
 /// Floats that a part takes of a thread's scratch memory, scores and tiles included.
 int64_t floats_of_part(const Work& w, int64_t heads, int64_t rows) {
   const int64_t state = heads * rows_with_room(rows) * (w.width + w.out_width + 2);
-  return state + kTile * kMostRows + (w.converts ? kTile * (w.width + w.out_width) : 0) + 256;
+  return state + kLargestTile * kMostRows + (w.converts ? converted_tile * (w.width + w.out_width) : 0) + 256;
 }
 
 Work divided(const haqa_launch* launch) {
   const haqa_tensor *in = launch->in, &q = in[0], &k = in[1], &v = in[2];
-  Work w = {launch, q, k, v, in[3], launch->out, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0};
+  Work w = {launch, q, k, v, in[3], launch->out, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0};
   w.kv = k.ne[1];
   w.kv_heads = k.ne[2];
   w.group = q.ne[2] / w.kv_heads;
@@ -503,6 +526,7 @@ Work divided(const haqa_launch* launch) {
   w.width = rounded_up(k.ne[0], W);
   w.out_width = rounded_up(v.ne[0], W);
   w.converts = w.rows >= convert_from;
+  w.tile = w.converts ? converted_tile : kv_tile;
   w.rows_of_part = w.converts ? smaller(tile_rows, w.rows) : w.rows;
   w.head_parts = w.converts ? w.kv_heads : 1;
   const auto fits = [&] {
@@ -510,12 +534,15 @@ Work divided(const haqa_launch* launch) {
   };
   while (w.head_parts < w.kv_heads && !fits()) ++w.head_parts;
   while (w.rows_of_part > 1 && !fits()) w.rows_of_part = (w.rows_of_part + 1) / 2;
-  w.row_parts = (w.rows + w.rows_of_part - 1) / w.rows_of_part;
+  // A prompt's parts differ in what they see: some for each thread even it out.
+  const auto parts_of_rows = [&] { return (w.rows + w.rows_of_part - 1) / w.rows_of_part; };
+  while (w.converts && w.rows_of_part >= 64 && parts_of_rows() * w.kv_heads < 4 * launch->threads) w.rows_of_part /= 2;
+  w.row_parts = parts_of_rows();
   // Positions next: as many chunks as there are threads, of whole steps.
   const int64_t wanted = launch->threads == 1 ? 1 : launch->threads * int64_t{parts_per_thread};
   const int64_t parts = w.row_parts * w.head_parts;
   const int64_t partial = q.ne[2] * q.ne[1] * (w.out_width + W);
-  const int64_t most = smaller((w.kv + kTile / 2 - 1) / (kTile / 2), kSharedFloats / partial);
+  const int64_t most = smaller((w.kv + kLeastChunk - 1) / kLeastChunk, kSharedFloats / partial);
   w.chunks = smaller((wanted + parts - 1) / parts, most);
   if (w.chunks < 1) w.chunks = 1;
   w.positions_of_chunk = rounded_up((w.kv + w.chunks - 1) / w.chunks, kStep);
@@ -557,13 +584,13 @@ struct Room {
       at += rounded_up(floats, kLine);
       return taken;
     };
-    scores = take(kTile * kMostRows);
+    scores = take(kLargestTile * kMostRows);
     q = take(all * w.width);
     out = take(all * w.out_width);
     max = take(all);
     sum = take(all);
-    keys = w.converts ? take(kTile * w.width) : nullptr;
-    values = w.converts ? take(kTile * w.out_width) : nullptr;
+    keys = w.converts ? take(converted_tile * w.width) : nullptr;
+    values = w.converts ? take(converted_tile * w.out_width) : nullptr;
   }
   Rows rows_of(const Work& w, int64_t row) const {
     return {q + row * w.width, max + row, sum + row, out + row * w.out_width, w.width, w.out_width};
@@ -576,9 +603,12 @@ void begin_rows(const Work& w, const Share& part, const Room& room) {
   for (int64_t r = 0; r < all; ++r) {
     const int64_t head = part.head + r / room.rows, in_part = r % room.rows, row = part.row + in_part;
     float* to = room.q + r * w.width;
-    const bool is_there = in_part < part.rows;
-    const float* from = is_there ? ::row(w.q, row / w.group, head * w.group + row % w.group) : nullptr;
-    for (int64_t d = 0; d < w.width; ++d) to[d] = is_there && d < w.q.ne[0] ? from[d] * scale : 0;
+    if (in_part < part.rows) {
+      write_scaled(to, w.q.ne[0], ::row(w.q, row / w.group, head * w.group + row % w.group), scale);
+      __builtin_memset(to + w.q.ne[0], 0, static_cast<uint64_t>(4 * (w.width - w.q.ne[0])));
+    } else {
+      __builtin_memset(to, 0, static_cast<uint64_t>(4 * w.width));
+    }
     room.max[r] = kNone;
     room.sum[r] = 0;
   }
@@ -643,8 +673,8 @@ int64_t see(const Work& w, const Share& part, int64_t tile, int64_t n, Seen* all
 void compute(const Work& w, const Share& part, const Room& room) {
   constexpr int64_t kMostBlocks = (convert_from > tile_rows ? convert_from : tile_rows) / 4 + 2;
   Seen all_seen[kMostBlocks];
-  for (int64_t tile = part.begin; tile < part.end; tile += kTile) {
-    const int64_t end = see(w, part, tile, smaller(kTile, part.end - tile), all_seen);
+  for (int64_t tile = part.begin; tile < part.end; tile += w.tile) {
+    const int64_t end = see(w, part, tile, smaller(w.tile, part.end - tile), all_seen);
     if (end == 0) continue;
     for (int64_t head = part.head; head < part.end_head; ++head) {
       const Cache keys = cache_of(w.k, head, tile), values = cache_of(w.v, head, tile);
@@ -671,10 +701,6 @@ float* partial_of(const Work& w, int64_t chunk, int64_t head, int64_t query) {
 
 inline float inverse_of(float max, float sum) {
   return max > kNone / 2 ? 1 / sum : 0;  // a row that sees nothing gets zeros
-}
-
-void write_scaled(float* to, int64_t n, const float* from, float factor) {
-  for (int64_t i = 0; i < n; ++i) to[i] = from[i] * factor;
 }
 
 void finish(const Work& w, const Share& part, const Room& room) {
