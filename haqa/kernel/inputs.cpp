@@ -48,8 +48,8 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
-/// Of either sign, over four exponents, the least of which is `least` as it is stored; some are zeros and denormal. Drawn
-/// four at a time, as there are many millions. `fraction` are the bits below the exponent.
+/// Of either sign, over four exponents, the least of which is `least` as it is stored; some are zeros and denormal.
+/// Drawn four at a time, as there are many millions. `fraction` are the bits below the exponent.
 void draw_halves(int fraction, uint64_t least, FastRandom& random, std::byte* row, int64_t bytes) {
   constexpr uint64_t kEach = 0x0001000100010001;
   const uint64_t drawn = (0x8000 + (uint64_t{1} << fraction) - 1) * kEach, exponent = (uint64_t{3} << fraction) * kEach;

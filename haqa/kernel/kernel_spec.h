@@ -35,8 +35,8 @@ struct KernelArgument {
   std::vector<Expression> size;  ///< as in ggml: the contiguous dimension first
   double outlier = 1e4;          ///< magnitude of the largest values that it is tested with
   bool is_masked = false;        ///< minus infinity occurs
-  bool is_mask = false;         ///< 0 where a query may see a position, minus infinity where not: as a rule causal
-  bool is_interleaved = false;  ///< in memory the third dimension comes before the second: heads of a token in turn
+  bool is_mask = false;          ///< 0 where a query may see a position, minus infinity where not: as a rule causal
+  bool is_interleaved = false;   ///< in memory the third dimension comes before the second: heads of a token in turn
 };
 
 /// How far an element may be from the reference: absolute + relative * |it| + norm * its scale, which for products is

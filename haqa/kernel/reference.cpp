@@ -236,17 +236,15 @@ struct Known {
 };
 
 const std::map<std::string, Known>& references() {
-  static const std::map<std::string, Known> all = {{"softmax", {make<Softmax>, {Role::alike}}},
-                                                   {"silu", {make<Silu>, {Role::alike}}},
-                                                   {"swiglu", {make<Swiglu>, {Role::alike, Role::alike}}},
-                                                   {"rms_norm", {make<RmsNorm>, {Role::alike}, 1}},
-                                                   {"rms_norm_mul", {make<RmsNorm>, {Role::alike, Role::columns}, 1}},
-                                                   {"rope", {make<Rope>, {Role::alike, Role::positions}, 1}},
-                                                   {"matmul", {make<Matmul>, {Role::left, Role::right}}},
-                                                   {"attention",
-                                                    {make<Attention>,
-                                                     {Role::queries, Role::cache, Role::cache, Role::mask},
-                                                     1}}};
+  static const std::map<std::string, Known> all = {
+      {"softmax", {make<Softmax>, {Role::alike}}},
+      {"silu", {make<Silu>, {Role::alike}}},
+      {"swiglu", {make<Swiglu>, {Role::alike, Role::alike}}},
+      {"rms_norm", {make<RmsNorm>, {Role::alike}, 1}},
+      {"rms_norm_mul", {make<RmsNorm>, {Role::alike, Role::columns}, 1}},
+      {"rope", {make<Rope>, {Role::alike, Role::positions}, 1}},
+      {"matmul", {make<Matmul>, {Role::left, Role::right}}},
+      {"attention", {make<Attention>, {Role::queries, Role::cache, Role::cache, Role::mask}, 1}}};
   return all;
 }
 
