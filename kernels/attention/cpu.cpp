@@ -526,6 +526,8 @@ Work divided(const haqa_launch* launch) {
   w.width = rounded_up(k.ne[0], W);
   w.out_width = rounded_up(v.ne[0], W);
   w.converts = w.rows >= convert_from;
+  w.converts =
+      w.converts && floats_of_part(w, 1, 1) <= kScratchFloats;  // rows beyond what any model has are read as they are
   w.tile = w.converts ? converted_tile : kv_tile;
   w.rows_of_part = w.converts ? smaller(tile_rows, w.rows) : w.rows;
   w.head_parts = w.converts ? w.kv_heads : 1;
