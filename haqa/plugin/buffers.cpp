@@ -36,7 +36,8 @@ std::byte* at(const ggml_tensor* tensor, size_t offset) {
 }
 
 ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, const ggml_backend_buffer_i& functions, size_t size) {
-  auto* memory = new (std::nothrow) Memory(size);
+  constexpr size_t kWorthLargePages = size_t{16} << 20;
+  auto* memory = new (std::nothrow) Memory(size, size >= kWorthLargePages ? Pages::large : Pages::small);
   if (!memory || (size > 0 && !*memory)) {
     delete memory;
     return nullptr;  // ggml says what that means

@@ -103,7 +103,7 @@ bool is_attention(const ggml_tensor& node) {
   const float bias = float_parameter(node, 1), cap = float_parameter(node, 2);
   const auto is_dense = [](const ggml_tensor& t) { return t.nb[0] == ggml_type_size(t.type); };
   return !node.src[4] && bias == 0 && cap == 0 && q->type == GGML_TYPE_F32 && is_dense(*q) && k->type == v->type &&
-         is_dense(*k) && is_dense(*v) && k->ne[0] == v->ne[0] && k->ne[0] % 8 == 0 && k->ne[2] == v->ne[2] &&
+         is_dense(*k) && is_dense(*v) && k->ne[0] % 8 == 0 && v->ne[0] % 8 == 0 && k->ne[2] == v->ne[2] &&
          k->ne[3] == q->ne[3] && v->ne[3] == q->ne[3] && q->ne[2] % k->ne[2] == 0 && ggml_is_contiguous(&node) &&
          (!mask || (mask->ne[2] == 1 && q->ne[3] % mask->ne[3] == 0));
 }

@@ -11,11 +11,11 @@
 
 namespace haqa {
 
-Memory::Memory(size_t bytes) {
+Memory::Memory(size_t bytes, Pages pages) {
   if (bytes == 0) return;
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return;
-  madvise(memory, bytes, MADV_HUGEPAGE);
+  if (pages == Pages::large) madvise(memory, bytes, MADV_HUGEPAGE);
   data_ = static_cast<std::byte*>(memory);
   size_ = bytes;
 }

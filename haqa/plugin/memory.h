@@ -3,13 +3,15 @@
 
 namespace haqa {
 
-/// Anonymous memory in large pages where the system has them: a weight's stream through small ones stops at every
-/// boundary. Zeros at first.
+/// How memory is asked for: weights stream faster through large pages, but one byte touched is 2 MiB used then.
+enum class Pages { small, large };
+
+/// Anonymous memory, zeros at first; none is used before it is touched.
 class Memory {
  public:
   Memory() = default;
   /// Holds nothing where there is not so much.
-  explicit Memory(size_t bytes);
+  explicit Memory(size_t bytes, Pages pages = Pages::small);
   ~Memory();
   Memory(Memory&& other) noexcept;
   Memory& operator=(Memory&& other) noexcept;
