@@ -28,7 +28,6 @@ struct Module {
   ggml_backend_device device = {};
   ggml_backend_buffer_type plain = {}, weights = {};
   ggml_backend_buffer_type_t extra[2] = {};  ///< ends with null
-  bool serves = false;
 };
 
 Module& module_of(ggml_backend_dev_t device) {
@@ -171,17 +170,17 @@ ggml_backend_reg_t registry() {
     module.registry.api_version = GGML_BACKEND_API_VERSION;
     module.registry.context = &module;
     module.registry.iface.get_name = [](ggml_backend_reg_t) { return kName; };
-    module.registry.iface.get_device_count = [](ggml_backend_reg_t r) {
-      return static_cast<size_t>(static_cast<Module*>(r->context)->serves ? 1 : 0);
-    };
+    module.registry.iface.get_device_count = [](ggml_backend_reg_t) { return size_t{1}; };
     module.registry.iface.get_device = [](ggml_backend_reg_t r, size_t) {
       return &static_cast<Module*>(r->context)->device;
     };
     module.registry.iface.get_proc_address = find_function;
     fill_device(module);
-    const std::string reason = reason_not_to_serve(module);
-    module.serves = reason.empty();
-    if (!module.serves) log_warning(reason + "; stock code serves");
+  }
+  // Asked each time: a second copy of the module finds the first, as does the first when it is loaded again.
+  if (const std::string reason = reason_not_to_serve(module); !reason.empty()) {
+    log_warning(reason + "; stock code serves");
+    return nullptr;
   }
   return &module.registry;
 }

@@ -3,7 +3,7 @@
 
 namespace haqa {
 
-/// The back end as ggml's registry knows it: one device, or none where it cannot serve here, which the log then says.
+/// The back end as ggml's registry knows it, with its one device; null where it cannot serve here, which the log says.
 ggml_backend_reg_t registry();
 
 }  // namespace haqa

@@ -45,7 +45,7 @@ class Faults : public testing::Test {
   Run bench(const fs::path& module, std::vector<std::pair<std::string, std::string>> environment = {},
             int threads = 2) const {
     Command command{{(llama_bin_folder() / "llama-bench").string(), "-m", model().string(), "-p", "16", "-n", "4", "-r",
-                     "1", "-t", std::to_string(threads), "-o", "json", "-v"}};
+                     "1", "-t", std::to_string(threads), "-o", "json"}};
     environment.emplace_back("GGML_BACKEND_PATH", module.string());
     command.environment = std::move(environment);
     command.timeout_s = 120;
@@ -113,6 +113,7 @@ TEST_F(Faults, WithoutKernelsStockCodeServes) {
   fs::remove_all(module.parent_path() / "kernels");
   const Run run = bench(module);
   EXPECT_EQ(run.backend, "CPU");
+  EXPECT_THAT(run.log, HasSubstr("no compiled kernel"));
 }
 
 TEST_F(Faults, ThreadsMayBeFewOrMoreThanProcessors) {
