@@ -8,17 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "haqa/adapter/adapter_test_support.h"
+#include "haqa/adapter/gguf_adapter.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
+#include "haqa/model/model_info.h"
 #include "haqa/plugin/module_test_support.h"
 
 namespace haqa {
 namespace {
-
-struct FreeModel {
-  void operator()(llama_model* model) const { llama_model_free(model); }
-  void operator()(llama_context* context) const { llama_free(context); }
-};
 
 /// A model with a context, on the module's device or on the processor alone.
 class Llama {
@@ -41,6 +39,13 @@ class Llama {
   llama_context* context() const { return context_.get(); }
   int vocabulary() const { return llama_vocab_n_tokens(llama_model_get_vocab(model_.get())); }
 
+  void apply(const std::filesystem::path& adapter) {
+    llama_adapter_lora* lora = llama_adapter_lora_init(model_.get(), adapter.c_str());  // freed with the model
+    ASSERT_NE(lora, nullptr);
+    float scale = 1;
+    ASSERT_EQ(llama_set_adapters_lora(context_.get(), &lora, 1, &scale), 0);
+  }
+
   /// The logits after each of the tokens, which are computed together.
   std::vector<float> logits(const std::vector<llama_token>& tokens, int from = 0, llama_seq_id sequence = 0) {
     llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
@@ -58,23 +63,9 @@ class Llama {
     return {all, all + tokens.size() * static_cast<size_t>(vocabulary())};
   }
 
-  /// `n` tokens, each the likeliest after the ones before.
-  std::vector<llama_token> greedy(std::vector<llama_token> prompt, int n) {
-    std::vector<llama_token> text;
-    int at = 0;
-    for (int i = 0; i < n; ++i) {
-      const std::vector<float> all = logits(prompt, at);
-      at += static_cast<int>(prompt.size());
-      const auto last = all.end() - vocabulary();
-      prompt = {static_cast<llama_token>(std::max_element(last, all.end()) - last)};
-      text.push_back(prompt[0]);
-    }
-    return text;
-  }
-
  private:
-  std::unique_ptr<llama_model, FreeModel> model_;
-  std::unique_ptr<llama_context, FreeModel> context_;
+  std::unique_ptr<llama_model, FreeLlama> model_;
+  std::unique_ptr<llama_context, FreeLlama> context_;
 };
 
 /// Mean over the tokens of KL(stock, other).
@@ -131,6 +122,44 @@ TEST_F(Models, LogitsAreThoseOfStockCode) {
       EXPECT_LT(divergence(stock.logits({tokens[5]}, 70 + i), ours.logits({tokens[5]}, 70 + i), stock.vocabulary()),
                 most);
   }
+}
+
+/// Heads that share no cache, an output that is the embedding, and widths that fill no vector or block.
+TEST_F(Models, OfOtherShapesTheyAgreeToo) {
+  const ModelShape shapes[] = {{"multi-head", 2, 128, 4, 4, 320},
+                               {"tied", 2, 128, 4, 2, 320, 2048, /*tied_output=*/true},
+                               {"odd", 2, 120, 3, 1, 250},
+                               {"wide heads", 1, 256, 2, 1, 300}};
+  for (const ModelShape& shape : shapes) {
+    SCOPED_TRACE(shape.name);
+    const std::filesystem::path halves = file(shape.name), quantized = file(shape.name + " q8_0");
+    make_model(shape, default_vocabulary(), 2, halves);
+    llama_model_quantize_params params = llama_model_quantize_default_params();
+    params.ftype = LLAMA_FTYPE_MOSTLY_Q8_0;
+    ASSERT_EQ(llama_model_quantize(halves.c_str(), quantized.c_str(), &params), 0);
+    for (const auto& [model, most] : {std::pair(halves, 1e-5), {quantized, 1e-3}}) {
+      Llama stock(model, false), ours(model, true);
+      const std::vector<llama_token> tokens = some_tokens(37);
+      EXPECT_LT(divergence(stock.logits(tokens), ours.logits(tokens), stock.vocabulary()), most);
+      EXPECT_LT(divergence(stock.logits({42}, 37), ours.logits({42}, 37), stock.vocabulary()), most);
+    }
+  }
+}
+
+TEST_F(Models, AdaptersAreApplied) {
+  const ModelInfo model = read_model(file("q8_0"));
+  const std::filesystem::path adapter = file("adapter");
+  write_gguf(random_adapter(model, all_matrices(model), 4, 8), model, adapter);
+  Llama stock(file("q8_0"), false), ours(file("q8_0"), true);
+  const std::vector<llama_token> tokens = some_tokens(20);
+  const std::vector<float> without = stock.logits(tokens);
+  for (Llama* l : {&stock, &ours}) {
+    llama_memory_clear(llama_get_memory(l->context()), true);
+    l->apply(adapter);
+  }
+  const std::vector<float> with = stock.logits(tokens);
+  EXPECT_GT(divergence(without, with, stock.vocabulary()), 1e-2) << "the adapter changes nothing";
+  EXPECT_LT(divergence(with, ours.logits(tokens), stock.vocabulary()), 1e-3);
 }
 
 TEST_F(Models, SeveralSequencesKeepApart) {
