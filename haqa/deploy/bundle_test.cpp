@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/base/text.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -143,7 +145,51 @@ TEST_F(BundleTest, ReplacesAnotherModelOfTheSameName) {
   EXPECT_EQ(read_file(folder_ / "out/m.gguf"), "newer");
   size_t files = 0;
   for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder_ / "out")) ++files;
-  EXPECT_EQ(files, 3u) << "nothing temporary is left";
+  EXPECT_EQ(files, 4u) << "nothing temporary is left";
+}
+
+TEST_F(BundleTest, BringsTheModuleThatItsOptionsRun) {
+  if (backend_module().empty()) GTEST_SKIP() << "this build has no module";
+  write("m.gguf", "GGUF");
+  RuntimeOptions options;
+  options.kernels = "haqa";
+  const Bundle bundle = write_bundle(folder_ / "out", {folder_ / "m.gguf", options}, 512, {});
+  EXPECT_THAT(bundle.command, testing::StartsWith("GGML_BACKEND_PATH=haqa/libggml-haqa.so llama-server "));
+  fs::rename(folder_ / "out", folder_ / "moved here");
+  EXPECT_FALSE(fs::is_empty(folder_ / "moved here/haqa/kernels"));
+  write("llama-server", "#!/bin/sh\necho \"$GGML_BACKEND_PATH\"\n");
+  Command launch{{(folder_ / "moved here/launch.sh").string()}};
+  launch.environment = {{"LLAMA_SERVER", (folder_ / "llama-server").string()}};
+  const fs::path named = one_line(run_process(launch).output);
+  EXPECT_EQ(named, folder_ / "moved here/haqa/libggml-haqa.so");
+  EXPECT_TRUE(fs::exists(named));
+}
+
+/// A llama-bench that is 2.5 times as fast where the module is named, and notes its arguments.
+TEST_F(BundleTest, VerifyComparesWithStockInTurn) {
+  write("m.gguf", "GGUF");
+  write("llama-bench", R"(#!/bin/sh
+echo "${GGML_BACKEND_PATH:+module }$*" >>"$0.log"
+echo 'build_commit,n_prompt,avg_ts,stddev_ts'
+[ -n "$GGML_BACKEND_PATH" ] && echo '"abc","128","25.000","0.1"' || echo '"abc","128","10.000","0.1"'
+)");
+  chmod((folder_ / "llama-bench").c_str(), 0755);
+  RuntimeOptions options;
+  options.kernels = "haqa";
+  options.threads = 2;
+  if (backend_module().empty()) GTEST_SKIP() << "this build has no module";
+  write_bundle(folder_ / "out", {folder_ / "m.gguf", options}, 512, {});
+  Command verify{{(folder_ / "out/verify.sh").string()}};
+  verify.environment = {{"LLAMA_BENCH", (folder_ / "llama-bench").string()}};
+  const ProcessResult r = run_process(verify);
+  EXPECT_TRUE(r.ok()) << r.describe();
+  EXPECT_THAT(r.output, HasSubstr("prompt      stock    10.00 tokens/s, this bundle    25.00: 2.50 times as fast"));
+  EXPECT_THAT(r.output, HasSubstr("generation  stock    10.00 tokens/s, this bundle    25.00: 2.50 times as fast"));
+  const std::string log = read_file(folder_ / "llama-bench.log");
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 20);
+  EXPECT_THAT(log, HasSubstr("module -m " + (folder_ / "out/m.gguf").string() + " -r 1 -o csv -p 128 -n 0 -t 2"));
+  verify.environment = {{"LLAMA_BENCH", "/nowhere/llama-bench"}};
+  EXPECT_THAT(run_process(verify).errors, HasSubstr("no /nowhere/llama-bench; set LLAMA_BENCH"));
 }
 
 TEST_F(BundleTest, FollowsASymbolicLinkToTheModel) {

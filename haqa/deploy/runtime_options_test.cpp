@@ -188,7 +188,7 @@ TEST(RuntimeOptions, TheRealServerTakesEveryValue) {
 
 // A rule that names no parameter, or a value that is none, would never be tried and nobody would notice.
 TEST(RuntimeSpace, HoldsWhatTheShippedPriorsTry) {
-  const SearchSpace space = runtime_space({4, 8, 22, true, {"Q4_0", "IQ4_NL"}});
+  const SearchSpace space = runtime_space({4, 8, 22, true, {"Q4_0", "IQ4_NL"}, 128, 64, 64, /*has_module=*/true});
   const Json priors = read_json(std::filesystem::path(HAQA_SOURCE_DIR) / "data/priors/runtime.json");
   for (const Json& rule : priors["rules"]) {
     Configuration c = space.defaults();
