@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -20,8 +21,9 @@ class ImageSource {
   /// Images of an epoch.
   virtual int64_t size() const = 0;
   virtual int64_t classes() const = 0;
-  /// Begins an epoch, counted from 0, whatever was left of the one before.
-  virtual void start_epoch(uint64_t epoch) = 0;
+  /// Begins an epoch, counted from 0, whatever was left of the one before; its first batches may be passed over, as
+  /// where a training goes on.
+  virtual void start_epoch(uint64_t epoch, size_t first_batch) = 0;
   /// The next batch of the epoch; nothing at its end.
   virtual std::optional<ImageBatch> next() = 0;
 };
