@@ -2,8 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cctype>
+#include <random>
+
 #include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
 #include "haqa/kernel/kernel_spec.h"
+#include "haqa/worker/process.h"
 
 namespace haqa {
 namespace {
@@ -71,10 +77,125 @@ TEST(RefusedInSourceTest, RefusesWhatReadsFiles) {
            "int a = L'\"', *b = \"/*\";\n#include \"/etc/passwd\"\n",
            "int a = u8'\"'; const char* b = \"/*\";\nasm(\".incbin 'x'\");",
            "int f() { return'\"'; } const char* b = \"/*\";\n#include <stdlib.h>\n",
+           "int a; /*\n*/ #include \"/etc/passwd\"",
+           "#if 0\n#\"x\"\n#endif",
+           "#define J(a, b) a##b\n#if J(__has_, include)(\"/etc/passwd\")\n#endif",
+           "#define J(a, b) a##b\n#if J(__has_inc, lude)(\"/etc/passwd\")\n#endif",
+           "#define J(a) _P##a\nJ(ragma)(\"once\")",
        })
     EXPECT_TRUE(refused_in_source(source)) << source;
   EXPECT_TRUE(refused_in_source(std::string("int a;\0int b;", 13)));
   EXPECT_TRUE(refused_in_source(std::string(2 << 20, ' ')));
+}
+
+/// What compilers could read in other ways than this check does.
+TEST(RefusedInSourceTest, RefusesWhatIsAmbiguous) {
+  for (const char* source : {
+           "#define Q 1'/*'\n#include \"/etc/passwd\"\n/* */",
+           "#define Q 1'/*'\nint a;\n/* */",
+           "int a = 1e+'0';",
+           "int a = 0x'f;",
+           "#define R\nauto a = \"\"R\"(x\" /* )\";",
+           "auto a = \"x\"_y;",
+           "auto a = 'x'R\"(x)\";",
+           "auto a = 1R\"(x)\";",
+           "auto a = \u00e9R\"(x)\";",
+           "auto a = \xc3\xa9R\"(x)\";",
+           "auto a = $R\"(x)\";",
+           "auto a = \\u00e9R\"(x)\";",
+           "auto a = case'a';",
+           "#define Z /\r*\nint a;\n/* */",
+           "int a;\rint b;",
+           "int a;\f#include <stdlib.h>",
+           "int a; /* no end",
+           "#if 0\nit's no character\n#endif",
+           "const char* t = \"no end;\n\";",
+           "int a <%:> = 5;",
+           "int a; \\",
+       })
+    EXPECT_TRUE(refused_in_source(source)) << source;
+  EXPECT_EQ(refused_in_source("int a;\r\n#define A \\\r\n 5\r\n"), std::nullopt) << "lines may end as in DOS";
+  for (const char* source : {"int a = 1'0;", "#define Q 1'/*'\n int a; /* */", "L'a'", "u8\"/*\""})
+    EXPECT_TRUE(refused_in_device_source(source)) << source;
+}
+
+TEST(RefusedInSourceTest, LongLinesAreNoTrouble) {
+  const std::string many(900000, ' '), points(900000, '.'), letters(900000, '_');
+  for (const std::string& source :
+       {"#" + many + "define" + many + "x" + many, "#pragma GCC" + many + "unroll 4", "a\\" + many + "b",
+        "int " + letters + "asm" + letters + ";", "auto a = \"GCC" + many + "\";", "/*" + many + "*/ #" + many,
+        "#define A " + points, "auto a = \". " + many + "4\";"}) {
+    refused_in_source(source);
+    refused_in_device_source(source);
+  }
+  EXPECT_TRUE(refused_in_source("asm(\"." + many + "\");"));
+}
+
+/// Words, marks and ends of lines in any order.
+std::string soup(std::mt19937_64& random) {
+  static const std::vector<std::string> kPieces = {
+      "'",    "\"",     "\\",   "/",   "*",      "//",   "/*",    "*/",   "\n",    "\\\n",
+      "\r\n", "\\\r\n", " ",    "\t",  "0",      "1'",   "'0",    "0x",   ".",     "e+",
+      "R",    "u8",     "L",    "uR",  "R\"(",   ")\"",  "(",     ")",    "a",     "_b",
+      "$",    "%:",     "%",    ":",   "<",      ">",    "?",     "-",    "+",     "\\n",
+      "\\\"", "\\'",    "\"\"", "'a'", "\"/*\"", "'\"'", "\"'\"", "/**/", "1'000", "\n#define R R\n"};
+  std::string text;
+  for (size_t n = 2 + random() % 9; n > 0; --n) text += kPieces[random() % kPieces.size()];
+  return text;
+}
+
+/// Nor backslashes: clang prints some that join lines.
+std::string without_blanks(std::string text) {
+  std::erase_if(text, [](unsigned char c) { return std::isspace(c) || c == '\\'; });
+  return text;
+}
+
+/// What a compiler's preprocessor leaves, definitions too; nullopt where there is no such compiler.
+std::optional<std::string> preprocessed(const std::vector<std::string>& compiler, const std::filesystem::path& file) {
+  Command command{compiler};
+  for (const char* option : {"-w", "-E", "-P", "-dD", "-undef", "-nostdinc"}) command.argv.emplace_back(option);
+  command.argv.push_back(file.string());
+  ProcessResult result;
+  try {
+    result = run_process(command);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  return without_blanks(result.output.substr(std::min(result.output.size(), result.output.find("beginning_of_soup"))));
+}
+
+/// What no compiler is there to tell is not compared.
+void expect_to_read_as(const std::vector<std::string>& compiler, SourceLanguage language) {
+  std::mt19937_64 random(7);
+  std::string source = "beginning_of_soup\n", ours;
+  size_t accepted = 0;
+  for (int i = 0; i < 60000; ++i) {
+    const std::string text = soup(random) + "\n#undef R\nnext\n";
+    try {
+      for (const SourceLine& line : source_lines(text, language)) ours += line.text;
+    } catch (const AmbiguousSource&) {
+      continue;
+    }
+    source += text;
+    ++accepted;
+  }
+  EXPECT_GT(accepted, 5000u);
+  const TemporaryFolder folder;
+  write_file(folder / "soup.cpp", source);
+  const std::optional<std::string> theirs = preprocessed(compiler, folder / "soup.cpp");
+  if (!theirs) return;
+  const std::string is = *theirs, should_be = without_blanks("beginning_of_soup" + ours);
+  const auto [a, b] = std::mismatch(is.begin(), is.end(), should_be.begin(), should_be.end());
+  const auto at = static_cast<size_t>(a - is.begin());
+  EXPECT_TRUE(a == is.end() && b == should_be.end())
+      << compiler.front() << " has: " << is.substr(at < 40 ? 0 : at - 40, 80)
+      << "\nand we: " << should_be.substr(at < 40 ? 0 : at - 40, 80);
+}
+
+TEST(SourceLinesTest, AreWhatCompilersRead) {
+  expect_to_read_as({"g++", "-std=c++20"}, SourceLanguage::cpp);
+  expect_to_read_as({"clang++", "-std=c++20"}, SourceLanguage::cpp);
+  expect_to_read_as({"clang++", "-x", "cl", "-cl-std=CL1.2"}, SourceLanguage::device);
 }
 
 TEST(RefusedInDeviceSourceTest, RefusesWhatReachesTheDriver) {
