@@ -75,6 +75,7 @@ TEST_F(KernelsTest, WhatIsWrongIsSaidBeforeAnythingIsMeasured) {
         {{"--kernel", "silu", "--shape", "2147483648,2147483648,2147483648"}, "bytes or more"},
         {{"--kernel", "rope", "--shape", "127,1,1"}, "ne0 % 2 == 0"},
         {{"--rotations", "5"}, "--rotations"},
+        {{"--seconds", "nan"}, "must be a number"},
         {{"--sampler", "no-such"}, "no-such"},
         {{"--agent-model", "x"}, "--sampler agent"},
         {{"--model", "/no/such.gguf"}, "/no/such.gguf"},

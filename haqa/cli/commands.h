@@ -32,7 +32,10 @@ void add_completion(CLI::App& app);
 /// For options in which an unset variable of a script must not pass for "not given": CLI11's form of a check.
 std::string not_empty(const std::string& value);
 
-/// runs/NAME-TIME; not made.
+/// For options in a range, which "nan" is in for CLI11.
+std::string not_nan(const std::string& value);
+
+/// runs/NAME-TIME, or runs/NAME-TIME-2 and so on where an earlier run of this second has it; not made.
 std::filesystem::path new_folder(const std::string& name);
 
 /// How `haqa run` and `haqa deploy` are told where to write and how to speak.

@@ -64,7 +64,8 @@ void add_importance(CLI::App& app) {
   command
       ->add_option("--quantile", o->importance.target_quantile,
                    "Share of best trials to set against all (default: a tenth, at least ten trials)")
-      ->check(CLI::Range(0.001, 0.999));
+      ->check(CLI::Range(0.001, 0.999))
+      ->check(not_nan);
   command->add_option("-o,--output", o->output, "Folder for study.html, trials.csv and importance.csv")
       ->type_name("FOLDER")
       ->check(not_empty);

@@ -446,7 +446,7 @@ void choose_entries(Options& o) {
     const Shape shape = shape_from(o.shape);
     if (shape.empty()) throw UsageError("--shape {}: must be whole numbers such as 2048,1,2048", one_line(o.shape, 60));
     task.entries = {{o.kernels.front(), {element_type_from(o.type.empty() ? "F32" : o.type), shape}}};
-    task.title = "a LLaMA";
+    task.title = "a model that runs " + title_of(task.entries.front());
     return;
   }
   if (!o.type.empty()) throw UsageError("--type is of the weights of a --shape; a suite or a model has its own");
@@ -487,6 +487,7 @@ void add_options(CLI::App& command, Options& o) {
       ->check(CLI::Range(1, 1024));
   command.add_option("--seconds", o.task.seconds, "Seconds of timing a round, at most")
       ->check(CLI::Range(0.01, 1000.0))
+      ->check(not_nan)
       ->capture_default_str();
   command.add_option("--rotations", o.task.rotations, "Rotations of a round at least: measurements by turns")
       ->check(CLI::Range(6, 100))

@@ -174,6 +174,7 @@ void add_training_options(CLI::App& command, Options& o) {
       ->capture_default_str();
   command.add_option("--warmup", o.warmup, "Share of the steps in which the learning rate rises")
       ->check(CLI::Range(0.0, 0.99))
+      ->check(not_nan)
       ->capture_default_str();
   command.add_option("--weight-decay", o.weight_decay, "Of AdamW")
       ->check(CLI::NonNegativeNumber)
@@ -201,6 +202,7 @@ void add_pretrain(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--validation-share", o->validation_share, "Of the examples, held back to measure the loss")
       ->check(CLI::Range(0.0, 0.99))
+      ->check(not_nan)
       ->capture_default_str();
   command->add_option("--seed", o->seed, "Of the order of the examples, and of which are held back")
       ->check(CLI::NonNegativeNumber)

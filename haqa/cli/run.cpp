@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstdlib>
+
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
 #include "haqa/cli/commands.h"
@@ -39,10 +42,17 @@ std::string not_empty(const std::string& value) {
   return value.empty() ? "must not be empty" : "";
 }
 
+std::string not_nan(const std::string& value) {
+  return std::isnan(std::strtod(value.c_str(), nullptr)) ? "must be a number" : "";
+}
+
 fs::path new_folder(const std::string& name) {
   std::string time = utc_now();
   std::erase_if(time, [](char c) { return c == '-' || c == ':' || c == 'Z'; });
-  return fs::path("runs") / (name + "-" + time);
+  const std::string first = name + "-" + time;
+  fs::path folder = fs::path("runs") / first;
+  for (int i = 2; fs::exists(folder); ++i) folder = fs::path("runs") / fmt::format("{}-{}", first, i);
+  return folder;
 }
 
 void RunFlags::add_to(CLI::App& command) {

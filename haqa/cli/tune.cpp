@@ -292,7 +292,8 @@ void add_search_options(CLI::App& command, TuneOptions& o) {
           "--stop-early", o.stop_early,
           "Stop where the gain expected is less than this share of what the best trial is ahead of the median one")
       ->type_name("SHARE")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(CLI::Range(0.0, 1.0))
+      ->check(not_nan);
 }
 
 void add_asking_options(CLI::App& command, TuneOptions& o) {
