@@ -141,6 +141,49 @@ void check_arguments(const KernelSpec& spec) {
         if (!known.contains(name)) throw UsageError("argument {}: Size names {}, which is not in Shape", a.name, name);
 }
 
+/// A shape as it stands: a fraction would be cut.
+Shape whole_numbers(const Json& list, const char* key) {
+  if (!list.is_array()) throw UsageError("{} is of the wrong type: {}", key, one_line(list.dump(), 60));
+  Shape shape;
+  for (const Json& n : list) {
+    if (!n.is_number_integer()) throw UsageError("{} holds {}; shapes are whole numbers", key, one_line(n.dump(), 60));
+    shape.push_back(n.get<int64_t>());
+  }
+  return shape;
+}
+
+/// No honest result is off by more than this of what it is measured by.
+constexpr double kLoosest = 0.1;
+
+double tolerance_in(const Json& json, const std::string& key) {
+  const Json value = json.value(key, Json(0.0));
+  if (!value.is_number() || !(value.get<double>() >= 0 && value.get<double>() <= kLoosest))
+    throw UsageError(
+        "Tolerance: {} is {}; it must be a number from 0 to {}: not negative, nor so large that anything "
+        "passes",
+        one_line(key, 40), one_line(value.dump(), 60), kLoosest);
+  return value.get<double>();
+}
+
+void read_tolerance(const Json& json, KernelSpec& spec) {
+  if (!json.is_object()) throw UsageError("Tolerance must be an object: Absolute, Relative, Norm");
+  spec.tolerance = {tolerance_in(json, "Absolute"), tolerance_in(json, "Relative"), tolerance_in(json, "Norm")};
+  spec.baseline_norm = tolerance_in(json, "BaselineNorm");
+  const Json norms = json.value("NormOf", Json::object());
+  if (!norms.is_object()) throw UsageError("Tolerance: NormOf must be an object: a Norm by each type");
+  for (const auto& [type, norm] : norms.items()) spec.norm_of[element_type_from(type)] = tolerance_in(norms, type);
+}
+
+void check_reference(const KernelSpec& spec) {
+  const std::string& name = spec.reference;
+  if (!is_reference(name)) throw UsageError("Reference is {}; there are {}", name, fmt::join(reference_names(), ", "));
+  if (spec.inputs() != reference_inputs(name))
+    throw UsageError("Reference {} takes {} inputs; Arguments has {}", name, reference_inputs(name), spec.inputs());
+  if (spec.scalars.size() != reference_scalars(name))
+    throw UsageError("Reference {} takes {} scalars; Arguments has {}", name, reference_scalars(name),
+                     spec.scalars.size());
+}
+
 KernelSpec parse(const fs::path& folder, const Json& json) {
   KernelSpec spec;
   const Json &general = need(json, "General"), &kernel = need(json, "KernelSpecification");
@@ -160,29 +203,23 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   if (kernel.contains("ShapeConditions"))
     spec.shape_conditions = read_expressions(kernel["ShapeConditions"], "ShapeConditions");
   spec.reference = need_as<std::string>(kernel, "Reference");
-  if (!is_reference(spec.reference))
-    throw UsageError("Reference is {}; there are {}", spec.reference, fmt::join(reference_names(), ", "));
-  if (spec.arguments.size() - 1 != reference_inputs(spec.reference))
-    throw UsageError("Reference {} takes {} inputs; Arguments has {}", spec.reference, reference_inputs(spec.reference),
-                     spec.arguments.size() - 1);
-  const Json& tolerance = need(kernel, "Tolerance");
-  if (!tolerance.is_object()) throw UsageError("Tolerance must be an object: Absolute, Relative, Norm");
-  spec.tolerance = {tolerance.value("Absolute", 0.0), tolerance.value("Relative", 0.0), tolerance.value("Norm", 0.0)};
-  for (const double t : {spec.tolerance.absolute, spec.tolerance.relative, spec.tolerance.norm})
-    if (!(t >= 0)) throw UsageError("Tolerance holds {}; none may be negative", t);
-  spec.baseline_norm = tolerance.value("BaselineNorm", 0.0);
-  const Json norms = tolerance.value("NormOf", Json::object());
-  for (const auto& [type, norm] : norms.items()) spec.norm_of[element_type_from(type)] = norm.get<double>();
+  check_reference(spec);
+  read_tolerance(need(kernel, "Tolerance"), spec);
   spec.bytes.emplace_back(need_as<std::string>(kernel, "Bytes"));
   spec.operations.emplace_back(need_as<std::string>(kernel, "Operations"));
   const auto caches = kernel.value("Caches", std::string("hot"));
   if (caches != "hot" && caches != "cold") throw UsageError("Caches is {}; it must be hot or cold", caches);
   spec.is_cold = caches == "cold";
-  spec.held_out = need_as<std::vector<Shape>>(kernel, "HeldOutShapes");
+  for (const Json& shape : need(kernel, "HeldOutShapes"))
+    spec.held_out.push_back(whole_numbers(shape, "HeldOutShapes"));
   for (const auto& [name, engine] : need(json, "Engines").items())
     check_geometry(spec, spec.engines.emplace(name, read_engine(folder, name, engine)).first->second);
   for (const Shape& shape : spec.held_out)
-    for (const ElementType type : spec.types) tensors_of(spec, {type, shape});
+    for (const ElementType type : spec.types) {
+      tensors_of(spec, {type, shape});
+      bytes_of(spec, {type, shape});
+      operations_of(spec, {type, shape});
+    }
   return spec;
 }
 
@@ -192,16 +229,17 @@ Json numbers_of(const KernelSpec& spec, const KernelProblem& problem) {
   return numbers;
 }
 
-double number_of(const KernelSpec& spec, const KernelProblem& problem, const Expression& expression) {
+double number_of(const KernelSpec& spec, const KernelProblem& problem, const char* key, const Expression& expression) {
   Json numbers = numbers_of(spec, problem);
   numbers["weight_bytes"] = spec.weights() ? tensors_of(spec, problem).front().bytes() : 0;
   const auto value = expression.number(numbers);
-  if (!value || !(*value > 0)) throw UsageError("{}: '{}' is no number above 0", spec.name, expression.text());
+  if (!value || !(*value > 0) || !std::isfinite(*value))
+    throw UsageError("{} {}: {}: '{}' is no number above 0", spec.name, problem.label(), key, expression.text());
   return *value;
 }
 
 KernelProblem problem_from(const Json& json) {
-  return {element_type_from(json.value("type", "F32")), need_as<Shape>(json, "shape")};
+  return {element_type_from(json.value("type", "F32")), whole_numbers(need(json, "shape"), "shape")};
 }
 
 Json suites() {
@@ -279,15 +317,19 @@ std::vector<TensorShape> tensors_of(const KernelSpec& spec, const KernelProblem&
     t.nb[2] = t.nb[1] * t.ne[1];
     all.push_back(t);
   }
+  if (const auto at = misfit(spec.reference, all))
+    throw UsageError("{} {}: argument {}: its Size ({}) or its Type does not suit the reference {} beside the others",
+                     spec.name, problem.label(), spec.arguments[*at].name, fmt::join(all[*at].ne, ", "),
+                     spec.reference);
   return all;
 }
 
 double bytes_of(const KernelSpec& spec, const KernelProblem& problem) {
-  return number_of(spec, problem, spec.bytes.front());
+  return number_of(spec, problem, "Bytes", spec.bytes.front());
 }
 
 double operations_of(const KernelSpec& spec, const KernelProblem& problem) {
-  return number_of(spec, problem, spec.operations.front());
+  return number_of(spec, problem, "Operations", spec.operations.front());
 }
 
 KernelSpec read_kernel_spec(const fs::path& folder) {

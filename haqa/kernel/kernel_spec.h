@@ -36,7 +36,7 @@ struct KernelArgument {
 };
 
 /// How far an element may be from the reference: absolute + relative * |it| + norm * its scale, which for products is
-/// |row| * |column| / sqrt(k).
+/// |row| * |column| / sqrt(k), or half of |row| * the largest of the column, block by block, where rows have blocks.
 struct Tolerance {
   double absolute = 0, relative = 0, norm = 0;
 };

@@ -143,6 +143,23 @@ TEST_F(BrokenSpec, WhatMakesNoSenseIsNamed) {
   EXPECT_THAT(with("/KernelSpecification/HeldOutShapes", Json{{1, 2}}), HasSubstr("3 numbers"));
   EXPECT_THAT(with("/KernelSpecification/Caches", "tepid"), HasSubstr("tepid"));
   EXPECT_THAT(with("/KernelSpecification/Reference", "matmul"), HasSubstr("takes 2 inputs"));
+  EXPECT_THAT(with("/KernelSpecification/Reference", "rms_norm"), HasSubstr("Reference rms_norm takes 1 scalars"));
+  EXPECT_THAT(with("/KernelSpecification/HeldOutShapes", Json::parse("[[64, 1.5, 1]]")),
+              HasSubstr("HeldOutShapes holds 1.5"));
+  EXPECT_THAT(with("/KernelSpecification/HeldOutShapes", Json::parse("[7]")), HasSubstr("HeldOutShapes"));
+  EXPECT_THAT(with("/KernelSpecification/Operations", "0"), HasSubstr("Operations: '0'"));
+  EXPECT_THAT(with("/KernelSpecification/Bytes", "-5"), HasSubstr("Bytes: '-5'"));
+  EXPECT_THAT(with("/KernelSpecification/Bytes", "1e308 * 10"), HasSubstr("Bytes"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/0/Size", Json{"1"}), HasSubstr("argument x: its Size (1, 1, 1)"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/1/Size", Json::parse(R"(["ne0 * 2", "ne1", "ne2"])")),
+              HasSubstr("argument x: its Size"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/0/Type", "int32"), HasSubstr("its Type"));
+  EXPECT_THAT(with("/KernelSpecification/Arguments/1/Type", "int32"), HasSubstr("argument y: its Size"));
+  EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"Norm", 1e300}}), HasSubstr("Tolerance: Norm is 1e+300"));
+  EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"Relative", "x"}}), HasSubstr("Tolerance: Relative"));
+  EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"NormOf", 3}}), HasSubstr("NormOf must be an object"));
+  EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"NormOf", {{"F16", -1}}}}),
+              HasSubstr("Tolerance: F16 is -1"));
   EXPECT_THAT(with("/KernelSpecification/Arguments/0/Size", Json{"ne0 - 64"}), HasSubstr("no dimension"));
   EXPECT_THAT(with("/KernelSpecification/Arguments/0/Size", Json{"ne0 * 1e18"}), HasSubstr("no dimension"));
   EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"Absolute", -1}}), HasSubstr("negative"));

@@ -121,21 +121,38 @@ class Matmul : public Rows {
     left_.resize(right_.size());
     decode_row(ElementType::f32, row_of(1, row, 0), right_);
     norm_ = norm(right_);
+    largest_.assign(right_.size() / kBlock, 0);
+    for (size_t i = 0; i < largest_.size() * kBlock; ++i)
+      largest_[i / kBlock] = std::max(largest_[i / kBlock], std::abs(right_[i]));
   }
   Expected at(int64_t column) override {
     decode_row(shapes_[0].type, row_of(0, column, 0), left_);
     double sum = 0;
     for (size_t i = 0; i < left_.size(); ++i) sum += left_[i] * right_[i];
-    return {sum, norm(left_) * norm_ / std::sqrt(static_cast<double>(left_.size()))};
+    const bool has_blocks = block_length(shapes_[0].type) > 1;
+    return {sum, has_blocks ? rounded_scale() : norm(left_) * norm_ / std::sqrt(static_cast<double>(left_.size()))};
   }
 
  private:
+  static constexpr size_t kBlock = 32;
+
+  /// Beside quantized weights activations are rounded to 8 bits, block by block in steps of the largest / 127: what
+  /// they may be off follows from the blocks' largest. Half of it is about a block's deviation, where it is normal.
+  double rounded_scale() const {
+    double squares = 0;
+    for (size_t block = 0; block < largest_.size(); ++block) {
+      const double part = norm(std::span(left_).subspan(block * kBlock, kBlock)) * largest_[block];
+      squares += part * part;
+    }
+    return std::sqrt(squares) / 2;
+  }
+
   static double norm(std::span<const double> values) {
     double squares = 0;
     for (const double v : values) squares += v * v;
     return std::sqrt(squares);
   }
-  std::vector<double> left_, right_;
+  std::vector<double> left_, right_, largest_;
   double norm_ = 0;
 };
 
@@ -148,18 +165,50 @@ std::unique_ptr<Reference> make(const KernelSpec& spec, std::span<const TensorSh
   return std::make_unique<R>(spec, shapes, inputs);
 }
 
+/// What an input is beside the output.
+enum class Role {
+  alike,      ///< of its shape
+  columns,    ///< a number for each of its columns
+  positions,  ///< one for each of its slices, whose rows are turned in pairs
+  left,       ///< a row for each of its columns
+  right       ///< a row, as long as the left's, for each of its rows
+};
+
 struct Known {
   Maker make;
-  size_t inputs;
+  std::vector<Role> inputs;
+  size_t scalars = 0;
 };
 
 const std::map<std::string, Known>& references() {
-  static const std::map<std::string, Known> all = {
-      {"softmax", {make<Softmax>, 1}},      {"silu", {make<Silu>, 1}},
-      {"swiglu", {make<Swiglu>, 2}},        {"rms_norm", {make<RmsNorm>, 1}},
-      {"rms_norm_mul", {make<RmsNorm>, 2}}, {"rope", {make<Rope>, 2}},
-      {"matmul", {make<Matmul>, 2}}};
+  static const std::map<std::string, Known> all = {{"softmax", {make<Softmax>, {Role::alike}}},
+                                                   {"silu", {make<Silu>, {Role::alike}}},
+                                                   {"swiglu", {make<Swiglu>, {Role::alike, Role::alike}}},
+                                                   {"rms_norm", {make<RmsNorm>, {Role::alike}, 1}},
+                                                   {"rms_norm_mul", {make<RmsNorm>, {Role::alike, Role::columns}, 1}},
+                                                   {"rope", {make<Rope>, {Role::alike, Role::positions}, 1}},
+                                                   {"matmul", {make<Matmul>, {Role::left, Role::right}}}};
   return all;
+}
+
+bool suits(Role role, const TensorShape& input, const TensorShape& left, const TensorShape& out) {
+  const auto is = [&](int64_t ne0, int64_t ne1, int64_t ne2) {
+    return input.ne[0] == ne0 && input.ne[1] == ne1 && input.ne[2] == ne2;
+  };
+  const bool is_float = input.type == ElementType::f32;
+  switch (role) {
+    case Role::alike:
+      return is_float && is(out.ne[0], out.ne[1], out.ne[2]);
+    case Role::columns:
+      return is_float && is(out.ne[0], 1, 1);
+    case Role::positions:
+      return input.type == ElementType::i32 && is(out.ne[2], 1, 1) && out.ne[0] % 2 == 0;
+    case Role::left:
+      return input.type != ElementType::i32 && is(input.ne[0], out.ne[0], 1);
+    case Role::right:
+      return is_float && is(left.ne[0], out.ne[1], 1) && out.ne[2] == 1;
+  }
+  return false;
 }
 
 void decode_blocks(ElementType type, const std::byte* row, std::span<double> out) {
@@ -215,7 +264,18 @@ void decode_row(ElementType type, const std::byte* row, std::span<double> out) {
 }
 
 size_t reference_inputs(const std::string& name) {
-  return references().at(name).inputs;
+  return references().at(name).inputs.size();
+}
+
+size_t reference_scalars(const std::string& name) {
+  return references().at(name).scalars;
+}
+
+std::optional<size_t> misfit(const std::string& name, std::span<const TensorShape> shapes) {
+  const std::vector<Role>& roles = references().at(name).inputs;
+  for (size_t i = 0; i < roles.size(); ++i)
+    if (!suits(roles[i], shapes[i], shapes[0], shapes.back())) return i;
+  return shapes.back().type == ElementType::f32 ? std::nullopt : std::optional(roles.size());
 }
 
 bool is_reference(const std::string& name) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,8 +27,12 @@ class Reference {
   virtual bool is_product() const { return false; }
 };
 
-/// How many inputs a reference reads, the weights included; of a name that is_reference().
+/// How many inputs a reference reads, the weights included, and how many scalars; of a name that is_reference().
 size_t reference_inputs(const std::string& name);
+size_t reference_scalars(const std::string& name);
+/// The first of the tensors that is not as the reference reads it beside the others, in shape or type: it would read
+/// beyond it.
+std::optional<size_t> misfit(const std::string& name, std::span<const TensorShape> shapes);
 bool is_reference(const std::string& name);
 std::vector<std::string> reference_names();
 

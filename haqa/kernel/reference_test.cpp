@@ -3,8 +3,10 @@
 #include <ggml.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <ostream>
 #include <random>
 
@@ -56,6 +58,55 @@ TEST(DecodeRowTest, AgreesWithGgml) {
     std::vector<float> expected(256);
     ggml_get_type_traits(theirs)->to_float(row.data(), expected.data(), 256);
     for (size_t i = 0; i < ours.size(); ++i) EXPECT_FLOAT_EQ(static_cast<float>(ours[i]), expected[i]) << i;
+  }
+}
+
+/// The worst deviation of a row's products, in what Tolerance::norm is a factor of: with activations rounded to 8 bits
+/// block by block, and with weights of six bits instead.
+std::pair<double, double> worst_deviations(const KernelSpec& spec, const Shape& shape, Distribution distribution) {
+  const std::vector<TensorShape> shapes = tensors_of(spec, {ElementType::q8_0, shape});
+  std::vector<std::byte> weights(static_cast<size_t>(shapes[0].bytes()) + 64),
+      x(static_cast<size_t>(shapes[1].bytes()));
+  FastRandom random(3);
+  draw(spec.arguments[0], shapes[0], distribution, random, weights.data());
+  draw(spec.arguments[1], shapes[1], distribution, random, x.data());
+  const std::byte* inputs[] = {weights.data(), x.data()};
+  const auto reference = make_reference(spec, shapes, inputs);
+  reference->begin_row(0);
+  std::vector<double> row(static_cast<size_t>(shape[2])), exact(row), rounded(row), six(row);
+  decode_row(ElementType::f32, x.data(), exact);
+  for (size_t b = 0; b < exact.size(); b += 32) {
+    double largest = 0;
+    for (size_t i = b; i < b + 32; ++i) largest = std::max(largest, std::abs(exact[i]));
+    for (size_t i = b; i < b + 32; ++i) rounded[i] = std::nearbyint(exact[i] * 127 / largest) * largest / 127;
+  }
+  std::pair<double, double> worst = {0, 0};
+  for (int64_t r = 0; r < shape[0]; ++r) {
+    std::byte* at = weights.data() + r * shapes[0].nb[1];
+    const Expected expected = reference->at(r);
+    decode_row(ElementType::q8_0, at, row);
+    for (int64_t i = 0; i < shapes[0].row; ++i)
+      if (i % 34 > 1) at[i] = std::byte(static_cast<uint8_t>(std::min(124, (static_cast<int8_t>(at[i]) + 2) & ~3)));
+    decode_row(ElementType::q8_0, at, six);
+    const double by_activations = std::inner_product(row.begin(), row.end(), rounded.begin(), 0.0) - expected.value;
+    const double by_weights = std::inner_product(six.begin(), six.end(), exact.begin(), 0.0) - expected.value;
+    if (expected.scale == 0) continue;
+    worst.first = std::max(worst.first, std::abs(by_activations) / expected.scale);
+    worst.second = std::max(worst.second, std::abs(by_weights) / expected.scale);
+  }
+  return worst;
+}
+
+TEST(ReferenceScaleTest, TellsRoundedActivationsFromRoundedWeights) {
+  const KernelSpec spec = read_kernel_spec(kernels_folder() / "matvec");
+  const double norm = spec.tolerance_of(ElementType::q8_0).norm;
+  EXPECT_EQ(norm, spec.tolerance_of(ElementType::q4_0).norm) << "it is the activations that are rounded";
+  for (const int64_t k : {32, 96, 1024}) {
+    EXPECT_LT(worst_deviations(spec, {2048, 1, k}, Distribution::outliers).first, norm) << k;
+    const auto [activations, weights] = worst_deviations(spec, {2048, 1, k}, Distribution::normal);
+    EXPECT_LT(activations, norm) << k;
+    EXPECT_GT(activations, norm / 4) << k << ": looser than it needs to be";
+    EXPECT_GT(weights, norm) << k;
   }
 }
 
