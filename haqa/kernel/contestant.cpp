@@ -17,6 +17,7 @@
 #include <fstream>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "haqa/base/error.h"
 #include "haqa/base/text.h"
@@ -126,7 +127,7 @@ void Contestant::await(Request request, double timeout_s) {
     const ssize_t got = read(out_.read.get(), &letter, 1);
     if (got == 1) {
       if (letter == static_cast<char>(request)) return;
-      if (letter == kFailed) throw_failure();
+      if (letter == kFailed) throw_failure(request);
       fail(KernelFaultKind::out_of_turn, "it answered what it was not asked");
     }
     if (got == 0) throw_end(group_->reap().value_or(0));
@@ -134,15 +135,18 @@ void Contestant::await(Request request, double timeout_s) {
   }
 }
 
-void Contestant::throw_failure() {
+/// What it wrote is believed as long as none of the variant's code has run.
+void Contestant::throw_failure(Request request) {
   const Control& said = control();
-  if (said.failure == Failure::no_sandbox || said.failure == Failure::no_device)
-    throw UsageError("{}", message_of(said));
-  if (said.failure == Failure::does_not_load) fail(KernelFaultKind::does_not_load, message_of(said));
-  if (said.failure == Failure::does_not_compile)
-    fail(KernelFaultKind::does_not_compile,
-         shortened(printable(std::string(said.message, strnlen(said.message, sizeof said.message))), 1000));
-  fail(KernelFaultKind::does_not_run, message_of(said));
+  if (request == Request::begin) {
+    if (said.failure == Failure::no_sandbox || said.failure == Failure::no_device)
+      throw UsageError("{}", message_of(said));
+    if (said.failure == Failure::does_not_load) fail(KernelFaultKind::does_not_load, message_of(said));
+    if (said.failure == Failure::does_not_compile)
+      fail(KernelFaultKind::does_not_compile,
+           shortened(printable(std::string(said.message, strnlen(said.message, sizeof said.message))), 1000));
+  }
+  fail(KernelFaultKind::does_not_run, (is_watched() ? "its process says: " : "") + message_of(said));
 }
 
 void Contestant::throw_end(int status) {
@@ -169,8 +173,13 @@ std::string Contestant::device() const {
 }
 
 void Contestant::prepare(double timeout_s) {
-  ask(Request::prepare);
-  await(Request::prepare, timeout_s);
+  for (const Request request : {Request::begin, Request::prepare}) {
+    if (request == Request::begin && has_begun_) continue;
+    ask(request);
+    await(request, timeout_s);
+    has_begun_ = true;
+  }
+  rested_.reset();  // it packs weights
 }
 
 double Contestant::timed(Request request, double timeout_s) {
@@ -182,27 +191,39 @@ double Contestant::timed(Request request, double timeout_s) {
 
 double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
   if (places.size() > kMostLaunches) throw Error("more than {} launches at once", kMostLaunches);
-  const bool is_watched = is_confined_ && !is_on_device_;
-  if (is_watched) wait_until_idle();  // nothing of it sees the launches before the clock runs
+  if (is_watched()) {
+    wait_until_idle();  // nothing of it sees the launches before the clock runs
+    check_rest();
+  }
   const double used = cpu_seconds();
   Control& c = control();
   c.launches = static_cast<uint32_t>(places.size());
   std::copy(places.begin(), places.end(), c.places);
-  if (!is_watched) timed(Request::load, timeout_s);
+  if (!is_watched()) timed(Request::load, timeout_s);
   const double taken = timed(Request::run, timeout_s);
-  if (!is_watched) {
+  if (!is_watched()) {
     timed(Request::fetch, timeout_s);
     return taken;
   }
   wait_until_idle();
-  // Exact of threads that sleep. More than its threads can use while the clock ran was used behind our back: once in a
-  // while by waking and falling asleep, in the mean not.
-  const double beyond = cpu_seconds() - used - threads_ * taken;
-  beyond_ += beyond;
   ++runs_;
-  if (beyond > threads_ * kAtOnce || (runs_ >= kEnoughRuns && beyond_ / runs_ > threads_ * kInTheMean))
-    fail(KernelFaultKind::works_on, "it went on working after it had answered");
+  rested_ = cpu_seconds();
+  check_used(*rested_ - used - threads_ * taken, "after it had answered");
   return taken;
+}
+
+void Contestant::check_rest() {
+  if (!rested_) return;
+  const double before = *std::exchange(rested_, cpu_seconds());
+  check_used(*rested_ - before, "while others were timed");
+}
+
+/// Exact of threads that sleep. More than its threads can use while the clock ran was used behind our back: once in a
+/// while by waking and falling asleep, in the mean not. What it left unused is no credit.
+void Contestant::check_used(double beyond, const char* when) {
+  beyond_ += std::max(0.0, beyond);
+  if (beyond > threads_ * kAtOnce || (runs_ >= kEnoughRuns && beyond_ / runs_ > threads_ * kInTheMean))
+    fail(KernelFaultKind::works_on, fmt::format("it went on working {}", when));
 }
 
 double Contestant::cpu_seconds() const {

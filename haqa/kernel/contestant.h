@@ -84,14 +84,18 @@ class Contestant {
   bool is_running() const;
   /// Returns once none does, or throws.
   void wait_until_idle();
+  /// Throws where it has worked since it last came to rest, as while others were timed.
+  void check_rest();
 
  private:
+  bool is_watched() const { return is_confined_ && !is_on_device_; }
   [[noreturn]] void fail(KernelFaultKind kind, const std::string& why) const;
   double timed(Request request, double timeout_s);
   std::vector<std::string> read_of_threads(const char* name) const;
   void ask(Request request);
   void await(Request request, double timeout_s);
-  [[noreturn]] void throw_failure();
+  void check_used(double beyond, const char* when);
+  [[noreturn]] void throw_failure(Request request);
   [[noreturn]] void throw_end(int status);
 
   std::string name_;
@@ -103,7 +107,9 @@ class Contestant {
   Pipe in_, out_;
   std::optional<ProcessGroup> group_;
   clockid_t cpu_clock_ = 0;
-  double beyond_ = 0;  ///< processor seconds that it used beyond its threads' share of the time that was taken
+  bool has_begun_ = false;
+  std::optional<double> rested_;  ///< cpu_seconds() when it last came to rest
+  double beyond_ = 0;             ///< processor seconds that it used while nobody waited for it
   int runs_ = 0;
 };
 

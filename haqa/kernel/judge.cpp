@@ -351,6 +351,7 @@ Round Judge::time_round(const std::vector<Contestant*>& contestants, size_t numb
     round.us[i] = launch_seconds(taken, overheads_[i], launches) * 1e6;
     check_batch(c, batch);
     c.wait_until_idle();
+    for (Contestant* other : contestants) other->check_rest();
   }
   return round;
 }

@@ -13,6 +13,7 @@ namespace haqa {
 /// sleep while the other works. What the runner could have written is believed in nothing.
 
 enum class Request : char {
+  begin = 'B',    ///< say whether there is a runner at all; asked once, before any of the variant's code could run
   prepare = 'P',  ///< take over the problem, and the weights, which lie at weights_at
   load = 'L',     ///< get ready for the launches at places
   run = 'R',      ///< do them: what is timed

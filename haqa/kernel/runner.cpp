@@ -18,6 +18,8 @@ namespace {
 /// Confined processes may not do what the sanitizer's check of an object's class does: open a pipe.
 __attribute__((no_sanitize("vptr"))) void dispatch(Runner& runner, Request request) {
   switch (request) {
+    case Request::begin:
+      return;
     case Request::prepare:
       return runner.prepare();
     case Request::load:
