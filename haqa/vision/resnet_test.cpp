@@ -107,10 +107,13 @@ TEST_F(WithPyTorch, AQuantizedResNet20LearnsTheSame) {
     }
     const at::NoGradGuard no_grad;
     EXPECT_LT(difference(network.logits(made.at("images"), false), made.at("logits")), 30 * tolerance);
-    if (type == at::kDouble)
-      for (const auto& [name, tensor] : read_tensors(path("after.pt")))
-        if (const auto found = network.parameters().find(name); found != network.parameters().end())
-          EXPECT_LT(difference(found->second, tensor), 1e-9) << name;
+    if (type != at::kDouble) continue;
+    for (const auto& [name, tensor] : read_tensors(path("after.pt"))) {
+      const auto found = network.parameters().find(name);
+      if (found != network.parameters().end()) {
+        EXPECT_LT(difference(found->second, tensor), 1e-9) << name;
+      }
+    }
   }
 }
 
@@ -169,7 +172,8 @@ TEST(ResNet, HasTheWeightsOfItsKind) {
       {{.kind = ResNetKind::resnet50, .classes = 1000}, 25557032}};
   for (const Case& c : cases) {
     int64_t count = 0;
-    for (const auto& [name, tensor] : ResNet(c.options).parameters()) count += tensor.numel();
+    const ResNet network(c.options);
+    for (const auto& [name, tensor] : network.parameters()) count += tensor.numel();
     EXPECT_EQ(count, c.parameters);
   }
 }
