@@ -1,0 +1,53 @@
+// llama.cpp's own test of operations, on our device and, for comparison, its CPU code.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <regex>
+#include <string>
+#include <tuple>
+
+#include "haqa/worker/process.h"
+
+namespace haqa {
+namespace {
+
+struct Case {
+  const char* operation;
+  const char* filter;  ///< of its cases: those that the module computes itself
+  int least;           ///< cases that the filter must leave, as a mistyped one leaves none and passes
+};
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.operation << " " << c.filter;
+}
+
+class Operations : public testing::TestWithParam<Case> {};
+
+TEST_P(Operations, PassLlamaCppsOwnTest) {
+  const std::filesystem::path bin = HAQA_BIN_DIR;
+  const Case& c = GetParam();
+  Command command{{(bin / "test-backend-ops").string(), "test", "-b", "HAQA", "-o", c.operation, "-p", c.filter}};
+  command.environment = {
+      {"GGML_BACKEND_PATH", (bin / "libggml-haqa.so").string()}, {"HAQA_PACK", "all"}, {"HAQA_TUNING", "/nowhere"}};
+  command.timeout_s = 280;
+  const ProcessResult result = run_process(command);
+  EXPECT_TRUE(result.ok()) << result.describe();
+  std::smatch counts;
+  ASSERT_TRUE(std::regex_search(result.output, counts, std::regex(R"((\d+)/(\d+) tests passed)"))) << result.output;
+  EXPECT_EQ(counts[1], counts[2]);
+  EXPECT_GE(std::stoi(counts[2]), c.least);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Operations,
+    testing::Values(Case{"MUL_MAT", "type_a=(f16|bf16|q8_0|q4_0|q4_K|q6_K|iq4_nl),type_b=f32", 100},
+                    Case{"FLASH_ATTN_EXT", "hsk=64,.*nb=[13],.*type_K=(f16|q8_0),type_V=(f16|q8_0)", 20},
+                    Case{"RMS_NORM", ".*", 20}, Case{"RMS_NORM_MUL_ADD", ".*", 10},
+                    Case{"ROPE", "type=f32,ne_a=.128,", 20}, Case{"SWIGLU", "type=f32", 5}, Case{"SILU", "type=f32", 2},
+                    Case{"SET_ROWS", "type_dst=(f32|f16|q8_0)", 20}, Case{"GET_ROWS", "type=f32", 5},
+                    Case{"CPY", "type_src=f32,type_dst=(f32|f16)", 5}, Case{"CONT", "type=f32", 5},
+                    Case{"ADD", "type=f32", 20}, Case{"MUL", "type=f32", 20}),
+    [](const auto& info) { return std::string(info.param.operation); });
+
+}  // namespace
+}  // namespace haqa
