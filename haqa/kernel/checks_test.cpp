@@ -157,7 +157,9 @@ TEST(InputsTest, WeightsHoldWhatModelsDo) {
     shape.row = shape.nb[1] = shape.nb[2] = row_bytes(type, shape.ne[0]);
     std::vector<std::byte> data(static_cast<size_t>(shape.row));
     FastRandom random(3);
-    draw({}, shape, Distribution::normal, random, data.data());
+    KernelArgument weights;
+    weights.is_constant = true;
+    draw(weights, shape, Distribution::normal, random, data.data());
     const int64_t each = row_bytes(type, block_length(type)), n = shape.row / each;
     int64_t zeros = 0, denormal = 0, negative = 0;
     for (int64_t i = 0; i < n; ++i) {

@@ -187,14 +187,16 @@ TEST_F(BrokenSpec, WhatMakesNoSenseIsNamed) {
   EXPECT_THAT(with("/KernelSpecification/Tolerance", Json{{"Absolute", -1}}), HasSubstr("negative"));
   EXPECT_THAT(with("/KernelSpecification/Tolerance", 7), HasSubstr("Tolerance must be an object"));
   EXPECT_THAT(with("/Engines/cpu/KernelFile", "gone.cpp"), HasSubstr("gone.cpp"));
-  EXPECT_THAT(with("/KernelSpecification/Conditions", Json{"ne0 > 1000"}), HasSubstr("ne0 > 1000 does not hold"));
+  EXPECT_THAT(with("/KernelSpecification/ShapeConditions", Json{"ne0 > 1000"}),
+              HasSubstr("does not suit it: ne0 > 1000"));
   EXPECT_THAT(with("/KernelSpecification/Arguments/0/Mask", true), HasSubstr("half"));
   const Json x = whole["KernelSpecification"]["Arguments"][0], y = whole["KernelSpecification"]["Arguments"][1];
   EXPECT_THAT(with("/KernelSpecification/Arguments", Json{x, x, x, x, x, y}), HasSubstr("four inputs"));
   json_ = whole;
   json_["Engines"]["cuda"] = json_["Engines"]["cpu"];
   json_["KernelSpecification"]["Reference"] = "attention";
-  json_["KernelSpecification"]["Arguments"] = {x, x, x, x, y};
+  const Json scale = {{"Name", "scale"}, {"Type", "float"}, {"MemoryType", "Scalar"}, {"FillValue", 1}};
+  json_["KernelSpecification"]["Arguments"] = {x, x, x, x, y, scale};
   EXPECT_THAT(fault(), HasSubstr("cuda")) << "calls of devices have room for three";
   // A constraint that nobody can satisfy.
   EXPECT_NE(with("/Engines/cpu/ConfigurationSpace/Conditions",

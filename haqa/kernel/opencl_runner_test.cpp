@@ -24,6 +24,8 @@ namespace fs = std::filesystem;
 Json specification(const fs::path& folder) {
   Json spec = read_json(folder / "spec.json");
   spec["Engines"] = {{"opencl", spec.at("Engines").at("opencl")}};
+  if (const Json types = spec["Engines"]["opencl"].value("Types", Json()); !types.is_null())
+    spec["KernelSpecification"]["Types"] = types;
   Json& shapes = spec["KernelSpecification"]["HeldOutShapes"];
   shapes.erase(shapes.begin() + 2, shapes.end());
   return spec;

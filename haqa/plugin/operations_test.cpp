@@ -47,7 +47,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"SET_ROWS", "type_dst=(f32|f16|q8_0)", 20}, Case{"GET_ROWS", "type=f32", 5},
                     Case{"CPY", "type_src=f32,type_dst=(f32|f16)", 5}, Case{"CONT", "type=f32", 5},
                     Case{"ADD", "type=f32", 20}, Case{"MUL", "type=f32", 20}),
-    [](const auto& info) { return std::string(info.param.operation); });
+    [](const auto& tested) { return std::string(tested.param.operation); });
 
 }  // namespace
 }  // namespace haqa
