@@ -4,7 +4,6 @@
 #include <new>
 #include <vector>
 
-#include "haqa/plugin/log.h"
 #include "haqa/plugin/memory.h"
 #include "haqa/plugin/weights.h"
 
@@ -82,6 +81,11 @@ ggml_tensor* owner_of(const ggml_tensor* tensor) {
   return tensor->view_src ? tensor->view_src : const_cast<ggml_tensor*>(tensor);
 }
 
+/// Of what is `offset` bytes within the tensor, within its owner.
+size_t within_owner(const ggml_tensor* tensor, size_t offset) {
+  return (tensor->view_src ? tensor->view_offs : 0) + offset;
+}
+
 std::vector<std::byte> unpacked(const ggml_tensor& tensor) {
   std::vector<std::byte> bytes(ggml_nbytes(&tensor));
   unpack(tensor, bytes.data());
@@ -95,7 +99,7 @@ void change(ggml_tensor* tensor, size_t offset, Change write) {
   const KernelFunctions* kernel = packed_for(*owner);
   if (!kernel) return write(at(tensor, offset));
   std::vector<std::byte> bytes = unpacked(*owner);
-  write(bytes.data() + (tensor == owner ? 0 : tensor->view_offs) + offset);
+  write(bytes.data() + within_owner(tensor, offset));
   pack(*owner, *kernel, bytes.data());
 }
 
@@ -120,7 +124,7 @@ void get_weights(ggml_backend_buffer_t, const ggml_tensor* tensor, void* data, s
     return;
   }
   const std::vector<std::byte> bytes = unpacked(*owner);
-  std::memcpy(data, bytes.data() + (tensor == owner ? 0 : tensor->view_offs) + offset, size);
+  std::memcpy(data, bytes.data() + within_owner(tensor, offset), size);
 }
 
 void memset_weights(ggml_backend_buffer_t, ggml_tensor* tensor, uint8_t value, size_t offset, size_t size) {

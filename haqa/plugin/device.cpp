@@ -1,9 +1,6 @@
 #include "haqa/plugin/device.h"
 
-#include <unistd.h>
-
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <string>
 
@@ -21,8 +18,7 @@ constexpr const char* kName = "HAQA";
 /// All that lives as long as the process: ggml keeps pointers to it.
 struct Module {
   explicit Module(const std::filesystem::path& folder)
-      : tuning(read_tuning(tuning_file(folder))), kernels(folder / "kernels", tuning) {}
-  Tuning tuning;
+      : kernels(folder / "kernels", read_tuning(tuning_file(folder))) {}
   Kernels kernels;
   ggml_backend_reg registry = {};
   ggml_backend_device device = {};
@@ -84,19 +80,14 @@ void get_properties(ggml_backend_dev_t device, ggml_backend_dev_props* propertie
 }
 
 /// ggml asks whether weights may lie in a buffer type by a node whose weights are in an empty buffer of it.
-bool is_probe(const ggml_tensor* weights) {
-  return weights && weights->buffer && ggml_backend_buffer_get_size(weights->buffer) == 0;
-}
-
 bool is_weights(const ggml_tensor* t) {
   return t && t->buffer &&
-         (is_probe(t) || ggml_backend_buffer_get_usage(t->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+         (ggml_backend_buffer_get_size(t->buffer) == 0 ||
+          ggml_backend_buffer_get_usage(t->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
 }
 
 bool takes_packed(const Module& module, const ggml_tensor& node) {
-  const ggml_tensor &weights = *node.src[0], *x = node.src[1];
-  return node.op == GGML_OP_MUL_MAT && !weights.view_src && node.type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 &&
-         x->nb[0] == sizeof(float) && module.kernels.of_weights(weights);
+  return is_product(node) && !node.src[0]->view_src && module.kernels.of_weights(*node.src[0]);
 }
 
 /// Matrices of weights are taken packed or not at all: stock code has its own ways of packing what there is no kernel

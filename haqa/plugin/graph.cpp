@@ -16,11 +16,17 @@ constexpr size_t kScratch = size_t{1} << 20, kSharedScratch = size_t{64} << 20;
 /// Steps that no barrier parts each have shared scratch memory of their own, and there is no more of it.
 constexpr size_t kLongestGroup = 4;
 
-/// As kernels know tensors, which have three dimensions: the last two are one where nothing is between them.
-std::optional<haqa_tensor> tensor_of(const ggml_tensor& t) {
+/// The first three dimensions, which kernels know, of what begins at these places of the last two.
+haqa_tensor part_of(const ggml_tensor& t, int64_t i2, int64_t i3) {
   haqa_tensor k = {};
-  k.data = t.data;
+  k.data = static_cast<char*>(t.data) + static_cast<size_t>(i2) * t.nb[2] + static_cast<size_t>(i3) * t.nb[3];
   for (int i = 0; i < 3; ++i) k.ne[i] = t.ne[i], k.nb[i] = static_cast<int64_t>(t.nb[i]);
+  return k;
+}
+
+/// The whole of it: the last two dimensions are one where nothing is between them.
+std::optional<haqa_tensor> tensor_of(const ggml_tensor& t) {
+  haqa_tensor k = part_of(t, 0, 0);
   if (t.ne[3] > 1) {
     if (t.ne[2] > 1 && t.nb[3] != static_cast<size_t>(t.ne[2]) * t.nb[2]) return {};
     if (t.ne[2] == 1) k.nb[2] = static_cast<int64_t>(t.nb[3]);
@@ -37,19 +43,15 @@ bool is_floats(const ggml_tensor* t) {
 std::optional<haqa_tensor> matrix_of(const ggml_tensor& t) {
   if (t.ne[2] > 1 && t.nb[2] != static_cast<size_t>(t.ne[1]) * t.nb[1]) return {};
   if (t.ne[3] > 1 && t.nb[3] != static_cast<size_t>(t.ne[2]) * t.nb[2]) return {};
-  haqa_tensor k = {};
-  k.data = t.data;
-  k.ne[0] = t.ne[0], k.ne[1] = ggml_nrows(&t), k.ne[2] = 1;
-  k.nb[0] = static_cast<int64_t>(t.nb[0]), k.nb[1] = static_cast<int64_t>(t.nb[1]);
+  haqa_tensor k = part_of(t, 0, 0);
+  k.ne[1] = ggml_nrows(&t), k.ne[2] = 1;
   k.nb[2] = k.nb[1] * k.ne[1];
   return k;
 }
 
 haqa_tensor slice_of(const ggml_tensor& t, int64_t i2, int64_t i3) {
-  haqa_tensor k = {};
-  k.data = static_cast<char*>(t.data) + static_cast<size_t>(i2) * t.nb[2] + static_cast<size_t>(i3) * t.nb[3];
-  k.ne[0] = t.ne[0], k.ne[1] = t.ne[1], k.ne[2] = 1;
-  for (int i = 0; i < 3; ++i) k.nb[i] = static_cast<int64_t>(t.nb[i]);
+  haqa_tensor k = part_of(t, i2, i3);
+  k.ne[2] = 1;
   return k;
 }
 
@@ -67,12 +69,6 @@ bool is_swiglu(const ggml_tensor& node) {
 bool is_silu(const ggml_tensor& node) {
   return node.op == GGML_OP_UNARY && ggml_get_unary_op(&node) == GGML_UNARY_OP_SILU && is_floats(node.src[0]) &&
          is_floats(&node);
-}
-
-bool is_product(const ggml_tensor& node) {
-  const ggml_tensor* x = node.src[1];
-  return node.op == GGML_OP_MUL_MAT && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) &&
-         node.type == GGML_TYPE_F32;
 }
 
 /// One of the matrices that a tensor of weights in ggml's layout consists of.
@@ -119,14 +115,6 @@ const KernelFunctions* attention_kernel(const Kernels& kernels, const ggml_tenso
   }
 }
 
-/// One of the sequences that are computed side by side, each with a part of the cache of its own.
-haqa_tensor sequence_of(const ggml_tensor& t, int64_t i3) {
-  haqa_tensor k = {};
-  k.data = static_cast<char*>(t.data) + static_cast<size_t>(i3) * t.nb[3];
-  for (int i = 0; i < 3; ++i) k.ne[i] = t.ne[i], k.nb[i] = static_cast<int64_t>(t.nb[i]);
-  return k;
-}
-
 /// RMS_NORM whose result only the next node's MUL by one row takes: one kernel does both.
 bool is_fused(const Kernels& kernels, const ggml_cgraph& graph, int at) {
   constexpr ggml_op kOperations[] = {GGML_OP_RMS_NORM, GGML_OP_MUL};
@@ -155,6 +143,12 @@ bool is_empty(const ggml_tensor& node) {
 }
 
 }  // namespace
+
+bool is_product(const ggml_tensor& node) {
+  const ggml_tensor* x = node.src[1];
+  return node.op == GGML_OP_MUL_MAT && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) &&
+         node.type == GGML_TYPE_F32;
+}
 
 bool is_native(const Kernels& kernels, const ggml_tensor& node) {
   switch (node.op) {
@@ -315,15 +309,15 @@ void GraphRunner::add_matrix_product(const ggml_tensor& node, const ggml_tensor&
   add_kernel(node, *packed_for(weights), launch, {node.src[1]});
 }
 
+/// Sequences that are computed side by side have a part of the cache each.
 void GraphRunner::add_attention(const ggml_tensor& node) {
   const ggml_tensor &q = *node.src[0], &k = *node.src[1], &v = *node.src[2], *mask = node.src[3];
   for (int64_t i3 = 0; i3 < q.ne[3]; ++i3) {
     haqa_launch launch = {};
-    launch.in[0] = sequence_of(q, i3), launch.in[1] = sequence_of(k, i3), launch.in[2] = sequence_of(v, i3);
-    if (mask) launch.in[3] = sequence_of(*mask, i3 % mask->ne[3]);
-    launch.out = sequence_of(node, i3);
-    add_kernel(node, *attention_kernel(kernels_, node), launch, {&q, &k, &v, mask ? mask : &q},
-               float_parameter(node, 0));
+    launch.in[0] = part_of(q, 0, i3), launch.in[1] = part_of(k, 0, i3), launch.in[2] = part_of(v, 0, i3);
+    if (mask) launch.in[3] = part_of(*mask, 0, i3 % mask->ne[3]);
+    launch.out = part_of(node, 0, i3);
+    add_kernel(node, *attention_kernel(kernels_, node), launch, {&q, &k, &v, mask}, float_parameter(node, 0));
   }
 }
 
@@ -379,13 +373,13 @@ bool GraphRunner::make_scratch() {
 
 void GraphRunner::run_steps() {
   if (steps_.empty()) return;
-  run_on_threads(threads_, [&](int thread, int threads, Barrier& barrier) {
-    if (thread == 0)
+  run_on_threads(threads_, [&](Share share, Barrier& barrier) {
+    if (share.thread == 0)
       for (haqa_team& team : teams_) team.barrier = &barrier;
     barrier.wait();
     for (const Step& step : steps_) {
       if (step.barrier) barrier.wait();
-      step.work({thread, threads});
+      step.work(share);
     }
   });
   steps_.clear();
@@ -396,12 +390,14 @@ void GraphRunner::run_steps() {
 
 /// By the CPU back end that the host has, in the same memory.
 ggml_status GraphRunner::compute_elsewhere(ggml_cgraph& graph, int first, int end) {
-  if (!cpu_) cpu_ = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
-  if (!cpu_) return GGML_STATUS_FAILED;
-  ggml_backend_reg_t registry = ggml_backend_dev_backend_reg(ggml_backend_get_device(cpu_));
-  const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(
-      ggml_backend_reg_get_proc_address(registry, "ggml_backend_set_n_threads"));
-  if (set_threads) set_threads(cpu_, threads_);
+  if (!cpu_) {
+    cpu_ = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
+    if (!cpu_) return GGML_STATUS_FAILED;
+    ggml_backend_reg_t registry = ggml_backend_dev_backend_reg(ggml_backend_get_device(cpu_));
+    set_cpu_threads_ = reinterpret_cast<ggml_backend_set_n_threads_t>(
+        ggml_backend_reg_get_proc_address(registry, "ggml_backend_set_n_threads"));
+  }
+  if (set_cpu_threads_) set_cpu_threads_(cpu_, threads_);
   ggml_cgraph part = ggml_graph_view(&graph, first, end);
   return ggml_backend_graph_compute(cpu_, &part);
 }

@@ -12,6 +12,9 @@
 
 namespace haqa {
 
+/// Whether the node is a matrix product of floats by which weights, packed for it, are multiplied.
+bool is_product(const ggml_tensor& node);
+
 /// Whether this module computes the node itself: by a kernel, or by operations.h.
 bool is_native(const Kernels& kernels, const ggml_tensor& node);
 
@@ -60,7 +63,8 @@ class GraphRunner {
   std::vector<std::unique_ptr<RopeTable>> tables_;
   std::deque<Memory> packed_anew_;
   Memory scratch_, shared_scratch_;
-  ggml_backend_t cpu_ = nullptr;
+  ggml_backend_t cpu_ = nullptr;  ///< the host's, once it was needed
+  ggml_backend_set_n_threads_t set_cpu_threads_ = nullptr;
 };
 
 }  // namespace haqa

@@ -3,18 +3,9 @@
 #include <vector>
 
 #include "haqa/plugin/ggml.h"
+#include "haqa/plugin/team.h"
 
 namespace haqa {
-
-/// Of one thread within a team.
-struct Share {
-  int thread = 0, threads = 1;
-  /// This thread's part of n things: [first, end).
-  struct Range {
-    int64_t first, end;
-  };
-  Range of(int64_t n) const { return {n * thread / threads, n * (thread + 1) / threads}; }
-};
 
 /// Sines and cosines of ggml's ROPE for each position, which all layers of a model share.
 class RopeTable {

@@ -35,10 +35,10 @@ void Barrier::wait() {
   }
 }
 
-void run_on_threads(int threads, const std::function<void(int, int, Barrier&)>& work) {
+void run_on_threads(int threads, const std::function<void(Share, Barrier&)>& work) {
   if (threads <= 1) {
     Barrier alone(1);
-    work(0, 1, alone);
+    work({}, alone);
     return;
   }
   std::optional<Barrier> barrier;
@@ -47,7 +47,7 @@ void run_on_threads(int threads, const std::function<void(int, int, Barrier&)>& 
     // The runtime may give fewer threads than were asked for.
 #pragma omp single
     barrier.emplace(omp_get_num_threads());
-    work(omp_get_thread_num(), omp_get_num_threads(), *barrier);
+    work({omp_get_thread_num(), omp_get_num_threads()}, *barrier);
   }
 }
 

@@ -38,9 +38,9 @@ void pack(ggml_tensor& tensor, const KernelFunctions& kernel, const void* source
   constexpr int64_t kStep = 64;  // rows: a multiple of what any layout puts side by side
   const auto most = static_cast<int64_t>(std::thread::hardware_concurrency());
   const int64_t steps = (weights.ne[1] + kStep - 1) / kStep;
-  run_on_threads(static_cast<int>(std::clamp<int64_t>(most, 1, steps)), [&](int thread, int threads, Barrier&) {
-    const int64_t first = steps * thread / threads * kStep, end = steps * (thread + 1) / threads * kStep;
-    if (first < end) kernel.pack_rows(&weights, tensor.data, first, std::min(end, weights.ne[1]));
+  run_on_threads(static_cast<int>(std::clamp<int64_t>(most, 1, steps)), [&](Share share, Barrier&) {
+    const auto [first, end] = share.of(steps);
+    if (first < end) kernel.pack_rows(&weights, tensor.data, first * kStep, std::min(end * kStep, weights.ne[1]));
   });
   tensor.extra = const_cast<KernelFunctions*>(&kernel);
 }
