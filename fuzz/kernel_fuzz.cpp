@@ -62,7 +62,8 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
     for (const std::string& name : haqa::kernel_names()) {
       std::ofstream(corpus / ("seed-" + name)) << haqa::read_file(haqa::kernels_folder() / name / "spec.json");
       for (const char* file : {"cpu.cpp", "opencl.cl"})
-        std::ofstream(corpus / ("seed-" + name + "-" + file)) << haqa::read_file(haqa::kernels_folder() / name / file);
+        if (const auto source = haqa::kernels_folder() / name / file; std::filesystem::exists(source))
+          std::ofstream(corpus / ("seed-" + name + "-" + file)) << haqa::read_file(source);
     }
     break;
   }

@@ -6,6 +6,9 @@
 
 struct haqa_team;
 
+constexpr int64_t haqa_scratch_bytes = int64_t{1} << 20;          ///< of each thread
+constexpr int64_t haqa_shared_scratch_bytes = int64_t{64} << 20;  ///< of the team
+
 /// As in ggml: ne[0] is the contiguous dimension, nb are the strides in bytes.
 struct haqa_tensor {
   void* data;  ///< of an input: read only. Aligned to its element alone.
@@ -19,12 +22,13 @@ struct haqa_launch {
   haqa_tensor out;       ///< holds NaN
   const float* scalars;  ///< in the specification's order
   const void* packed;    ///< what haqa_pack() made of in[0], whose data is then null; null without haqa_pack()
-  void* scratch;         ///< 1 MiB of this thread, aligned to 64 bytes
-  void* shared_scratch;  ///< 64 MiB of the team, aligned to 64 bytes
+  void* scratch;         ///< haqa_scratch_bytes of this thread, aligned to 64 bytes
+  void* shared_scratch;  ///< haqa_shared_scratch_bytes of the team, aligned to 64 bytes
   int thread, threads;   ///< from 0 to below threads
   haqa_team* team;
-  void (*barrier)(haqa_team*);                  ///< waits for all threads of the team
-  int64_t (*take)(haqa_team*, int64_t amount);  ///< adds to the launch's counter, from 0, and returns what it was before
+  void (*barrier)(haqa_team*);  ///< waits for all threads of the team
+  int64_t (*take)(haqa_team*,
+                  int64_t amount);  ///< adds to the launch's counter, from 0, and returns what it was before
 };
 
 extern "C" {

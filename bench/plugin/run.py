@@ -1,10 +1,10 @@
 """The module beside stock llama.cpp: unmodified llama-bench with GGML_BACKEND_PATH and without, in turn, on a model in
 TinyLlama-1.1B's shape with random weights, at the default number of threads.
 
-    python3 bench/plugin/run.py [--pairs 5] [--types F16 Q8_0 Q4_0 Q4_K] [--quick] [--output FILE]
+    python3 bench/plugin/run.py [--pairs 5] [--types F16 Q8_0 Q4_0 Q4_K] [--output FILE]
 
 Writes bench/results/plugin.json: every sample, medians of the paired ratios with their range, memory and load time, and
-what share of the memory's bandwidth decoding reaches.
+the share of the memory's bandwidth, as the machine's profile has it, that decoding reads in weights.
 """
 import argparse
 import json
@@ -22,6 +22,8 @@ MODULE = BIN / "libggml-haqa.so"
 LLAMA = pathlib.Path(subprocess.run([ROOT / "setup.sh", "--path"], capture_output=True, text=True, check=True).stdout.strip()) / "build/bin"
 # name: tokens of the prompt, generated tokens, tokens in the context before
 TESTS = {"pp128": (128, 0, 0), "pp512": (512, 0, 0), "tg128": (0, 128, 0), "tg64@1024": (0, 64, 1024), "tg32@4096": (0, 32, 4096)}
+BYTES = {"F16": 2, "Q8_0": 34 / 32, "Q4_0": 18 / 32, "Q4_K": 144 / 256}  # of a weight
+EMBEDDING = 32000 * 2048  # weights that decoding does not read
 GOALS = {  # the least median ratio
     "F16": {"tg128": 1.5, "pp512": 1.2, "tg64@1024": 1.8},
     "Q8_0": {"tg128": 1.9, "pp512": 2.0, "tg64@1024": 1.8},
@@ -84,7 +86,7 @@ def model_file(folder, type_name):
 
 def machine():
     cpu = next((l.split(":", 1)[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
-    hardware = subprocess.run([BIN / "haqa", "hardware", "--json"], capture_output=True, text=True, check=True)
+    hardware = subprocess.run([BIN / "haqa", "hardware", "--again", "--json"], capture_output=True, text=True, check=True)
     return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(), "hardware": json.loads(hardware.stdout)}
 
 
@@ -99,6 +101,7 @@ def main():
     args.models.mkdir(parents=True, exist_ok=True)
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     result = {"commit": commit, "machine": machine(), "pairs": args.pairs, "types": {}}
+    bandwidth = max(b["bytes_per_s"] for b in result["machine"]["hardware"]["bandwidth"])
     for type_name in args.types:
         file = model_file(args.models, type_name)
         rows = result["types"][type_name] = {"bytes": file.stat().st_size}
@@ -113,6 +116,10 @@ def main():
         rows["load_s"] = summary(in_turn(shortest, min(3, args.pairs), lambda row, seconds, peak: seconds))
         decoding = ["-m", file, "-r", 1, "-p", 0, "-n", 8]
         rows["peak_bytes"] = summary(in_turn(decoding, 1, lambda row, seconds, peak: peak))
+        if "tg128" in rows:
+            read = rows["bytes"] - EMBEDDING * BYTES[type_name]
+            rows["bandwidth_share"] = rows["tg128"]["module"] * read / bandwidth
+            print(f"{type_name:5} decoding reads {rows['bandwidth_share']:.0%} of the memory's bandwidth", flush=True)
         print(f"{type_name:5} load {rows['load_s']['ratio']:.2f} times stock's, peak memory {rows['peak_bytes']['ratio']:.2f} times", flush=True)
         args.output.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -49,11 +49,6 @@ std::string replaced(std::string text, const std::string& from, std::string_view
   return text;
 }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
-
 /// The strings at the first of `keys` that exists, or an empty one: what servers send is trusted in no detail.
 std::string text_at(const Json& json, std::initializer_list<const char*> keys) {
   for (const char* key : keys)
@@ -78,7 +73,7 @@ Json parse(const std::string& body) {
 
 bool is_html(const HttpResponse& response) {
   const size_t first = response.body.find_first_not_of(" \t\r\n");
-  return lower(response.content_type).starts_with("text/html") ||
+  return lowercase(response.content_type).starts_with("text/html") ||
          (first != std::string::npos && response.body[first] == '<');
 }
 
@@ -129,7 +124,7 @@ Json request_body(const EndpointOptions& options, const Dialect& dialect, const 
 
 /// Leaves out or renames what the server complained of. False where that is nothing of ours, or was tried already.
 bool adapt(Dialect& dialect, const std::string& complaint, bool has_schema) {
-  const auto names = [text = lower(complaint)](std::initializer_list<std::string_view> words) {
+  const auto names = [text = lowercase(complaint)](std::initializer_list<std::string_view> words) {
     return std::any_of(words.begin(), words.end(),
                        [&](std::string_view word) { return text.find(word) != std::string::npos; });
   };

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "haqa/base/error.h"
+#include "haqa/base/text.h"
 
 namespace haqa {
 namespace {
@@ -19,8 +20,7 @@ std::string_view trim(std::string_view text) {
 
 /// 1, 1000^k or 1024^k; 0 for what is no unit.
 double unit_factor(std::string_view unit) {
-  std::string lower(unit);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::string lower = lowercase(unit);
   if (lower.empty() || lower == "b") return 1;
   const size_t power = std::string_view("kmgt").find(lower[0]);
   if (power == std::string_view::npos) return 0;

@@ -73,6 +73,13 @@ std::string shortened(std::string_view text, size_t longest) {
   return std::string(text.substr(0, end)) + "...";
 }
 
+std::string lowercase(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return lower;
+}
+
 std::string printable(std::string_view text) {
   const std::string valid = repaired(text);
   std::string out;

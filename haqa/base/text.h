@@ -11,6 +11,9 @@ bool is_utf8(std::string_view text);
 /// The first `longest` bytes at most, not cut within a UTF-8 character (JSON writers refuse the rest), and "...".
 std::string shortened(std::string_view text, size_t longest);
 
+/// ASCII letters alone are changed.
+std::string lowercase(std::string_view text);
+
 /// Makes foreign text safe to show: UTF-8 repaired; control characters, and those that turn the direction of writing
 /// (which can make a text read as something else), spelt out as "[U+202E]". Tabs and line breaks stay.
 std::string printable(std::string_view text);

@@ -60,6 +60,19 @@ std::string arguments(const RuntimeOptions& options, int context) {
   return words;
 }
 
+/// The module and the compiled kernels that stand beside it.
+void add_module(const fs::path& module, const fs::path& folder) {
+  make_folder(folder / "kernels");
+  link_or_copy(module, folder / module.filename());
+  for (const fs::directory_entry& kernel : fs::directory_iterator(module.parent_path() / "kernels"))
+    if (kernel.path().extension() == ".so") link_or_copy(kernel.path(), folder / "kernels" / kernel.path().filename());
+}
+
+void write_script(const fs::path& file, const std::string& text) {
+  write_file(file, text);
+  fs::permissions(file, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec, fs::perm_options::add);
+}
+
 }  // namespace
 
 void link_or_copy(const fs::path& from, const fs::path& to) {
@@ -87,23 +100,6 @@ here=$(dirname -- "$(readlink -f -- "$0")")
 )sh",
                      exports_of(options), quoted(model_name), arguments(options, context));
 }
-
-namespace {
-
-/// The module, its tuning file where there is one, and the compiled kernels, as they stand beside `module`.
-void add_module(const fs::path& module, const fs::path& folder) {
-  make_folder(folder / "kernels");
-  link_or_copy(module, folder / module.filename());
-  for (const fs::directory_entry& kernel : fs::directory_iterator(module.parent_path() / "kernels"))
-    if (kernel.path().extension() == ".so") link_or_copy(kernel.path(), folder / "kernels" / kernel.path().filename());
-}
-
-void write_script(const fs::path& file, const std::string& text) {
-  write_file(file, text);
-  fs::permissions(file, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec, fs::perm_options::add);
-}
-
-}  // namespace
 
 std::string verify_script(const std::string& model_name, const RuntimeOptions& options) {
   const auto words = [&](bool prompt) {

@@ -6,6 +6,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/parallel.h"
+#include "haqa/base/text.h"
 #include "haqa/images/cifar.h"
 #include "haqa/images/jpeg.h"
 
@@ -15,9 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 bool is_jpeg_name(const fs::path& file) {
-  std::string ending = file.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string ending = lowercase(file.extension().string());
   return ending == ".jpg" || ending == ".jpeg";
 }
 

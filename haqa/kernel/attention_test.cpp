@@ -1,4 +1,3 @@
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,6 +5,7 @@
 
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/inputs.h"
+#include "haqa/kernel/kernel_library.h"
 #include "haqa/kernel/reference.h"
 #include "kernels/kernel.h"
 
@@ -21,8 +21,8 @@ using Kernel = decltype(&haqa_kernel);
 
 Kernel prebuilt_attention() {
   const auto library = prebuilt_variant("attention", "F16");
-  void* handle = library ? dlopen(library->c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
-  return handle ? reinterpret_cast<Kernel>(dlsym(handle, "haqa_kernel")) : nullptr;
+  std::string why;
+  return library ? open_kernel(*library, why).compute : nullptr;
 }
 
 class AttentionTest : public testing::TestWithParam<Case> {};

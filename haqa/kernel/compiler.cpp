@@ -22,8 +22,8 @@
 #include "haqa/base/temporary_folder.h"
 #include "haqa/base/text.h"
 #include "haqa/kernel/contestant.h"
+#include "haqa/kernel/kernel_library.h"
 #include "haqa/kernel/kernel_spec.h"
-#include "haqa/kernel/processor_levels.h"
 #include "haqa/kernel/sandbox.h"
 #include "haqa/kernel/source_check.h"
 #include "haqa/worker/process.h"
@@ -206,11 +206,8 @@ Compiled compile(const SourceVariant& variant, bool again) {
 }
 
 std::optional<fs::path> prebuilt_variant(const std::string& kernel, std::string_view type) {
-  for (const char* level : processor_levels()) {
-    const fs::path library = program_folder() / "kernels" / fmt::format("{}-{}-{}.so", kernel, type, level);
-    if (fs::exists(library)) return library;
-  }
-  return std::nullopt;
+  const std::vector<fs::path> variants = default_variants(program_folder() / "kernels", kernel, type);
+  return variants.empty() ? std::nullopt : std::optional(variants.front());
 }
 
 int run_confined(int argc, char** argv) {

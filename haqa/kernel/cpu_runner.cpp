@@ -1,6 +1,5 @@
 #include "haqa/kernel/cpu_runner.h"
 
-#include <dlfcn.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "haqa/base/error.h"
+#include "haqa/kernel/kernel_library.h"
 #include "haqa/kernel/runner.h"
 #include "haqa/kernel/sandbox.h"
 #include "haqa/kernel/team.h"
@@ -21,7 +21,6 @@
 namespace haqa {
 namespace {
 
-constexpr uint64_t kScratch = uint64_t{1} << 20, kSharedScratch = uint64_t{64} << 20;
 constexpr uint64_t kRoomForCode = uint64_t{256} << 20;
 
 // What the signal handlers report to.
@@ -66,26 +65,13 @@ class Room {
   uint64_t bytes_;
 };
 
-struct Variant {
-  decltype(&haqa_kernel) kernel = nullptr;
-  decltype(&haqa_packed_bytes) packed_bytes = nullptr;
-  decltype(&haqa_pack) pack = nullptr;
-};
-
-/// None of its code runs yet (compiler.h, runs_when_loaded()).
-Variant load_variant(const std::filesystem::path& library) {
-  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!handle) throw Error("{}", dlerror());
-  Variant v;
-  v.kernel = reinterpret_cast<decltype(v.kernel)>(dlsym(handle, "haqa_kernel"));
-  v.packed_bytes = reinterpret_cast<decltype(v.packed_bytes)>(dlsym(handle, "haqa_packed_bytes"));
-  v.pack = reinterpret_cast<decltype(v.pack)>(dlsym(handle, "haqa_pack"));
-  if (!v.kernel)
-    throw Error(
-        "it has no function haqa_kernel; keep the entry point: extern \"C\" void haqa_kernel(const haqa_launch*)");
-  if (!v.pack != !v.packed_bytes)
+KernelFunctions load_variant(const std::filesystem::path& library) {
+  std::string why;
+  const KernelFunctions f = open_kernel(library, why);
+  if (!f) throw Error("{}; keep the entry point: extern \"C\" void haqa_kernel(const haqa_launch*)", why);
+  if (!f.pack != !f.packed_bytes)
     throw Error("it has one of haqa_pack and haqa_packed_bytes; both are needed, or neither");
-  return v;
+  return f;
 }
 
 haqa_tensor tensor_of(const TensorShape& shape, const std::byte* data) {
@@ -102,11 +88,11 @@ class CpuRunner : public Runner {
       : memory_(memory),
         control_(memory.control()),
         weights_(arguments.weights_limit),
-        scratch_(kScratch * static_cast<uint64_t>(arguments.threads)),
-        shared_scratch_(kSharedScratch),
+        scratch_(static_cast<uint64_t>(haqa_scratch_bytes * arguments.threads)),
+        shared_scratch_(haqa_shared_scratch_bytes),
         team_(arguments.threads),
         launches_([this](int thread) { run_launches(thread); }) {}
-  void take(const Variant& variant) { variant_ = variant; }
+  void take(const KernelFunctions& variant) { variant_ = variant; }
 
   /// Every thread of the team by itself, as Landlock binds those alone that call it.
   void confine(const std::vector<std::filesystem::path>& readable) {
@@ -152,7 +138,7 @@ class CpuRunner : public Runner {
     for (uint32_t i = 0; i < control_.inputs; ++i) launch.in[i] = tensor_of(control_.in[i], nullptr);
     launch.out = tensor_of(control_.out, nullptr);
     launch.scalars = scalars_;
-    launch.scratch = scratch_.data() + kScratch * static_cast<uint64_t>(thread);
+    launch.scratch = scratch_.data() + haqa_scratch_bytes * thread;
     launch.shared_scratch = shared_scratch_.data();
     launch.thread = thread;
     launch.threads = team_.threads();
@@ -175,7 +161,7 @@ class CpuRunner : public Runner {
         launch.in[0].data = variant_.pack ? nullptr : copy;
         launch.packed = variant_.pack ? copy : nullptr;
       }
-      variant_.kernel(&launch);
+      variant_.compute(&launch);
       Team::finish_launch(launch.team);
     }
   }
@@ -185,7 +171,7 @@ class CpuRunner : public Runner {
   Room weights_, scratch_, shared_scratch_;
   Team team_;
   const std::function<void(int)> launches_;
-  Variant variant_;
+  KernelFunctions variant_;
   uint64_t copy_bytes_ = 0;
   float scalars_[4] = {};  ///< the kernel is told no address of the judge's
 };

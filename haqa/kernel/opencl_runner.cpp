@@ -152,18 +152,13 @@ std::vector<Device> all_devices(const OpenCl& cl) {
   return devices;
 }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 Device chosen_device(const OpenCl& cl) {
   const std::vector<Device> devices = all_devices(cl);
   if (devices.empty()) throw UsageError("OpenCL has no device here; {}", OpenCl::kInstall);
   const std::string wanted = environment("HAQA_OPENCL_DEVICE");
   const auto suits = [&](const Device& d) {
-    return wanted.empty() ? (d.type & CL_DEVICE_TYPE_GPU) != 0 : lower(d.name).find(lower(wanted)) != std::string::npos;
+    return wanted.empty() ? (d.type & CL_DEVICE_TYPE_GPU) != 0
+                          : lowercase(d.name).find(lowercase(wanted)) != std::string::npos;
   };
   const auto at = std::find_if(devices.begin(), devices.end(), suits);
   if (at != devices.end()) return *at;

@@ -1,5 +1,4 @@
 // kernels/matvec in every type of weights and for several instruction sets, its packing above all.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/inputs.h"
 #include "haqa/kernel/judge.h"
+#include "haqa/kernel/kernel_library.h"
 #include "kernels/kernel.h"
 
 namespace haqa {
@@ -25,16 +25,7 @@ KernelSpec matvec() {
 
 /// The default variants of a type that this processor can run.
 std::vector<fs::path> variants_of(ElementType type) {
-  std::vector<const char*> levels;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) levels.push_back("x86-64-v3");
-  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) levels.push_back("x86-64-v4-vnni");
-#endif
-  std::vector<fs::path> variants;
-  for (const char* level : levels)
-    variants.push_back(program_folder() / "kernels" / ("matvec-" + std::string(to_string(type)) + "-" + level + ".so"));
-  return variants;
+  return default_variants(program_folder() / "kernels", "matvec", to_string(type));
 }
 
 /// Throws KernelFault where a variant is wrong.
@@ -73,30 +64,12 @@ TEST_P(WeightTypes, WhatIsCompiledForAnyProcessorIsRight) {
   EXPECT_NO_THROW(verify(compile(variant).library, {GetParam(), {70, 3, 512}}));
 }
 
-/// A default variant's functions for packing.
-struct Packing {
-  explicit Packing(const fs::path& file) : library(dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL), dlclose) {
-    if (!library) throw Error("{}", dlerror());
-    const auto find = [&](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library.get(), name));
-      if (!function) throw Error("{} has no {}", file.string(), name);
-    };
-    find(bytes, "haqa_packed_bytes");
-    find(pack, "haqa_pack");
-    find(pack_rows, "haqa_pack_rows");
-    find(unpack, "haqa_unpack");
-  }
-  std::unique_ptr<void, int (*)(void*)> library;
-  decltype(&haqa_packed_bytes) bytes = nullptr;
-  decltype(&haqa_pack) pack = nullptr;
-  decltype(&haqa_pack_rows) pack_rows = nullptr;
-  decltype(&haqa_unpack) unpack = nullptr;
-};
-
 TEST_P(WeightTypes, ArePackedInAsManyBytesAndUnpackedAsTheyWere) {
   const KernelSpec spec = matvec();
   for (const fs::path& library : variants_of(GetParam())) {
-    const Packing packing(library);
+    std::string why;
+    const KernelFunctions packing = open_kernel(library, why);
+    ASSERT_TRUE(packing.can_pack() && packing.can_pack_for_host()) << library << why;
     for (const int64_t rows : {1, 128, 201}) {
       const TensorShape shape = tensors_of(spec, {GetParam(), {rows, 1, 768}}).front();
       const auto size = static_cast<size_t>(shape.bytes());
@@ -104,7 +77,7 @@ TEST_P(WeightTypes, ArePackedInAsManyBytesAndUnpackedAsTheyWere) {
       FastRandom random(static_cast<uint64_t>(rows));
       draw(spec.arguments[0], shape, Distribution::normal, random, raw.data());
       haqa_tensor weights = {raw.data(), {768, rows, 1}, {shape.nb[0], shape.nb[1], shape.nb[2]}};
-      const int64_t bytes = packing.bytes(&weights);
+      const int64_t bytes = packing.packed_bytes(&weights);
       EXPECT_LE(bytes, (rows + 15) / 16 * 16 * shape.row + 63) << library << rows;
       std::vector<std::byte> whole(static_cast<size_t>(bytes)), parts(whole.size());
       packing.pack(&weights, whole.data());

@@ -1,6 +1,9 @@
 #include "haqa/plugin/device.h"
 
+#include <dlfcn.h>
+
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -12,6 +15,15 @@
 
 namespace haqa {
 namespace {
+
+/// The folder that this module stands in.
+std::filesystem::path module_folder() {
+  Dl_info info = {};
+  if (!dladdr(reinterpret_cast<const void*>(&module_folder), &info) || !info.dli_fname) return {};
+  std::error_code error;
+  const std::filesystem::path file = std::filesystem::canonical(info.dli_fname, error);
+  return error ? std::filesystem::path() : file.parent_path();
+}
 
 constexpr const char* kName = "HAQA";
 

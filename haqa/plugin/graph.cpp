@@ -12,7 +12,6 @@
 namespace haqa {
 namespace {
 
-constexpr size_t kScratch = size_t{1} << 20, kSharedScratch = size_t{64} << 20;
 /// Steps that no barrier parts each have shared scratch memory of their own, and there is no more of it.
 constexpr size_t kLongestGroup = 4;
 
@@ -267,8 +266,8 @@ void GraphRunner::add_kernel(const ggml_tensor& node, const KernelFunctions& ker
   step.work = [this, &team, launch, scalar, slot, compute = kernel.compute](Share share) {
     haqa_launch mine = launch;
     mine.scalars = &scalar;
-    mine.scratch = scratch_.data() + kScratch * static_cast<size_t>(share.thread);
-    mine.shared_scratch = shared_scratch_.data() + kSharedScratch * slot;
+    mine.scratch = scratch_.data() + haqa_scratch_bytes * share.thread;
+    mine.shared_scratch = shared_scratch_.data() + static_cast<size_t>(haqa_shared_scratch_bytes) * slot;
     mine.thread = share.thread, mine.threads = share.threads;
     mine.team = &team;
     mine.barrier = [](haqa_team* t) { t->barrier->wait(); };
@@ -365,9 +364,9 @@ void GraphRunner::add_step(Step step) {
 }
 
 bool GraphRunner::make_scratch() {
-  if (scratch_.size() < kScratch * static_cast<size_t>(threads_))
-    scratch_ = Memory(kScratch * static_cast<size_t>(threads_));
-  if (!shared_scratch_) shared_scratch_ = Memory(kSharedScratch * kLongestGroup);
+  const auto bytes = static_cast<size_t>(haqa_scratch_bytes * threads_);
+  if (scratch_.size() < bytes) scratch_ = Memory(bytes);
+  if (!shared_scratch_) shared_scratch_ = Memory(static_cast<size_t>(haqa_shared_scratch_bytes) * kLongestGroup);
   return scratch_ && shared_scratch_;
 }
 

@@ -20,6 +20,13 @@ std::string name_of(ggml_type type) {
   return name;
 }
 
+KernelFunctions default_kernel(const std::filesystem::path& folder, std::string_view name) {
+  const size_t dash = name.find('-');
+  for (const auto& file : default_variants(folder, name.substr(0, dash), name.substr(dash + 1)))
+    if (std::string why; const KernelFunctions f = open_kernel(file, why)) return f;
+  return {};
+}
+
 }  // namespace
 
 Kernels::Kernels(const std::filesystem::path& folder, const Tuning& tuning) {
@@ -33,15 +40,13 @@ Kernels::Kernels(const std::filesystem::path& folder, const Tuning& tuning) {
     std::string why;
     const KernelFunctions functions = open_kernel(tuned.file, why);
     if (!functions)
-      log_warning(why + "; the default serves");
+      log_warning(tuned.file.string() + ": " + why + "; the default serves");
     else if (!is_stock(name))
       kernels_.emplace(name, ForShape{tuned.rows, tuned.columns, functions});
   }
   for (const std::string name : kNames) {
     if (is_stock(name)) continue;
-    const size_t dash = name.find('-');
-    if (const KernelFunctions f = open_default_kernel(folder, name.substr(0, dash), name.substr(dash + 1)))
-      kernels_.emplace(name, ForShape{0, 0, f});
+    if (const KernelFunctions f = default_kernel(folder, name)) kernels_.emplace(name, ForShape{0, 0, f});
   }
 }
 
@@ -52,7 +57,7 @@ const KernelFunctions* Kernels::of_weights(const ggml_tensor& weights) const {
   for (auto it = first; it != end; ++it) {
     const ForShape& k = it->second;
     if ((k.rows == 0 || k.rows == weights.ne[1]) && (k.columns == 0 || k.columns == weights.ne[0]))
-      return k.functions.can_pack() ? &k.functions : nullptr;
+      return k.functions.can_pack_for_host() ? &k.functions : nullptr;
   }
   return nullptr;
 }
@@ -64,7 +69,7 @@ const KernelFunctions* Kernels::find(std::string_view name) const {
 
 bool Kernels::has_products() const {
   return std::any_of(kernels_.begin(), kernels_.end(), [](const auto& entry) {
-    return entry.first.starts_with("matvec-") && entry.second.functions.can_pack();
+    return entry.first.starts_with("matvec-") && entry.second.functions.can_pack_for_host();
   });
 }
 

@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "haqa/kernel/kernel_library.h"
 #include "haqa/plugin/ggml.h"
-#include "haqa/plugin/kernel_library.h"
 #include "haqa/plugin/tuning.h"
 
 namespace haqa {

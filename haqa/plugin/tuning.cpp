@@ -6,7 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "haqa/kernel/processor_levels.h"
+#include "haqa/kernel/kernel_library.h"
 #include "haqa/plugin/log.h"
 
 namespace haqa {

@@ -22,11 +22,6 @@ constexpr size_t kLinesShown = 10, kBytesShown = 2000;
 /// Thrown through run_process(), which ends the program.
 struct Stopped {};
 
-std::string lowercase(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
-
 /// Whether what was printed says that memory was short: of PyTorch, C++, Python, CUDA and the C library.
 bool speaks_of_memory(const std::string& printed) {
   const std::string text = lowercase(printed);

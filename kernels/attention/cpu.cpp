@@ -70,7 +70,7 @@ constexpr float kNone = -1e38f;       ///< the largest of no score; the differen
 constexpr uint16_t kHidden = 0xfc00;  ///< minus infinity in half precision
 constexpr uint64_t kFourHidden = 0xfc00fc00fc00fc00;
 constexpr bool kIsQuantized = HAQA_WEIGHTS == 2;
-constexpr int64_t kScratchFloats = (1 << 20) / 4, kSharedFloats = (int64_t{48} << 20) / 4;
+constexpr int64_t kScratchFloats = haqa_scratch_bytes / 4, kSharedFloats = (int64_t{48} << 20) / 4;
 static_assert(kv_tile % kStep == 0 && converted_tile % kStep == 0, "a tile is of whole steps");
 
 typedef float Quad __attribute__((vector_size(16), aligned(4), may_alias));

@@ -72,8 +72,6 @@ constexpr int kWidest = 4;
 constexpr int kLanes = vector_width < kWidest ? vector_width : kWidest;
 constexpr bool kPacked = HAQA_CHOICE(HAQA_LAYOUT_, layout);
 constexpr int kRows = kPacked ? register_m * kLanes : register_m;  // of a register tile
-constexpr int64_t kScratch = 1 << 20;
-constexpr int64_t kSharedScratch = int64_t{64} << 20;
 
 template <int N>
 struct Vector {
@@ -393,8 +391,8 @@ void transpose_panels(const Job& job, int64_t first, int64_t end, float* to) {
 const float* transposed(const haqa_launch* launch, const Job& job) {
   constexpr int kMode = HAQA_CHOICE(HAQA_TRANSPOSE_, transpose);
   const int64_t panels = (job.n + register_n - 1) / register_n, bytes = panels * register_n * job.k * 4;
-  if (!kPacked || kMode == HAQA_TRANSPOSE_none || bytes > kSharedScratch) return nullptr;
-  if (kMode == HAQA_TRANSPOSE_own && bytes <= kScratch) {
+  if (!kPacked || kMode == HAQA_TRANSPOSE_none || bytes > haqa_shared_scratch_bytes) return nullptr;
+  if (kMode == HAQA_TRANSPOSE_own && bytes <= haqa_scratch_bytes) {
     transpose_panels(job, 0, panels, static_cast<float*>(launch->scratch));
     return static_cast<const float*>(launch->scratch);
   }

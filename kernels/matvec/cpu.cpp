@@ -77,8 +77,6 @@ constexpr int kWidest = 4;
 #endif
 constexpr int kLanes = vector_width < kWidest ? vector_width : kWidest;
 constexpr int kBlock = 32;  // of the activations, along k, with a common scale
-constexpr int kScratch = 1 << 20;
-constexpr int64_t kSharedScratch = int64_t{64} << 20;
 
 /// Weights are the unsigned operand of the dot product, which is never negative in most types nor, with VNNI, in Q8_0,
 /// whose sign bit is flipped then, and IQ4_NL. What this adds is taken off before a block begins.
@@ -700,7 +698,7 @@ class Preparation {
   explicit Preparation(const haqa_launch* launch) : launch_(launch), x_(launch->in[1]) {
     const int64_t blocks = x_.ne[0] / kBlock;
     team_ = kQuantized && kTeamQuantizes && x_.ne[1] <= C &&
-            blocks * C * static_cast<int64_t>(sizeof(Block)) <= kSharedScratch;
+            blocks * C * static_cast<int64_t>(sizeof(Block)) <= haqa_shared_scratch_bytes;
     if (!team_) return;
     const auto part = [&](int64_t first, int64_t end) {
       quantize_columns(x_, 0, C, first, end, static_cast<Block*>(launch->shared_scratch));
@@ -754,7 +752,7 @@ void multiply(const haqa_launch* launch) {
 int columns_at_once(int64_t k, int64_t n) {
   int columns = n > 4 ? 8 : n > 2 ? 4 : static_cast<int>(n);
   if (kQuantized)
-    while (columns > 1 && k / kBlock * columns * static_cast<int64_t>(sizeof(Block)) > kScratch) columns /= 2;
+    while (columns > 1 && k / kBlock * columns * static_cast<int64_t>(sizeof(Block)) > haqa_scratch_bytes) columns /= 2;
   return columns;
 }
 
@@ -1135,7 +1133,7 @@ void multiply_many(const haqa_launch* launch) {
   const haqa_tensor &x = launch->in[1], &out = launch->out;
   const int64_t blocks = x.ne[0] / kBlock, n = x.ne[1];
   const int64_t column_bytes = blocks * kOperands * static_cast<int64_t>(sizeof(Operand));
-  const int64_t most = (kSharedScratch / column_bytes - kTileColumns) / kTileColumns * kTileColumns;
+  const int64_t most = (haqa_shared_scratch_bytes / column_bytes - kTileColumns) / kTileColumns * kTileColumns;
   const int64_t vectors = (out.ne[0] + kLanes - 1) / kLanes;
   constexpr int64_t kStep = share_rows > kLanes ? share_rows / kLanes : 1;
   auto* columns = static_cast<Operand*>(launch->shared_scratch);
@@ -1157,7 +1155,7 @@ inline bool is_prompt(const haqa_launch* launch) {
   const haqa_tensor& x = launch->in[1];
   constexpr int64_t kBytes = kQuantized ? sizeof(Block) : 4 * kBlock;
   return x.ne[1] > kFewColumns && x.ne[0] % kBlock == 0 &&
-         x.ne[0] / kBlock * kBytes * 2 * kTileColumns <= kSharedScratch;
+         x.ne[0] / kBlock * kBytes * 2 * kTileColumns <= haqa_shared_scratch_bytes;
 }
 #endif
 

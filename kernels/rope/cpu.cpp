@@ -62,7 +62,7 @@ struct Tables {
   alignas(64) float rest[kMostColumns / 2];  ///< of those turns, from -1/2 to 1/2, by pair
   alignas(64) int32_t whole[kMostColumns / 2];
 };
-static_assert(sizeof(Tables) <= 1 << 20, "there is no more scratch memory");
+static_assert(sizeof(Tables) <= haqa_scratch_bytes, "there is no more scratch memory");
 
 /// Shuffles: lane i of the result is lane where(i) of a and b side by side.
 template <typename Where, int n, int... i>
