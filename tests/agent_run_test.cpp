@@ -25,8 +25,7 @@ std::string answer(int threads_in_range, int ubatch) {
   const Json action = {{"threads", threads_in_range}, {"threads_batch", 1},    {"affinity", "none"},
                        {"polling", "default"},        {"batch", 2048},         {"ubatch", ubatch},
                        {"flash_attention", "auto"},   {"cache_type_k", "f16"}, {"cache_type_v", "f16"},
-                       {"load_mode", "auto"},         {"repack", true},
-                       {"kernels", "stock"}};
+                       {"load_mode", "auto"},         {"repack", true},        {"kernels", "stock"}};
   return FakeServer::chat("Thought: a smaller micro-batch.\nAction: " + action.dump());
 }
 

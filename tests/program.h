@@ -1,8 +1,11 @@
 #pragma once
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -32,6 +35,19 @@ inline int trials_in(const std::filesystem::path& log) {
 /// Whether the condition comes true within a minute.
 inline bool wait_until(const std::function<bool()>& condition) {
   return comes_true(condition);
+}
+
+/// Of this machine, which nothing listens on.
+inline std::string free_port() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  bind(fd, reinterpret_cast<sockaddr*>(&address), size);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  close(fd);
+  return std::to_string(ntohs(address.sin_port));
 }
 
 /// A folder of its own for each test, with a tiny model and the means to run haqa in it.

@@ -1,8 +1,6 @@
 #include "tests/program.h"
 
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,18 +43,6 @@ TEST_F(ProgramTest, MainJobLeavesAVerifiedBundle) {
   const ProcessResult shown = run({"show", path("run")});
   ASSERT_TRUE(shown.ok());
   EXPECT_THAT(shown.output, HasSubstr(summary["decision"]["gguf_type"].get<std::string>()));
-}
-
-std::string free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  bind(fd, reinterpret_cast<sockaddr*>(&address), size);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  close(fd);
-  return std::to_string(ntohs(address.sin_port));
 }
 
 TEST_F(ProgramTest, LaunchScriptServesTheModelFromAMovedFolder) {

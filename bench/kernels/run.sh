@@ -17,4 +17,4 @@ build/bin/haqa hardware --again >/dev/null # rates of a quiet moment
 tune paper --suite paper --rounds 10
 tune decode --suite decode --rounds 4
 tune decode-1-thread --suite decode --rounds 4 --threads 1
-tune attention --suite attention --rounds 10
+tune attention --suite attention --rounds 4

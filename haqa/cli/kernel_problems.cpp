@@ -10,8 +10,12 @@ namespace {
 
 constexpr int64_t kContext = 1024, kBatch = 128;
 
-bool is_known(const std::string& type) {
-  return type == "F16" || type == "Q8_0" || type == "Q4_0";
+/// Of the weights that matvec multiplies with; one of another type will be quantized or converted to one of the last.
+std::vector<ElementType> types_of_product(const std::string& type) {
+  using enum ElementType;
+  for (const ElementType known : {bf16, q4_k, q6_k, iq4_nl, f16, q8_0, q4_0})
+    if (type == to_string(known)) return {known};
+  return {f16, q8_0, q4_0};
 }
 
 /// Those of the layers, and the one that every token's probabilities come from: the largest.
@@ -31,14 +35,16 @@ std::vector<SuiteEntry> kernels_of_model(const ModelInfo& model) {
     all.push_back({"rms_norm_mul", {ElementType::f32, {model.n_embd, n, 1}}});
     all.push_back({"rope", {ElementType::f32, {model.n_embd_head_k, model.n_head, n}}});
     all.push_back({"softmax", {ElementType::f32, {kContext, n, model.n_head}}});
+    if (model.n_embd_head_k % 8 == 0 && model.n_head_kv > 0)
+      all.push_back(
+          {"attention", {ElementType::f16, {model.n_embd_head_k, n, kContext, model.n_head, model.n_head_kv}}});
     all.push_back({"swiglu", {ElementType::f32, {model.n_ff, n, 1}}});
   }
-  std::set<std::pair<std::string, Shape>> products;
+  std::set<std::pair<ElementType, Shape>> products;
   for (const TensorInfo& t : model.tensors)
-    if (is_product(t, model)) products.emplace(is_known(t.type) ? t.type : "", Shape{t.shape[1], 1, t.shape[0]});
-  for (const auto& [type, shape] : products)
-    for (const std::string& as : type.empty() ? std::vector<std::string>{"F16", "Q8_0", "Q4_0"} : std::vector{type})
-      all.push_back({"matvec", {element_type_from(as), shape}});
+    if (is_product(t, model))
+      for (const ElementType type : types_of_product(t.type)) products.emplace(type, Shape{t.shape[1], 1, t.shape[0]});
+  for (const auto& [type, shape] : products) all.push_back({"matvec", {type, shape}});
   return all;
 }
 

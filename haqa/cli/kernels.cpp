@@ -368,6 +368,14 @@ void run_logged(const KernelsTask& task, RunLog& log, const std::string& command
   }
 }
 
+bool has_source(const SuiteEntry& entry, const std::string& engine) {
+  const KernelSpec spec = read_kernel_spec(kernels_folder() / entry.kernel);
+  const auto found = spec.engines.find(engine);
+  if (found == spec.engines.end()) return false;
+  const std::vector<ElementType>& types = found->second.types;
+  return types.empty() || std::find(types.begin(), types.end(), entry.problem.type) != types.end();
+}
+
 /// Everything that can be wrong with the request, before anything is measured.
 void check_task(const KernelsTask& task) {
   if (task.entries.empty()) throw UsageError("no kernel is left to tune; see haqa kernels --list");
@@ -456,6 +464,7 @@ void choose_entries(Options& o) {
   } else {
     const ModelInfo model = read_model(o.model);
     task.entries = kernels_of_model(model);
+    std::erase_if(task.entries, [&](const SuiteEntry& e) { return !has_source(e, task.engine); });
     task.title = model.name;
   }
   const auto is_out = [&](const SuiteEntry& e) {

@@ -15,6 +15,11 @@ namespace fs = std::filesystem;
 
 constexpr const char* kModule = "haqa/libggml-haqa.so";  ///< within the bundle
 
+/// Its device is to be named, or llama-server does not look for the module; without it stock code serves.
+constexpr const char* kNameDevice =
+    R"sh("$server" --list-devices 2>/dev/null | grep -q '^ *HAQA:' && set -- --device HAQA "$@"
+)sh";
+
 /// As one word of a POSIX shell, whatever it holds.
 std::string quoted(const std::string& word) {
   if (word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+=:,-") ==
@@ -96,9 +101,11 @@ std::string launch_script(const std::string& model_name, const RuntimeOptions& o
 # Serves the model with the options that HAQA found best (llama.cpp's own where none is named): http://127.0.0.1:8080. Further arguments are passed on.
 # Needs llama.cpp's llama-server in PATH, or LLAMA_SERVER=/path/to/llama-server.
 here=$(dirname -- "$(readlink -f -- "$0")")
-{}exec "${{LLAMA_SERVER:-llama-server}}" --model "$here"/{} {} "$@"
+server=${{LLAMA_SERVER:-llama-server}}
+{}{}exec "$server" --model "$here"/{} {} "$@"
 )sh",
-                     exports_of(options), quoted(model_name), arguments(options, context));
+                     exports_of(options), options.kernels == "haqa" ? kNameDevice : "", quoted(model_name),
+                     arguments(options, context));
 }
 
 std::string verify_script(const std::string& model_name, const RuntimeOptions& options) {
@@ -158,6 +165,7 @@ Bundle write_bundle(const fs::path& folder, const Setup& setup, int context, con
   bundle.bytes = fs::file_size(bundle.model);
   bundle.command = fmt::format("{}llama-server --model {} {}", environment_words(setup.options), quoted(name),
                                arguments(setup.options, context));
+  if (setup.options.kernels == "haqa") bundle.command += " --device HAQA";
   if (setup.options.kernels == "haqa") add_module(backend_module(), folder / fs::path(kModule).parent_path());
   write_script(folder / "launch.sh", launch_script(name, setup.options, context));
   write_script(folder / "verify.sh", verify_script(name, setup.options));

@@ -155,14 +155,21 @@ TEST_F(BundleTest, BringsTheModuleThatItsOptionsRun) {
   options.kernels = "haqa";
   const Bundle bundle = write_bundle(folder_ / "out", {folder_ / "m.gguf", options}, 512, {});
   EXPECT_THAT(bundle.command, testing::StartsWith("GGML_BACKEND_PATH=haqa/libggml-haqa.so "));
+  EXPECT_THAT(bundle.command, testing::EndsWith(" --device HAQA"));
   fs::rename(folder_ / "out", folder_ / "moved here");
   EXPECT_FALSE(fs::is_empty(folder_ / "moved here/haqa/kernels"));
-  write("llama-server", "#!/bin/sh\necho \"$GGML_BACKEND_PATH\"\n");
-  Command launch{{(folder_ / "moved here/launch.sh").string()}};
-  launch.environment = {{"LLAMA_SERVER", (folder_ / "llama-server").string()}};
-  const fs::path named = one_line(run_process(launch).output);
-  EXPECT_EQ(named, folder_ / "moved here/haqa/libggml-haqa.so");
-  EXPECT_TRUE(fs::exists(named));
+  for (const bool is_served : {true, false}) {
+    const std::string devices = is_served ? "  HAQA: tuned kernels" : "Available devices:";
+    write("llama-server", "#!/bin/sh\n[ \"$1\" = --list-devices ] && echo '" + devices +
+                              "' && exit\necho \"$GGML_BACKEND_PATH\"\necho \"$*\"\n");
+    Command launch{{(folder_ / "moved here/launch.sh").string(), "--port", "1"}};
+    launch.environment = {{"LLAMA_SERVER", (folder_ / "llama-server").string()}};
+    const std::string output = run_process(launch).output;
+    const fs::path named = output.substr(0, output.find('\n'));
+    EXPECT_EQ(named, folder_ / "moved here/haqa/libggml-haqa.so");
+    EXPECT_TRUE(fs::exists(named));
+    EXPECT_THAT(output, testing::EndsWith(is_served ? " --device HAQA --port 1\n" : "--cache-ram 0 --port 1\n"));
+  }
 }
 
 /// A llama-bench that is 2.5 times as fast where the module is named, and notes its arguments.

@@ -2,8 +2,10 @@
 
 #include <cstring>
 #include <new>
+#include <string>
 #include <vector>
 
+#include "haqa/plugin/log.h"
 #include "haqa/plugin/memory.h"
 #include "haqa/plugin/weights.h"
 
@@ -39,7 +41,10 @@ ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, const ggml_backe
   auto* memory = new (std::nothrow) Memory(size, size >= kWorthLargePages ? Pages::large : Pages::small);
   if (!memory || (size > 0 && !*memory)) {
     delete memory;
-    return nullptr;  // ggml says what that means
+    // The host gives up then: it has decided where its tensors are to lie.
+    log_warning("there are no " + std::to_string(size >> 20) +
+                " MiB of memory for it; llama.cpp without this module reads weights from the file as it needs them");
+    return nullptr;
   }
   return ggml_backend_buffer_init(type, functions, memory, size);
 }

@@ -10,8 +10,10 @@
 #include "haqa/base/json.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/model/make_model.h"
+#include "haqa/plugin/module_test_support.h"
 #include "haqa/plugin/tuning.h"
 #include "haqa/worker/process.h"
+#include "haqa/worker/process_test_support.h"
 
 namespace haqa {
 namespace {
@@ -27,16 +29,6 @@ class Faults : public testing::Test {
   }
   static void TearDownTestSuite() { delete shared_; }
   static fs::path model() { return shared_->path() / "tiny.gguf"; }
-
-  /// The module and its kernels in a folder of their own, so that a test may break them.
-  fs::path copy_of_module() const {
-    const fs::path bin = HAQA_BIN_DIR, to = folder_.path() / "copy";
-    fs::create_directories(to / "kernels");
-    fs::copy_file(bin / "libggml-haqa.so", to / "libggml-haqa.so");
-    for (const auto& entry : fs::directory_iterator(bin / "kernels"))
-      fs::copy_file(entry.path(), to / "kernels" / entry.path().filename());
-    return to / "libggml-haqa.so";
-  }
 
   struct Run {
     std::string backend;  ///< that llama-bench names
@@ -70,14 +62,21 @@ TEST_F(Faults, TuningFilesThatDoNotFitLeaveTheDefaults) {
   const fs::path module = fs::path(HAQA_BIN_DIR) / "libggml-haqa.so";
   const Json good = {
       {"format", 1}, {"processor", processor_identity()}, {"stock", Json::array()}, {"kernels", Json::array()}};
-  Json other_format = good, other_processor = good, other_variant = good, no_kernels = good;
+  Json other_format = good, other_processor = good, other_variant = good, no_hash = good, endless = good,
+       odd_rows = good, no_kernels = good;
   other_format["format"] = 2;
   other_processor["processor"] = "a 6502";
   other_variant["kernels"] = {{{"kernel", "matvec"}, {"type", "F16"}, {"file", "nowhere.so"}, {"hash", "0"}}};
+  no_hash["kernels"] = {{{"kernel", "matvec"}, {"type", "F16"}, {"file", "nowhere.so"}, {"hash", ""}}};
+  endless["kernels"] = {{{"kernel", "matvec"}, {"type", "F16"}, {"file", "/dev/zero"}, {"hash", "0"}}};
+  odd_rows["kernels"] = {{{"kernel", "matvec"}, {"type", "F16"}, {"rows", 1e300}, {"file", "a.so"}, {"hash", "0"}}};
   no_kernels.erase("kernels");
   for (const auto& [json, why] : {std::pair(other_format, "is of another version"),
                                   {other_processor, "was made on another processor (a 6502)"},
                                   {other_variant, "is missing or not the one that was measured"},
+                                  {no_hash, "is missing or not the one that was measured"},
+                                  {endless, "is missing or not the one that was measured"},
+                                  {odd_rows, "rows must be a whole number"},
                                   {no_kernels, "cannot be used"},
                                   {Json("text"), "cannot be used"}}) {
     write(tuning(), json);
@@ -91,7 +90,7 @@ TEST_F(Faults, TuningFilesThatDoNotFitLeaveTheDefaults) {
 }
 
 TEST_F(Faults, AVariantOfTheTuningFileServesAndOneThatIsNoKernelDoesNot) {
-  const fs::path module = copy_of_module(), kernels = module.parent_path() / "kernels";
+  const fs::path module = copy_of_module(folder_.path() / "copy"), kernels = module.parent_path() / "kernels";
   fs::path tuned;
   for (const auto& entry : fs::directory_iterator(kernels))
     if (entry.path().filename().string().starts_with("matvec-F16-")) tuned = entry.path();
@@ -109,11 +108,41 @@ TEST_F(Faults, AVariantOfTheTuningFileServesAndOneThatIsNoKernelDoesNot) {
 }
 
 TEST_F(Faults, WithoutKernelsStockCodeServes) {
-  const fs::path module = copy_of_module();
+  const fs::path module = copy_of_module(folder_.path() / "copy");
   fs::remove_all(module.parent_path() / "kernels");
   const Run run = bench(module);
   EXPECT_EQ(run.backend, "CPU");
   EXPECT_THAT(run.log, HasSubstr("no compiled kernel"));
+}
+
+/// What may be written is limited, as a container's memory is; the file, which is read only, does not count.
+TEST_F(Faults, WithoutMemoryTheHostEndsAndTheLogSaysWhy) {
+  const auto limited = [&](const std::string& kilobytes) {
+    Command command{{"/bin/sh", "-c", "ulimit -d " + kilobytes + " && exec \"$0\" \"$@\"",
+                     (llama_bin_folder() / "llama-bench").string(), "-m", model().string(), "-p", "16", "-n", "0", "-r",
+                     "1", "-t", "2", "-v"}};
+    command.environment = {{"GGML_BACKEND_PATH", HAQA_BIN_DIR "/libggml-haqa.so"}, {"HAQA_TUNING", "/nowhere"}};
+    command.timeout_s = 120;
+    return run_process(command);
+  };
+  EXPECT_TRUE(limited("unlimited").ok());
+  const ProcessResult r = limited("150000");
+  EXPECT_EQ(r.end, ProcessEnd::exited) << r.describe();
+  EXPECT_NE(r.code, 0);
+  EXPECT_THAT(r.errors, HasSubstr("haqa: there is no memory"));
+}
+
+TEST_F(Faults, TwoModulesAtOnceAreOne) {
+  const fs::path other = copy_of_module(folder_.path() / "other");
+  const int status = in_process([&] {
+    module_device();
+    const bool is_refused = !ggml_backend_load(other.c_str());
+    size_t devices = 0;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i)
+      devices += std::string(ggml_backend_dev_name(ggml_backend_dev_get(i))) == "HAQA";
+    return is_refused && devices == 1 ? 0 : 1;
+  });
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(Faults, ThreadsMayBeFewOrMoreThanProcessors) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 
+#include "haqa/plugin/log.h"
 #include "haqa/plugin/weights.h"
 
 namespace haqa {
@@ -367,7 +368,9 @@ bool GraphRunner::make_scratch() {
   const auto bytes = static_cast<size_t>(haqa_scratch_bytes * threads_);
   if (scratch_.size() < bytes) scratch_ = Memory(bytes);
   if (!shared_scratch_) shared_scratch_ = Memory(static_cast<size_t>(haqa_shared_scratch_bytes) * kLongestGroup);
-  return scratch_ && shared_scratch_;
+  if (scratch_ && shared_scratch_) return true;
+  log_warning("there is no memory for the kernels' intermediate results");
+  return false;
 }
 
 void GraphRunner::run_steps() {

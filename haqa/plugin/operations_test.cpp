@@ -1,11 +1,16 @@
 // llama.cpp's own test of operations, on our device and, for comparison, its CPU code.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <regex>
 #include <string>
-#include <tuple>
+#include <string_view>
+#include <vector>
 
+#include "haqa/base/temporary_folder.h"
+#include "haqa/kernel/kernel_library.h"
+#include "haqa/plugin/module_test_support.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -13,12 +18,13 @@ namespace {
 
 struct Case {
   const char* operation;
-  const char* filter;  ///< of its cases: those that the module computes itself
-  int least;           ///< cases that the filter must leave, as a mistyped one leaves none and passes
+  const char* filter;      ///< of its cases: those that the module computes itself
+  int least;               ///< cases that the filter must leave, as a mistyped one leaves none and passes
+  const char* level = "";  ///< the instruction set whose kernels alone are there; empty: this processor's best
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.operation << " " << c.filter;
+  *out << c.operation << " " << c.filter << " " << c.level;
 }
 
 class Operations : public testing::TestWithParam<Case> {};
@@ -26,9 +32,15 @@ class Operations : public testing::TestWithParam<Case> {};
 TEST_P(Operations, PassLlamaCppsOwnTest) {
   const std::filesystem::path bin = HAQA_BIN_DIR;
   const Case& c = GetParam();
+  const std::string_view level = c.level;
+  const std::vector<const char*> levels = processor_levels();
+  if (!level.empty() && std::find(levels.begin(), levels.end(), level) == levels.end())
+    GTEST_SKIP() << "this processor has no " << level;
+  const TemporaryFolder folder;
+  const std::filesystem::path module =
+      level.empty() ? bin / "libggml-haqa.so" : copy_of_module(folder.path() / "copy", level);
   Command command{{(bin / "test-backend-ops").string(), "test", "-b", "HAQA", "-o", c.operation, "-p", c.filter}};
-  command.environment = {
-      {"GGML_BACKEND_PATH", (bin / "libggml-haqa.so").string()}, {"HAQA_PACK", "all"}, {"HAQA_TUNING", "/nowhere"}};
+  command.environment = {{"GGML_BACKEND_PATH", module.string()}, {"HAQA_PACK", "all"}, {"HAQA_TUNING", "/nowhere"}};
   command.timeout_s = 280;
   const ProcessResult result = run_process(command);
   EXPECT_TRUE(result.ok()) << result.describe();
@@ -47,6 +59,13 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"SET_ROWS", "type_dst=(f32|f16|q8_0)", 20}, Case{"GET_ROWS", "type=f32", 5},
                     Case{"CPY", "type_src=f32,type_dst=(f32|f16)", 5}, Case{"CONT", "type=f32", 5},
                     Case{"ADD", "type=f32", 20}, Case{"MUL", "type=f32", 20}),
+    [](const auto& tested) { return std::string(tested.param.operation); });
+
+INSTANTIATE_TEST_SUITE_P(
+    WithoutAvx512, Operations,
+    testing::Values(Case{"MUL_MAT", "type_a=(f16|bf16|q8_0|q4_0|q4_K|q6_K|iq4_nl),type_b=f32", 100, "x86-64-v3"},
+                    Case{"FLASH_ATTN_EXT", "hsk=64,.*nb=[13],.*type_K=(f16|q8_0),type_V=(f16|q8_0)", 20, "x86-64-v3"},
+                    Case{"RMS_NORM_MUL_ADD", ".*", 10, "x86-64-v3"}, Case{"SWIGLU", "type=f32", 5, "x86-64-v3"}),
     [](const auto& tested) { return std::string(tested.param.operation); });
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "haqa/kernel/kernel_library.h"
 #include "haqa/plugin/log.h"
@@ -15,13 +16,20 @@ namespace {
 
 constexpr int kFormat = 1;
 
-/// Throws nlohmann's exceptions for a form that is not the documented one.
+/// 0 where there is none.
+int64_t count_at(const nlohmann::json& entry, const char* key) {
+  if (!entry.contains(key)) return 0;
+  if (!entry[key].is_number_unsigned()) throw std::runtime_error(std::string(key) + " must be a whole number");
+  return entry[key].get<int64_t>();
+}
+
+/// Throws for a form that is not the documented one.
 TunedKernel read_kernel(const nlohmann::json& entry, const fs::path& folder) {
   TunedKernel k;
   k.kernel = entry.at("kernel").get<std::string>();
   k.type = entry.at("type").get<std::string>();
-  k.rows = entry.value("rows", int64_t{0});
-  k.columns = entry.value("columns", int64_t{0});
+  k.rows = count_at(entry, "rows");
+  k.columns = count_at(entry, "columns");
   k.file = folder / entry.at("file").get<std::string>();
   return k;
 }
@@ -47,6 +55,8 @@ std::string processor_identity() {
 }
 
 std::string file_hash(const fs::path& file) {
+  std::error_code error;
+  if (!fs::is_regular_file(file, error)) return {};  // a device may never end
   std::ifstream in(file, std::ios::binary);
   if (!in) return {};
   uint64_t hash = 0xcbf29ce484222325;
@@ -79,7 +89,8 @@ Tuning read_tuning(const fs::path& file) try {
   for (const auto& stock : json.at("stock")) tuning.stock.push_back(stock.get<std::string>());
   for (const auto& entry : json.at("kernels")) {
     TunedKernel kernel = read_kernel(entry, file.parent_path());
-    if (file_hash(kernel.file) != entry.at("hash").get<std::string>())
+    const std::string hash = file_hash(kernel.file);
+    if (hash.empty() || hash != entry.at("hash").get<std::string>())
       log_warning(kernel.file.string() + " is missing or not the one that was measured; the default serves");
     else
       tuning.kernels.push_back(std::move(kernel));
