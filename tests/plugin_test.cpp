@@ -8,25 +8,35 @@
 namespace haqa {
 namespace {
 
+using testing::HasSubstr;
+
 constexpr int kTokens = 200;
-const std::vector<std::string> kPrompts = {"Anna saw", "Question: is it",
-                                           "Henry saw a horse at the river\nQuestion:", "Greta saw the bird at the"};
+const std::vector<std::string> kPrompts = {"Anna saw", "Clara saw the", "Ben saw the cat\nClara", "David"};
 
-class PluginTest : public LearningTest {
+/// A model that has learned to go on with a list by heart, as far as its context.
+class PluginTest : public LearningTest, public testing::WithParamInterface<const char*> {
  protected:
-  PluginTest() : LearningTest(600) {}
-
   void SetUp() override {
+    const std::vector<std::string> lines = {"Anna saw the dog\n", "Ben saw the cat\n", "Clara saw the bird\n",
+                                            "David saw a horse\n", "Emma saw a fish\n"};
+    std::string texts;
+    for (size_t i = 0; i < 100; ++i) {
+      std::string text;
+      for (size_t line = i; line < i + 25; ++line) text += lines[line % lines.size()];
+      texts += Json{{"text", text}}.dump() + "\n";
+    }
     const ProcessResult r =
-        run({"pretrain", learning_model().string(), path("examples.jsonl"), "--output", path("model.gguf"), "--context",
-             "64", "--steps", "150", "--learning-rate", "0.01", "--threads", "1", "--quiet"});
+        run({"pretrain", learning_model().string(), write("lists.jsonl", texts), "--output", path("model.gguf"),
+             "--context", "256", "--steps", "100", "--batch", "8", "--learning-rate", "0.01", "--quiet"});
     ASSERT_TRUE(r.ok()) << r.errors;
+    const ProcessResult typed = run({"quantize", path("model.gguf"), GetParam(), "--output", path("typed.gguf")});
+    ASSERT_TRUE(typed.ok()) << typed.errors;
   }
 
   /// What four clients at once read, each the continuation of its prompt by the most probable tokens.
   std::vector<std::string> texts(bool with_module) const {
     const std::string port = free_port(), log = path(with_module ? "module.log" : "stock.log");
-    Command command{{(llama_bin_folder() / "llama-server").string(), "--model", path("model.gguf"), "--port", port,
+    Command command{{(llama_bin_folder() / "llama-server").string(), "--model", path("typed.gguf"), "--port", port,
                      "--parallel", "4", "--ctx-size", "2048", "--threads", "2", "--offline", "--no-webui",
                      "--log-verbosity", "5"}};
     if (with_module) {
@@ -61,11 +71,15 @@ class PluginTest : public LearningTest {
   }
 };
 
-TEST_F(PluginTest, FourClientsOfAServerReadTheTextsOfStockCode) {
+TEST_P(PluginTest, FourClientsOfAServerReadTheTextsOfStockCode) {
   const std::vector<std::string> stock = texts(false);
-  for (size_t i = 0; i < stock.size(); ++i) EXPECT_GT(stock[i].size(), size_t{kTokens}) << stock[i];
+  for (const std::string& text : stock)
+    EXPECT_THAT(text, HasSubstr("saw the bird\nDavid saw a horse\nEmma saw a fish"));
   EXPECT_EQ(texts(true), stock);
 }
+
+INSTANTIATE_TEST_SUITE_P(Types, PluginTest, testing::Values("F16", "Q8_0"),
+                         [](const auto& tested) { return std::string(tested.param); });
 
 }  // namespace
 }  // namespace haqa

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tuned kernels beside llama.cpp's own on this machine: the paper's 15 shapes, matrix x vector with one thread and with all,
-# and attention; about 20 minutes on two cores. Writes bench/results/kernels-*.json.
+# and attention; about half an hour on two cores. Writes bench/results/kernels-*.json.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 results=bench/results
@@ -17,4 +17,4 @@ build/bin/haqa hardware --again >/dev/null # rates of a quiet moment
 tune paper --suite paper --rounds 10
 tune decode --suite decode --rounds 4
 tune decode-1-thread --suite decode --rounds 4 --threads 1
-tune attention --suite attention --rounds 4
+tune attention --suite attention --rounds 3
