@@ -77,7 +77,6 @@ message(STATUS "llama.cpp: ${HAQA_LLAMA_BIN_DIR}")
 find_path(HAQA_GGML_PRIVATE ggml-backend-impl.h NO_DEFAULT_PATH NO_CACHE
   PATHS ${HAQA_LLAMA_CPP}/source/ggml/src ${HAQA_LLAMA_CPP}/ggml/src)
 if(HAQA_GGML_PRIVATE)
-  find_package(OpenMP REQUIRED)
   file(STRINGS ${HAQA_GGML_PRIVATE}/../CMakeLists.txt version_lines REGEX "^set\\(GGML_VERSION_(MAJOR|MINOR|PATCH) ")
   string(REGEX MATCHALL "[0-9]+" ggml_version "${version_lines}")
   list(JOIN ggml_version "." ggml_version)
@@ -85,8 +84,14 @@ if(HAQA_GGML_PRIVATE)
   target_link_libraries(llama::ggml-module INTERFACE llama_so_ggml llama_so_ggml-base)
   target_include_directories(llama::ggml-module SYSTEM INTERFACE ${HAQA_GGML_PRIVATE})
   target_compile_definitions(llama::ggml-module INTERFACE GGML_VERSION_BUILT_FOR="${ggml_version}")
+  # The team of threads is to be the host's own, which GCC's runtime is where GCC built it.
+  find_package(OpenMP COMPONENTS CXX)
+endif()
+if(HAQA_GGML_PRIVATE AND OpenMP_CXX_FOUND)
+  set(HAQA_PLUGIN ON)
 else()
-  message(STATUS "no sources of ggml: the back-end module for llama.cpp is left out")
+  set(HAQA_PLUGIN OFF)
+  message(STATUS "no sources of ggml, or no OpenMP: the back-end module for llama.cpp is left out")
 endif()
 
 # libtorch: a folder with include/ and lib/, as in PyPI's wheel. Imported by hand, as find_package(Torch) demands a CUDA
