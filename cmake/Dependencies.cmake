@@ -19,6 +19,7 @@ pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
 add_library(hwloc::hwloc ALIAS PkgConfig::HWLOC)
 pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(JPEG REQUIRED IMPORTED_TARGET libjpeg) # libjpeg-turbo, whose partial decoding the original has not
 pkg_check_modules(ICU REQUIRED IMPORTED_TARGET icu-uc)
 
 find_path(VALIJSON_INCLUDE valijson/schema.hpp REQUIRED)

@@ -112,5 +112,29 @@ TEST_F(DataTest, ListsTheDataSets) {
   EXPECT_EQ(Json::parse(run({"--list", "--json"}).output).size(), 9u);
 }
 
+TEST_F(DataTest, MakesImages) {
+  const ProcessResult r =
+      run({"make-images", "cifar10", path("set"), "--train", "20", "--test", "5", "--classes", "4", "-q"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_EQ(r.output, path("set") + ": 20 images to train on, 5 to test on, 4 classes\n");
+  EXPECT_EQ(r.errors, "");
+  EXPECT_EQ(fs::file_size(path("set/test_batch.bin")), 5u * 3073);
+  EXPECT_EQ(read_file(path("set/batches.meta.txt")), "warm-circle\ncool-circle\nwarm-square\ncool-square\n");
+  const struct {
+    std::vector<std::string> arguments;
+    std::string says;
+  } wrong[] = {{{"cifar10", path("set")}, "is there already"},
+               {{"png", path("other")}, "cifar10, cifar100 or folder"},
+               {{"folder", path("other"), "--classes", "21"}, "2 to 20"},
+               {{"folder"}, "folder is required"}};
+  for (const auto& w : wrong) {
+    std::vector<std::string> arguments = {"make-images"};
+    arguments.insert(arguments.end(), w.arguments.begin(), w.arguments.end());
+    const ProcessResult refused = run(arguments);
+    EXPECT_EQ(refused.code, 2) << w.says;
+    EXPECT_THAT(refused.errors, HasSubstr(w.says));
+  }
+}
+
 }  // namespace
 }  // namespace haqa

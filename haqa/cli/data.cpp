@@ -91,8 +91,8 @@ void fetch(const Options& o) {
 
 void add_data(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("data", "Fetch the data sets: instructions to fine-tune on, tasks to evaluate on");
+  CLI::App* command = app.add_subcommand(
+      "data", "Fetch the data sets: instructions to fine-tune on, tasks to evaluate on; or generate images");
   command->add_option("names", o->names, "alpaca, boolq, rte, winogrande, ...; or all")
       ->type_name("NAME")
       ->check(not_empty);
@@ -108,8 +108,14 @@ void add_data(CLI::App& app) {
   command->add_flag("--list", o->list, "List the data sets");
   command->add_flag("--json", o->json, "Print JSON");
   command->add_flag("-q,--quiet", o->quiet, "No progress on standard error");
-  command->footer("Examples:\n  haqa data alpaca\n  haqa data boolq rte -o datasets\n  haqa data --list");
-  command->callback([o] { o->list ? print_list(o->json) : fetch(*o); });
+  command->footer(
+      "Examples:\n  haqa data alpaca\n  haqa data boolq rte -o datasets\n  haqa data --list\n"
+      "  haqa data make-images cifar10 shapes --train 5000 --test 1000");
+  add_make_images(*command);
+  command->callback([o, command] {
+    if (!command->get_subcommands().empty()) return;  // which does its own work
+    o->list ? print_list(o->json) : fetch(*o);
+  });
 }
 
 }  // namespace haqa
