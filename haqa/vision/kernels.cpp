@@ -160,32 +160,33 @@ struct Bodies {
                                                            const ReadersGradients<T>& readers, const float* center,
                                                            T* to_shortcut, float* sums) {
     const float cap = of.rule.cap;
-    by_parts(of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
-      const Layer<T, decltype(shortcut)::value> layer(of);
-      const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
-      const int64_t rows = of.rows, channels = of.channels;
-      T* __restrict const to = to_shortcut;
-      for (int64_t c = 0; c < channels; c += kLanes) {
-        float sum[kLanes] = {}, product[kLanes] = {}, beyond[kLanes] = {};
-        for (int64_t row = 0; row < rows; ++row) {
-          const int64_t at = row * channels + c;
+    by_parts(
+        of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
+          const Layer<T, decltype(shortcut)::value> layer(of);
+          const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
+          const int64_t rows = of.rows, channels = of.channels;
+          T* __restrict const to = to_shortcut;
+          for (int64_t c = 0; c < channels; c += kLanes) {
+            float sum[kLanes] = {}, product[kLanes] = {}, beyond[kLanes] = {};
+            for (int64_t row = 0; row < rows; ++row) {
+              const int64_t at = row * channels + c;
 #pragma GCC ivdep
-          for (int64_t i = 0; i < kLanes; ++i) {
-            const float z = layer.z(at + i, c + i), g = gradients.unbound(at + i);
-            const float dz = gradients.bound(z, g);
-            sum[i] += dz;
-            product[i] += dz * (load(layer.values[at + i]) - center[c + i]);
-            beyond[i] += z >= cap ? g : 0.0f;
-            if constexpr (decltype(shortcut)::value) store(dz * layer.shortcut_scale, to[at + i]);
+              for (int64_t i = 0; i < kLanes; ++i) {
+                const float z = layer.z(at + i, c + i), g = gradients.unbound(at + i);
+                const float dz = gradients.bound(z, g);
+                sum[i] += dz;
+                product[i] += dz * (load(layer.values[at + i]) - center[c + i]);
+                beyond[i] += z >= cap ? g : 0.0f;
+                if constexpr (decltype(shortcut)::value) store(dz * layer.shortcut_scale, to[at + i]);
+              }
+            }
+            for (int64_t i = 0; i < kLanes; ++i) {
+              sums[c + i] = sum[i];
+              sums[channels + c + i] = product[i];
+              sums[2 * channels + c + i] = beyond[i];
+            }
           }
-        }
-        for (int64_t i = 0; i < kLanes; ++i) {
-          sums[c + i] = sum[i];
-          sums[channels + c + i] = product[i];
-          sums[2 * channels + c + i] = beyond[i];
-        }
-      }
-    });
+        });
   }
 
   template <typename T>
@@ -193,23 +194,24 @@ struct Bodies {
                                                                 const ReadersGradients<T>& readers,
                                                                 const InputGradient& by, T* out) {
     const InputGradient factors = by;
-    by_parts(of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
-      const Layer<T, decltype(shortcut)::value> layer(of);
-      const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
-      const int64_t rows = of.rows, channels = of.channels;
-      T* __restrict const to = out;
-      for (int64_t row = 0; row < rows; ++row)
-        for (int64_t c = 0; c < channels; c += kLanes) {
-          const int64_t at = row * channels + c;
+    by_parts(
+        of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
+          const Layer<T, decltype(shortcut)::value> layer(of);
+          const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
+          const int64_t rows = of.rows, channels = of.channels;
+          T* __restrict const to = out;
+          for (int64_t row = 0; row < rows; ++row)
+            for (int64_t c = 0; c < channels; c += kLanes) {
+              const int64_t at = row * channels + c;
 #pragma GCC ivdep
-          for (int64_t i = 0; i < kLanes; ++i) {
-            const float dz = gradients.bound(layer.z(at + i, c + i), gradients.unbound(at + i));
-            store(dz * factors.by_z[c + i] + load(layer.values[at + i]) * factors.by_value[c + i] +
-                      factors.constant[c + i],
-                  to[at + i]);
-          }
-        }
-    });
+              for (int64_t i = 0; i < kLanes; ++i) {
+                const float dz = gradients.bound(layer.z(at + i, c + i), gradients.unbound(at + i));
+                store(dz * factors.by_z[c + i] + load(layer.values[at + i]) * factors.by_value[c + i] +
+                          factors.constant[c + i],
+                      to[at + i]);
+              }
+            }
+        });
   }
 
   template <typename T>
@@ -225,8 +227,8 @@ struct Bodies {
   }
 
   template <typename T>
-  __attribute__((always_inline)) static void weight_gradient(const T* gradient, const float* t, int64_t n,
-                                                             float factor, float* out, double* sum) {
+  __attribute__((always_inline)) static void weight_gradient(const T* gradient, const float* t, int64_t n, float factor,
+                                                             float* out, double* sum) {
     float products[kLanes] = {};
     float* __restrict const to = out;
     const auto one = [&](int64_t i, int64_t lane) __attribute__((always_inline)) {
@@ -314,17 +316,19 @@ double weight_gradient(Simd simd, const T* gradient, const float* t, int64_t n, 
 
 template void channel_sums(Simd, int64_t, int64_t, const float*, const float*, float*);
 template void activate(Simd, const NormalizedRows<float>&, float*);
-template void gradient_sums(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&, const float*, float*, float*);
-template void gradient_of_values(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&, const InputGradient&,
-                                 float*);
+template void gradient_sums(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&, const float*, float*,
+                            float*);
+template void gradient_of_values(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&,
+                                 const InputGradient&, float*);
 template void quantize_weights(Simd, const float*, int64_t, const WeightRule&, float*);
 template double weight_gradient(Simd, const float*, const float*, int64_t, float, float*);
 
 template void channel_sums(Simd, int64_t, int64_t, const uint16_t*, const float*, float*);
 template void activate(Simd, const NormalizedRows<uint16_t>&, uint16_t*);
-template void gradient_sums(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&, const float*, uint16_t*, float*);
-template void gradient_of_values(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&, const InputGradient&,
-                                 uint16_t*);
+template void gradient_sums(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&, const float*,
+                            uint16_t*, float*);
+template void gradient_of_values(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&,
+                                 const InputGradient&, uint16_t*);
 template void quantize_weights(Simd, const float*, int64_t, const WeightRule&, uint16_t*);
 template double weight_gradient(Simd, const uint16_t*, const float*, int64_t, float, float*);
 

@@ -240,6 +240,8 @@ void ResNet::fit_activations(const Tensor& images) {
       norm.bias.div_(bound);
     }
     for (const BatchNorm& norm : range.readers) {
+      // The epsilon weighs more beside a smaller variance.
+      norm.weight.mul_(((norm.running_var + norm.epsilon * bound * bound) / (norm.running_var + norm.epsilon)).sqrt());
       norm.running_mean.div_(bound);
       norm.running_var.div_(bound * bound);
     }
