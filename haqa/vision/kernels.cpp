@@ -168,18 +168,27 @@ struct Bodies {
           T* __restrict const to = to_shortcut;
           for (int64_t c = 0; c < channels; c += kLanes) {
             float sum[kLanes] = {}, product[kLanes] = {}, beyond[kLanes] = {};
-            for (int64_t row = 0; row < rows; ++row) {
-              const int64_t at = row * channels + c;
+            const auto add = [&](int64_t row, auto count) __attribute__((always_inline)) {
 #pragma GCC ivdep
               for (int64_t i = 0; i < kLanes; ++i) {
-                const float z = layer.z(at + i, c + i), g = gradients.unbound(at + i);
-                const float dz = gradients.bound(z, g);
-                sum[i] += dz;
-                product[i] += dz * (load(layer.values[at + i]) - center[c + i]);
-                beyond[i] += z >= cap ? g : 0.0f;
-                if constexpr (decltype(shortcut)::value) store(dz * layer.shortcut_scale, to[at + i]);
+                float part = 0, products = 0, past = 0;
+                for (int64_t j = 0; j < count; ++j) {
+                  const int64_t at = (row + j) * channels + c + i;
+                  const float z = layer.z(at, c + i), g = gradients.unbound(at);
+                  const float dz = gradients.bound(z, g);
+                  part += dz;
+                  products += dz * (load(layer.values[at]) - center[c + i]);
+                  past += z >= cap ? g : 0.0f;
+                  if constexpr (decltype(shortcut)::value) store(dz * layer.shortcut_scale, to[at]);
+                }
+                sum[i] += part;
+                product[i] += products;
+                beyond[i] += past;
               }
-            }
+            };
+            int64_t row = 0;  // two at a time, as in channel_sums()
+            for (; row + 2 <= rows; row += 2) add(row, std::integral_constant<int64_t, 2>());
+            for (; row < rows; ++row) add(row, std::integral_constant<int64_t, 1>());
             for (int64_t i = 0; i < kLanes; ++i) {
               sums[c + i] = sum[i];
               sums[channels + c + i] = product[i];
