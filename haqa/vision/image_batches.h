@@ -24,7 +24,7 @@ class ImageSource {
   /// Begins an epoch, counted from 0, whatever was left of the one before; its first batches may be passed over, as
   /// where a training goes on.
   virtual void start_epoch(uint64_t epoch, size_t first_batch) = 0;
-  /// The next batch of the epoch; nothing at its end.
+  /// The next batch of the epoch; nothing at its end. Its memory may be used again by the one after it.
   virtual std::optional<ImageBatch> next() = 0;
 };
 

@@ -29,7 +29,8 @@ void check(const ImageTrainerOptions& o) {
                      o.weight_decay, o.max_grad_norm, o.milestone_factor);
   if (!(o.warmup_epochs >= 0 && o.warmup_epochs < static_cast<double>(o.epochs)))
     throw UsageError("a warm-up of {} epochs leaves nothing of {}", o.warmup_epochs, o.epochs);
-  if (!(o.divergence > 1)) throw UsageError("the loss of a diverged training is {} times another; above 1", o.divergence);
+  if (!(o.divergence > 1))
+    throw UsageError("the loss of a diverged training is {} times another; above 1", o.divergence);
 }
 
 void check(const ImageSource& source, std::string_view what, int64_t classes) {
@@ -128,15 +129,14 @@ void ImageTrainer::learn(const ImageBatch& batch) {
   const int64_t n = batch.labels.numel();
   const Tensor labels = batch.labels.to(network_.options().device);
   const Tensor logits = network_.logits(batch.images, true);
-  const Tensor loss =
-      at::cross_entropy_loss(logits, labels, {}, at::Reduction::Mean, -100, options_.label_smoothing);
+  const Tensor loss = at::cross_entropy_loss(logits, labels, {}, at::Reduction::Mean, -100, options_.label_smoothing);
   look_at(loss.item<double>());
   loss.backward();
   if (options_.max_grad_norm > 0) clip_gradients(network_.parameters(), options_.max_grad_norm);
   ++batches_, ++steps_, images_ += n;
   loss_sum_ += loss.item<double>() * static_cast<double>(n);
-  const double done =
-      static_cast<double>(results_.size()) + static_cast<double>(images_ - n / 2) / static_cast<double>(training_.size());
+  const double done = static_cast<double>(results_.size()) +
+                      static_cast<double>(images_ - n / 2) / static_cast<double>(training_.size());
   learning_rate_ = options_.learning_rate * learning_rate_factor(options_, done);
   for (Optimizer& optimizer : optimizers_) std::visit([&](auto& o) { o.step(learning_rate_); }, optimizer);
   const at::NoGradGuard no_grad;
@@ -183,9 +183,10 @@ EpochResult ImageTrainer::end_epoch() {
   if (images_ == 0) throw Error("an epoch of the training set has no batches; a smaller batch helps");
   const Validation validation = validate();
   if (!std::isfinite(validation.loss))
-    throw Diverged("the training diverged in epoch {}: its loss on the validation set is {}; a smaller learning rate "
-                   "than {:.3g} helps",
-                   results_.size() + 1, validation.loss, options_.learning_rate);
+    throw Diverged(
+        "the training diverged in epoch {}: its loss on the validation set is {}; a smaller learning rate "
+        "than {:.3g} helps",
+        results_.size() + 1, validation.loss, options_.learning_rate);
   results_.push_back({.epoch = std::ssize(results_) + 1,
                       .loss = loss_sum_ / static_cast<double>(images_),
                       .accuracy = validation.accuracy,

@@ -54,15 +54,16 @@ class Diverged : public Error {
 
 /// One epoch of a training.
 struct EpochResult {
-  int64_t epoch = 0;   ///< from 1
-  double loss = 0;     ///< mean over its images, in nats
+  int64_t epoch = 0;           ///< from 1
+  double loss = 0;             ///< mean over its images, in nats
   double accuracy = 0;         ///< on the validation set after it, from 0 to 1
   double validation_loss = 0;  ///< mean, without label smoothing
   double learning_rate = 0;    ///< of its last step
 };
 
 /// Trains a network on images. What it does depends on the options, the sources and the number of steps done alone:
-/// a training that goes on from a checkpoint comes to the numbers of one that was never interrupted, on as many threads.
+/// a training that goes on from a checkpoint comes to the numbers of one that was never interrupted, on as many
+/// threads.
 class ImageTrainer {
  public:
   /// All but the options must outlive it. Throws UsageError for options out of range and for sources without images or
@@ -106,7 +107,7 @@ class ImageTrainer {
   ImageSource& training_;
   ImageSource& validation_;
   const ImageTrainerOptions options_;
-  std::vector<Optimizer> optimizers_;  ///< of the weights that decay, and of those that do not
+  std::vector<Optimizer> optimizers_;             ///< of the weights that decay, and of those that do not
   std::vector<torch::Tensor> weights_, average_;  ///< in the same order; the running statistics are averaged too
   std::vector<EpochResult> results_;
   bool in_epoch_ = false;

@@ -160,32 +160,42 @@ struct Bodies {
                                                            const ReadersGradients<T>& readers, const float* center,
                                                            T* to_shortcut, float* sums) {
     const float cap = of.rule.cap;
-    by_parts(of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
-      const Layer<T, decltype(shortcut)::value> layer(of);
-      const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
-      const int64_t rows = of.rows, channels = of.channels;
-      T* __restrict const to = to_shortcut;
-      for (int64_t c = 0; c < channels; c += kLanes) {
-        float sum[kLanes] = {}, product[kLanes] = {}, beyond[kLanes] = {};
-        for (int64_t row = 0; row < rows; ++row) {
-          const int64_t at = row * channels + c;
+    by_parts(
+        of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
+          const Layer<T, decltype(shortcut)::value> layer(of);
+          const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
+          const int64_t rows = of.rows, channels = of.channels;
+          T* __restrict const to = to_shortcut;
+          for (int64_t c = 0; c < channels; c += kLanes) {
+            float sum[kLanes] = {}, product[kLanes] = {}, beyond[kLanes] = {};
+            const auto add = [&](int64_t row, auto count) __attribute__((always_inline)) {
 #pragma GCC ivdep
-          for (int64_t i = 0; i < kLanes; ++i) {
-            const float z = layer.z(at + i, c + i), g = gradients.unbound(at + i);
-            const float dz = gradients.bound(z, g);
-            sum[i] += dz;
-            product[i] += dz * (load(layer.values[at + i]) - center[c + i]);
-            beyond[i] += z >= cap ? g : 0.0f;
-            if constexpr (decltype(shortcut)::value) store(dz * layer.shortcut_scale, to[at + i]);
+              for (int64_t i = 0; i < kLanes; ++i) {
+                float part = 0, products = 0, past = 0;
+                for (int64_t j = 0; j < count; ++j) {
+                  const int64_t at = (row + j) * channels + c + i;
+                  const float z = layer.z(at, c + i), g = gradients.unbound(at);
+                  const float dz = gradients.bound(z, g);
+                  part += dz;
+                  products += dz * (load(layer.values[at]) - center[c + i]);
+                  past += z >= cap ? g : 0.0f;
+                  if constexpr (decltype(shortcut)::value) store(dz * layer.shortcut_scale, to[at]);
+                }
+                sum[i] += part;
+                product[i] += products;
+                beyond[i] += past;
+              }
+            };
+            int64_t row = 0;  // two at a time, as in channel_sums()
+            for (; row + 2 <= rows; row += 2) add(row, std::integral_constant<int64_t, 2>());
+            for (; row < rows; ++row) add(row, std::integral_constant<int64_t, 1>());
+            for (int64_t i = 0; i < kLanes; ++i) {
+              sums[c + i] = sum[i];
+              sums[channels + c + i] = product[i];
+              sums[2 * channels + c + i] = beyond[i];
+            }
           }
-        }
-        for (int64_t i = 0; i < kLanes; ++i) {
-          sums[c + i] = sum[i];
-          sums[channels + c + i] = product[i];
-          sums[2 * channels + c + i] = beyond[i];
-        }
-      }
-    });
+        });
   }
 
   template <typename T>
@@ -193,23 +203,24 @@ struct Bodies {
                                                                 const ReadersGradients<T>& readers,
                                                                 const InputGradient& by, T* out) {
     const InputGradient factors = by;
-    by_parts(of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
-      const Layer<T, decltype(shortcut)::value> layer(of);
-      const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
-      const int64_t rows = of.rows, channels = of.channels;
-      T* __restrict const to = out;
-      for (int64_t row = 0; row < rows; ++row)
-        for (int64_t c = 0; c < channels; c += kLanes) {
-          const int64_t at = row * channels + c;
+    by_parts(
+        of.shortcut, readers, [&](auto shortcut, auto second) __attribute__((always_inline)) {
+          const Layer<T, decltype(shortcut)::value> layer(of);
+          const Gradients<T, decltype(second)::value> gradients(readers, of.rule);
+          const int64_t rows = of.rows, channels = of.channels;
+          T* __restrict const to = out;
+          for (int64_t row = 0; row < rows; ++row)
+            for (int64_t c = 0; c < channels; c += kLanes) {
+              const int64_t at = row * channels + c;
 #pragma GCC ivdep
-          for (int64_t i = 0; i < kLanes; ++i) {
-            const float dz = gradients.bound(layer.z(at + i, c + i), gradients.unbound(at + i));
-            store(dz * factors.by_z[c + i] + load(layer.values[at + i]) * factors.by_value[c + i] +
-                      factors.constant[c + i],
-                  to[at + i]);
-          }
-        }
-    });
+              for (int64_t i = 0; i < kLanes; ++i) {
+                const float dz = gradients.bound(layer.z(at + i, c + i), gradients.unbound(at + i));
+                store(dz * factors.by_z[c + i] + load(layer.values[at + i]) * factors.by_value[c + i] +
+                          factors.constant[c + i],
+                      to[at + i]);
+              }
+            }
+        });
   }
 
   template <typename T>
@@ -225,8 +236,8 @@ struct Bodies {
   }
 
   template <typename T>
-  __attribute__((always_inline)) static void weight_gradient(const T* gradient, const float* t, int64_t n,
-                                                             float factor, float* out, double* sum) {
+  __attribute__((always_inline)) static void weight_gradient(const T* gradient, const float* t, int64_t n, float factor,
+                                                             float* out, double* sum) {
     float products[kLanes] = {};
     float* __restrict const to = out;
     const auto one = [&](int64_t i, int64_t lane) __attribute__((always_inline)) {
@@ -314,17 +325,19 @@ double weight_gradient(Simd simd, const T* gradient, const float* t, int64_t n, 
 
 template void channel_sums(Simd, int64_t, int64_t, const float*, const float*, float*);
 template void activate(Simd, const NormalizedRows<float>&, float*);
-template void gradient_sums(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&, const float*, float*, float*);
-template void gradient_of_values(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&, const InputGradient&,
-                                 float*);
+template void gradient_sums(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&, const float*, float*,
+                            float*);
+template void gradient_of_values(Simd, const NormalizedRows<float>&, const ReadersGradients<float>&,
+                                 const InputGradient&, float*);
 template void quantize_weights(Simd, const float*, int64_t, const WeightRule&, float*);
 template double weight_gradient(Simd, const float*, const float*, int64_t, float, float*);
 
 template void channel_sums(Simd, int64_t, int64_t, const uint16_t*, const float*, float*);
 template void activate(Simd, const NormalizedRows<uint16_t>&, uint16_t*);
-template void gradient_sums(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&, const float*, uint16_t*, float*);
-template void gradient_of_values(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&, const InputGradient&,
-                                 uint16_t*);
+template void gradient_sums(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&, const float*,
+                            uint16_t*, float*);
+template void gradient_of_values(Simd, const NormalizedRows<uint16_t>&, const ReadersGradients<uint16_t>&,
+                                 const InputGradient&, uint16_t*);
 template void quantize_weights(Simd, const float*, int64_t, const WeightRule&, uint16_t*);
 template double weight_gradient(Simd, const uint16_t*, const float*, int64_t, float, float*);
 

@@ -44,8 +44,8 @@ void channel_sums(Simd simd, int64_t rows, int64_t channels, const T* values, co
 template <typename T>
 void activate(Simd simd, const NormalizedRows<T>& of, T* out);
 
-/// sums [3 * channels], by channel: of the gradient of z, of that times value - center, and of what z beyond the cap got,
-/// which is the gradient of the cap. to_shortcut gets the gradient of the shortcut, where there is one.
+/// sums [3 * channels], by channel: of the gradient of z, of that times value - center, and of what z beyond the cap
+/// got, which is the gradient of the cap. to_shortcut gets the gradient of the shortcut, where there is one.
 template <typename T>
 void gradient_sums(Simd simd, const NormalizedRows<T>& of, const ReadersGradients<T>& gradients, const float* center,
                    T* to_shortcut, float* sums);

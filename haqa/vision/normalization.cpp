@@ -69,8 +69,9 @@ Statistics batch_statistics(const Tensor& y, double y_scale, const BatchNorm& no
   std::vector<double> sums;
   by_type(y.scalar_type(), [&]<typename T>() {
     for (int64_t c = 0; c < shape.channels; ++c)
-      center[static_cast<size_t>(c)] = sizeof(T) == 2 ? static_cast<float>(static_cast<const at::BFloat16*>(y.data_ptr())[c])
-                                                      : static_cast<const float*>(y.data_ptr())[c];
+      center[static_cast<size_t>(c)] = sizeof(T) == 2
+                                           ? static_cast<float>(static_cast<const at::BFloat16*>(y.data_ptr())[c])
+                                           : static_cast<const float*>(y.data_ptr())[c];
     sums = sums_of<T>(y, shape, center);
   });
   const auto channels = static_cast<size_t>(shape.channels);
@@ -80,8 +81,7 @@ Statistics batch_statistics(const Tensor& y, double y_scale, const BatchNorm& no
     const double shift = sums[c] / n, mean = static_cast<double>(center[c]) + shift;
     const double variance = std::max(0.0, sums[channels + c] / n - shift * shift);
     statistics.mean[c] = static_cast<float>(mean);
-    statistics.inverse_deviation[c] =
-        static_cast<float>(1 / std::sqrt(variance + norm.epsilon / (y_scale * y_scale)));
+    statistics.inverse_deviation[c] = static_cast<float>(1 / std::sqrt(variance + norm.epsilon / (y_scale * y_scale)));
     const auto learn = [&](const Tensor& running, double value) {
       float& number = running.data_ptr<float>()[c];
       number = static_cast<float>((1 - norm.momentum) * static_cast<double>(number) + norm.momentum * value);
@@ -111,7 +111,8 @@ Affine affine_of(const Statistics& statistics, const Tensor& weight, const Tenso
   Affine affine;
   for (size_t c = 0; c < statistics.mean.size(); ++c) {
     const auto place = static_cast<int64_t>(c);
-    affine.factor.push_back(static_cast<float>(at_place(weight, place) * static_cast<double>(statistics.inverse_deviation[c])));
+    affine.factor.push_back(
+        static_cast<float>(at_place(weight, place) * static_cast<double>(statistics.inverse_deviation[c])));
     affine.offset.push_back(static_cast<float>(at_place(bias, place) - static_cast<double>(statistics.mean[c]) *
                                                                            static_cast<double>(affine.factor[c])));
   }

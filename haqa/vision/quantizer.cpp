@@ -68,7 +68,8 @@ struct QuantizeWeight : Function<QuantizeWeight> {
     context->saved_data["pretrained"] = pretrained;
     // d weight / d t without the rounding, in units of what comes out.
     context->saved_data["factor"] = outer / largest / *scale;
-    if (!runs_in_kernels(t, type) || !kernels_round(static_cast<int>(bits))) return by_operations(t, largest, levels, outer, codes).to(type);
+    if (!runs_in_kernels(t, type) || !kernels_round(static_cast<int>(bits)))
+      return by_operations(t, largest, levels, outer, codes).to(type);
     Tensor out = at::empty_like(t, t.options().dtype(type));
     const WeightRule rule{.divisor = static_cast<float>(2 * largest),
                           .levels = static_cast<float>(levels),
@@ -94,9 +95,8 @@ struct QuantizeWeight : Function<QuantizeWeight> {
     double products = 0;
     if (runs_in_kernels(t, g.scalar_type())) {
       dw = at::empty_like(t);
-      by_type(g.scalar_type(), [&]<typename T>() {
-        products = gradient_of_weight<T>(g, t, static_cast<float>(factor), dw);
-      });
+      by_type(g.scalar_type(),
+              [&]<typename T>() { products = gradient_of_weight<T>(g, t, static_cast<float>(factor), dw); });
     } else {
       dw = g.to(t.scalar_type()).mul(factor).mul_(1 - t.square());
       products = at::sum(g.to(at::kDouble) * t.to(at::kDouble)).item<double>();

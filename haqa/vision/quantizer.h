@@ -13,8 +13,8 @@ enum class QuantizationMethod { dorefa, pact };
 QuantizationMethod quantization_method_from(std::string_view name);
 
 /// How quantized weights are scaled. original: they reach from -1 to 1, and a gradient flows through the largest weight
-/// too, as in the authors' code. pretrained: multiplied by the largest |tanh(w)|, a constant, so that they stay near the
-/// weights of a model that was trained without quantization. Of one bit, both are sign(w) * mean |w|.
+/// too, as in the authors' code. pretrained: multiplied by the largest |tanh(w)|, a constant, so that they stay near
+/// the weights of a model that was trained without quantization. Of one bit, both are sign(w) * mean |w|.
 enum class WeightScaling { original, pretrained };
 /// "original" or "pretrained". Throws UsageError that lists them.
 WeightScaling weight_scaling_from(std::string_view name);
@@ -43,8 +43,8 @@ torch::Tensor quantized_activation(const torch::Tensor& x, int bits);
 /// min(max(x, 0), clip) for 32 bits.
 torch::Tensor pact_activation(const torch::Tensor& x, const torch::Tensor& clip, int bits);
 
-/// Quantized weights as whole numbers, which a product in bfloat16 does not round where they have up to 8 bits, and what
-/// each stands for: weight = codes * scale. Otherwise (full precision, or not floats in main memory) scale is 1.
+/// Quantized weights as whole numbers, which a product in bfloat16 does not round where they have up to 8 bits, and
+/// what each stands for: weight = codes * scale. Otherwise (full precision, or not floats in main memory) scale is 1.
 struct CodedWeight {
   torch::Tensor codes;  ///< of the type `compute`
   double scale = 1;

@@ -2,7 +2,9 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "haqa/base/error.h"
 
@@ -41,6 +43,26 @@ struct PaddedShortcut : Function<PaddedShortcut> {
     return wide.narrow(1, (wide.size(1) - channels) / 2, channels);
   }
 };
+
+/// Numbers from all over activations, for their distribution.
+Tensor some_of(const Tensor& activations) {
+  constexpr int64_t kEnough = 1 << 16;
+  const Tensor all = activations.permute({0, 2, 3, 1}).reshape(-1);
+  return all.slice(0, 0, all.numel(), std::max<int64_t>(1, all.numel() / kEnough) | 1).to(at::kFloat);
+}
+
+/// The bound with the least squared error of quantization, of those up to the largest number.
+double best_bound(const Tensor& numbers, int bits) {
+  constexpr int kBounds = 64;
+  const double largest = numbers.max().item<double>();
+  double best = largest, least = std::numeric_limits<double>::infinity();
+  for (int i = 1; i <= kBounds && largest > 0; ++i) {
+    const double bound = largest * i / kBounds;
+    const double error = (quantized_activation(numbers / bound, bits) * bound - numbers).square().sum().item<double>();
+    if (error < least) least = error, best = bound;
+  }
+  return best > 0 ? best : 1;
+}
 
 void check(const ResNetOptions& o) {
   check(o.quantization);
@@ -98,8 +120,7 @@ ActivationLayer ResNet::activation(const std::string& name) {
   const Quantization& q = options_.quantization;
   if (q.activation_bits == kFullPrecision) return {.kind = ActivationLayer::Kind::relu};
   ActivationLayer layer{.kind = ActivationLayer::Kind::quantized, .bits = q.activation_bits};
-  if (q.method == QuantizationMethod::pact)
-    layer.clip = parameter(name + ".clip", at::full({}, options_.pact_clip));
+  if (q.method == QuantizationMethod::pact) layer.clip = parameter(name + ".clip", at::full({}, options_.pact_clip));
   return layer;
 }
 
@@ -124,9 +145,8 @@ ResNet::Block ResNet::block(const std::string& name, int64_t in, int64_t width, 
   if (stride == 1 && in == out) return block;
   block.padded = !bottleneck && options_.shortcut == Shortcut::a;
   if (!block.padded)
-    block.projection.push_back({convolution(name + ".downsample.0", in, out, 1, stride, bits),
-                                batch_norm(name + ".downsample.1", out),
-                                {}});
+    block.projection.push_back(
+        {convolution(name + ".downsample.0", in, out, 1, stride, bits), batch_norm(name + ".downsample.1", out), {}});
   return block;
 }
 
@@ -136,9 +156,9 @@ void ResNet::build() {
   const std::vector<int> depths = large ? std::vector<int>{3, 4, 6, 3} : std::vector<int>(3, depth);
   const Quantization& q = options_.quantization;
   int64_t channels = large ? 64 : 16;
-  stem_.push_back({convolution("conv1", 3, channels, large ? 7 : 3, large ? 2 : 1,
-                               q.first_layer ? q.weight_bits : kFullPrecision),
-                   batch_norm("bn1", channels), activation("act1")});
+  stem_.push_back(
+      {convolution("conv1", 3, channels, large ? 7 : 3, large ? 2 : 1, q.first_layer ? q.weight_bits : kFullPrecision),
+       batch_norm("bn1", channels), activation("act1")});
   int64_t width = channels;
   for (size_t stage = 0; stage < depths.size(); ++stage, width *= 2)
     for (int i = 0; i < depths[stage]; ++i) {
@@ -155,9 +175,11 @@ Activations ResNet::through(const Unit& unit, const Tensor& x, double scale, con
                             bool training) const {
   const Convolution& c = unit.convolution;
   const CodedWeight weight = coded_weight(c.weight, c.bits, options_.quantization.scaling, options_.compute);
-  const Tensor y = at::convolution(x, weight.codes, {}, {c.stride, c.stride}, {c.padding, c.padding}, {1, 1}, false,
-                                   {0, 0}, 1);
-  return normalized(y, scale * weight.scale, unit.norm, shortcut, unit.activation, training);
+  const Tensor y =
+      at::convolution(x, weight.codes, {}, {c.stride, c.stride}, {c.padding, c.padding}, {1, 1}, false, {0, 0}, 1);
+  Activations out = normalized(y, scale * weight.scale, unit.norm, shortcut, unit.activation, training);
+  if (samples_ && unit.activation.kind != ActivationLayer::Kind::none) samples_->push_back(some_of(out.codes));
+  return out;
 }
 
 Activations ResNet::through(const Block& block, const Activations& x, bool training) const {
@@ -170,6 +192,61 @@ Activations ResNet::through(const Block& block, const Activations& x, bool train
   for (size_t i = 0; i + 1 < block.units.size(); ++i)
     inner = through(block.units[i], inner.codes, inner.scale, {}, training);
   return through(block.units.back(), inner.codes, inner.scale, shortcut, training);
+}
+
+std::vector<ResNet::Range> ResNet::ranges() const {
+  std::vector<Range> all = {{.writers = {stem_.front().norm}, .activations = {0}}};
+  size_t path = 0, count = 1;  // the range of what goes past the blocks; activations so far
+  for (const Block& block : blocks_) {
+    all[path].readers.push_back(block.units.front().norm);
+    for (size_t i = 0; i + 1 < block.units.size(); ++i)
+      all.push_back({{block.units[i].norm}, {block.units[i + 1].norm}, {count++}});
+    if (!block.projection.empty()) {  // behind which another range can begin
+      all[path].readers.push_back(block.projection.front().norm);
+      all.push_back({.writers = {block.projection.front().norm}});
+      path = all.size() - 1;
+    }
+    all[path].writers.push_back(block.units.back().norm);
+    all[path].activations.push_back(count++);
+  }
+  std::swap(all[path], all.back());  // last of all, what the classes are told by
+  return all;
+}
+
+std::vector<Tensor> ResNet::observed(const Tensor& images) const {
+  ResNetOptions options = options_;
+  options.quantization = {};
+  ResNet whole(options);
+  for (const auto& [name, tensor] : whole.parameters()) tensor.copy_(parameters_.at(name));
+  for (const auto& [name, tensor] : whole.buffers()) tensor.copy_(buffers_.at(name));
+  std::vector<Tensor> samples;
+  whole.samples_ = &samples;
+  whole.logits(images, false);
+  return samples;
+}
+
+void ResNet::fit_activations(const Tensor& images) {
+  const Quantization& q = options_.quantization;
+  if (q.activation_bits == kFullPrecision || q.method == QuantizationMethod::pact) return;
+  const at::NoGradGuard no_grad;
+  const std::vector<Tensor> samples = observed(images);
+  double bound = 1;
+  for (const Range& range : ranges()) {
+    std::vector<Tensor> numbers;
+    for (const size_t i : range.activations) numbers.push_back(samples.at(i));
+    bound = best_bound(at::cat(numbers), q.activation_bits);
+    for (const BatchNorm& norm : range.writers) {
+      norm.weight.div_(bound);
+      norm.bias.div_(bound);
+    }
+    for (const BatchNorm& norm : range.readers) {
+      // The epsilon weighs more beside a smaller variance.
+      norm.weight.mul_(((norm.running_var + norm.epsilon * bound * bound) / (norm.running_var + norm.epsilon)).sqrt());
+      norm.running_mean.div_(bound);
+      norm.running_var.div_(bound * bound);
+    }
+  }
+  fc_weight_.mul_(bound);
 }
 
 Tensor ResNet::logits(const Tensor& images, bool training) {

@@ -34,8 +34,9 @@ struct ResNetOptions {
 /// Whether products of bfloat16 are faster than those of floats on this processor.
 bool bfloat16_is_fast();
 
-/// A ResNet in full precision or quantized; weights in float32 always. Sources: He et al. 2015; torchvision's resnet.py,
-/// whose names of tensors it keeps: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc, and act1.clip for PACT's bounds.
+/// A ResNet in full precision or quantized; weights in float32 always. Sources: He et al. 2015; torchvision's
+/// resnet.py, whose names of tensors it keeps: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc, and act1.clip for
+/// PACT's bounds.
 class ResNet {
  public:
   /// With random weights. Throws UsageError for options out of range.
@@ -43,6 +44,13 @@ class ResNet {
 
   /// [n, classes] floats. training: normalized by the batch's statistics, which go into the running ones.
   torch::Tensor logits(const torch::Tensor& images, bool training);
+
+  /// Brings the activations of a model that was trained in full precision into the range that DoReFa keeps, 0 to 1: the
+  /// normalizations before them are divided by bounds, and what reads them makes up for it, so that in full precision
+  /// the network computes what it did. The bounds are those with the least error of quantization on these images.
+  /// Activations that pass each other in shortcuts share one. Nothing is done where activations are not quantized, or
+  /// by PACT, which learns its bounds.
+  void fit_activations(const torch::Tensor& images);
 
   const ResNetOptions& options() const { return options_; }
   /// What is trained, by name.
@@ -66,7 +74,11 @@ class ResNet {
     std::vector<Unit> projection;  ///< one, or none
     bool padded = false;           ///< option A
   };
-  struct Shape;
+  /// Activations of one bound: the normalizations that write them, and those that follow what reads them.
+  struct Range {
+    std::vector<BatchNorm> writers, readers;
+    std::vector<size_t> activations;  ///< in the order in which they are computed
+  };
 
   torch::Tensor parameter(const std::string& name, torch::Tensor values);
   Convolution convolution(const std::string& name, int64_t in, int64_t out, int64_t size, int64_t stride, int bits);
@@ -74,9 +86,11 @@ class ResNet {
   ActivationLayer activation(const std::string& name);
   Block block(const std::string& name, int64_t in, int64_t width, int64_t stride);
   void build();
+  std::vector<Range> ranges() const;
+  std::vector<torch::Tensor> observed(const torch::Tensor& images) const;
 
-  Activations through(const Unit& unit, const torch::Tensor& x, double scale, const std::optional<Activations>& shortcut,
-                      bool training) const;
+  Activations through(const Unit& unit, const torch::Tensor& x, double scale,
+                      const std::optional<Activations>& shortcut, bool training) const;
   Activations through(const Block& block, const Activations& x, bool training) const;
 
   const ResNetOptions options_;
@@ -85,6 +99,7 @@ class ResNet {
   std::vector<Unit> stem_;
   std::vector<Block> blocks_;
   torch::Tensor fc_weight_, fc_bias_;
+  std::vector<torch::Tensor>* samples_ = nullptr;  ///< while activations are observed: gets some numbers of each
 };
 
 }  // namespace haqa

@@ -3,7 +3,7 @@
 Files between both sides are what torch.save() writes of a dictionary of tensors.
 quantizers   reads cases.safetensors {"w","x","g_w","g_x","clip"}, writes quantizers.pt: results and gradients of each quantizer
 network      writes network.pt: a quantized ResNet20 (option A, DoReFa), its losses at steps of SGD and its logits after
-             them, in double precision; its weights before.pt and after.pt, and before in forms that are to be refused
+             them, in double precision; its weights before.pt and after.pt, and those before in other forms
 load         loads ours.safetensors, with every name as PyTorch wants it
 torchvision  writes resnet50.pt, and logits.pt: of evaluation and of training
 """

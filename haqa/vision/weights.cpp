@@ -1,15 +1,11 @@
 #include "haqa/vision/weights.h"
 
-#include <caffe2/serialize/inline_container.h>
-#include <torch/csrc/jit/serialization/import_read.h>
-
-#include <array>
 #include <fstream>
 
 #include "haqa/adapter/safetensors.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
-#include "haqa/base/text.h"
+#include "haqa/vision/torch_file.h"
 
 namespace haqa {
 namespace fs = std::filesystem;
@@ -39,44 +35,6 @@ Tensors read_safetensors(const fs::path& file) {
     std::copy(values.begin(), values.end(), tensors[name].data_ptr<float>());
   }
   return tensors;
-}
-
-/// The archive's records end with a directory, of which these are the last 22 bytes where it is whole.
-bool is_whole_zip(const fs::path& file) {
-  constexpr std::streamoff kEndBytes = 22;
-  std::ifstream in(file, std::ios::binary);
-  if (!in.seekg(-kEndBytes, std::ios::end)) return false;
-  std::array<char, 4> signature{};
-  return static_cast<bool>(in.read(signature.data(), signature.size())) &&
-         std::string_view(signature.data(), signature.size()) == "PK\x05\x06";
-}
-
-/// Of a state_dict, or of the first dictionary in it that is one.
-Tensors tensors_in(const c10::IValue& value) {
-  if (!value.isGenericDict()) return {};
-  const auto dict = value.toGenericDict();
-  for (const char* key : {"state_dict", "model_state_dict", "model", "net", "weights"})
-    if (const auto found = dict.find(key); found != dict.end())
-      if (Tensors inner = tensors_in(found->value()); !inner.empty()) return inner;
-  Tensors tensors;
-  for (const auto& entry : dict)
-    if (entry.key().isString() && entry.value().isTensor())
-      tensors[entry.key().toStringRef()] = entry.value().toTensor();
-  return tensors;
-}
-
-Tensors read_torch(const fs::path& file) {
-  if (!is_whole_zip(file)) throw Error("{}: is cut short; copy or download it again", file.string());
-  try {
-    caffe2::serialize::PyTorchStreamReader reader(file.string());
-    return tensors_in(torch::jit::readArchiveAndTensors("data", "", "", std::nullopt, std::nullopt,
-                                                        at::Device(at::kCPU), reader));
-  } catch (const std::exception& error) {  // libtorch's, and of what its reader stumbles over
-    const std::string what = error.what();
-    throw Error(
-        "{}: cannot be read ({}); save the tensors alone, in Python: torch.save(model.state_dict(), \"weights.pt\")",
-        file.string(), one_line(what.substr(0, what.find('\n')), 200));
-  }
 }
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
@@ -114,16 +72,8 @@ std::string listed(const std::vector<std::string>& names) {
 
 Tensors read_tensors(const fs::path& file) {
   const std::string begin = beginning_of(file);
-  Tensors tensors;
-  if (begin.starts_with("PK"))
-    tensors = read_torch(file);
-  else if (begin.starts_with("\x80"))
-    throw Error(
-        "{}: is in the format of PyTorch before 1.6; bring it into the present one, in Python: "
-        "torch.save(torch.load(\"{}\", map_location=\"cpu\"), \"weights.pt\")",
-        file.string(), file.filename().string());
-  else
-    tensors = read_safetensors(file);
+  const bool zip = begin.starts_with("PK"), pickle = begin.starts_with("\x80\x02");
+  const Tensors tensors = zip || pickle ? read_torch_file(file, zip) : read_safetensors(file);
   if (tensors.empty()) throw Error("{}: holds no tensors by name", file.string());
   return tensors;
 }
