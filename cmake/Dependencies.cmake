@@ -112,4 +112,10 @@ foreach(library c10 torch_cpu torch c10_cuda torch_cuda)
   endif()
 endforeach()
 target_link_libraries(torch INTERFACE -Wl,--no-as-needed ${torch_libraries} -Wl,--as-needed)
+# at::parallel_for() stands in a header, which makes a plain loop of it where OpenMP is not there. libtorch's is GCC's.
+# ThreadSanitizer does not see how its threads wait for each other.
+if(NOT HAQA_SANITIZE MATCHES thread)
+  target_compile_options(torch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fopenmp>)
+  target_link_options(torch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fopenmp>)
+endif()
 message(STATUS "libtorch: ${HAQA_TORCH}")

@@ -2,10 +2,8 @@
 // converter of adapters.
 #include "haqa/deploy/hugging_face.h"
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/file.h>
 
 #include <fstream>
 
@@ -17,6 +15,7 @@
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/deploy/python_test_support.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -24,20 +23,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-/// A folder with peft for the converter's Python, kept in the cache folder. Throws where pip cannot fetch it.
-fs::path peft_folder(const fs::path& python) {
-  const fs::path folder = cache_folder() / "peft-0.21.2-test", done = folder / "complete";
-  const Descriptor lock(open((folder.string() + ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644));
-  flock(lock.get(), LOCK_EX);  // tests run beside one another
-  if (fs::exists(done)) return folder;
-  fs::remove_all(folder);
-  const ProcessResult made = run_process({{python, "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                                           "--no-deps", "--target", folder, "peft==0.21.2", "accelerate", "psutil"}});
-  if (!made.ok()) throw Error("no peft from PyPI: {}", made.describe());
-  write_file(done, "");
-  return folder;
-}
 
 /// [position][vocabulary] in one row.
 std::vector<float> flat(const Json& rows) {
@@ -53,7 +38,7 @@ class WithPeft : public testing::TestWithParam<int> {
   void SetUp() override {
     try {
       python_ = converter_python(quiet_);
-      peft_ = peft_folder(python_);
+      peft_ = python_packages(python_, "peft-0.21.2", {"peft==0.21.2", "accelerate", "psutil"});
     } catch (const Error& error) {
       GTEST_SKIP() << error.what();
     }

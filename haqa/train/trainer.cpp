@@ -1,11 +1,8 @@
 #include "haqa/train/trainer.h"
 
-#include <torch/csrc/jit/serialization/pickle.h>
-
 #include <cmath>
 
 #include "haqa/base/error.h"
-#include "haqa/base/file.h"
 #include "haqa/base/file_name.h"
 #include "haqa/dataset/split.h"
 
@@ -13,21 +10,6 @@ namespace haqa {
 namespace {
 
 using torch::Tensor;
-using NamedTensors = c10::Dict<std::string, Tensor>;
-
-NamedTensors dict_of(const std::map<std::string, Tensor>& tensors) {
-  NamedTensors dict;
-  for (const auto& [name, tensor] : tensors) dict.insert(name, tensor.detach().cpu());
-  return dict;
-}
-
-std::map<std::string, Tensor> map_of(const c10::IValue& dict) {
-  std::map<std::string, Tensor> tensors;
-  for (const auto& entry : c10::impl::toTypedDict<std::string, Tensor>(dict.toGenericDict()))
-    tensors[entry.key()] = entry.value();
-  return tensors;
-}
-
 void check(const TrainerOptions& o, size_t examples) {
   if (examples == 0) throw Error("there are no examples to train on");
   if (o.batch < 1 || o.accumulation < 1 || o.steps < 1)
@@ -41,11 +23,6 @@ void check(const TrainerOptions& o, size_t examples) {
 template <typename T>
 std::string_view bytes_of(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
-}
-
-/// The first line of a checkpoint: libtorch 2.13 reads beyond the end of one that is cut short.
-std::string checksum(std::string_view body) {
-  return fmt::format("haqa checkpoint {:016x}\n", fnv1a_64(body));
 }
 
 }  // namespace
@@ -161,40 +138,24 @@ std::string Trainer::identity() const {
 }
 
 void Trainer::save(const std::filesystem::path& file) const {
-  c10::impl::GenericDict all(c10::StringType::get(), c10::AnyType::get());
+  CheckpointEntries all = empty_checkpoint();
   all.insert("training", identity());
   all.insert("steps", done_);
-  all.insert("weights", dict_of(llama_.parameters()));
-  all.insert("optimizer", dict_of(adamw_.state()));
-  std::vector<char> bytes = torch::jit::pickle_save(all);
-  const std::string sum = checksum({bytes.data(), bytes.size()});
-  bytes.insert(bytes.begin(), sum.begin(), sum.end());
-  write_file(file, {bytes.data(), bytes.size()});
+  all.insert("weights", as_entry(llama_.parameters()));
+  all.insert("optimizer", as_entry(adamw_.state()));
+  write_checkpoint(all, file);
 }
 
 void Trainer::load(const std::filesystem::path& file) {
-  std::string text = read_file(file);
-  const std::string_view body = std::string_view(text).substr(std::min(text.size(), checksum("").size()));
-  const auto why = [&](std::string_view what) {
-    return fmt::format("{}: {}; delete it to train from the beginning", file.string(), what);
-  };
-  if (!text.starts_with(checksum(body))) throw DamagedCheckpoint(why("is no whole checkpoint"));
-  try {
-    std::vector<char> bytes(body.begin(), body.end());
-    text = {};  // as large as the model and AdamW's means, as is each of its kin
-    const auto all = torch::jit::pickle_load(bytes).toGenericDict();
-    bytes = {};
-    if (all.at("training").toStringRef() != identity()) throw Error(why("is the checkpoint of another training"));
-    const auto weights = map_of(all.at("weights"));
+  read_checkpoint(file, [&](const CheckpointEntries& all) {
+    if (all.at("training").toStringRef() != identity())
+      throw Error(checkpoint_error(file, "is the checkpoint of another training"));
+    const auto weights = tensors_of(all.at("weights"));
     const at::NoGradGuard no_grad;
     for (const auto& [name, parameter] : llama_.parameters()) parameter.copy_(weights.at(name));
-    adamw_.load(map_of(all.at("optimizer")));
+    adamw_.load(tensors_of(all.at("optimizer")));
     done_ = all.at("steps").toInt();
-  } catch (const c10::Error&) {
-    throw Error(why("is no whole checkpoint"));
-  } catch (const std::out_of_range&) {
-    throw Error(why("is no whole checkpoint"));
-  }
+  });
 }
 
 }  // namespace haqa

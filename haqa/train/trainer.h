@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "haqa/base/error.h"
 #include "haqa/dataset/batches.h"
 #include "haqa/dataset/token_examples.h"
 #include "haqa/train/adamw.h"
+#include "haqa/train/checkpoint.h"
 #include "haqa/train/llama.h"
 #include "haqa/train/schedule.h"
 
@@ -27,12 +27,6 @@ struct TrainerOptions {
   Grouping grouping = Grouping::by_length;
   AdamWOptions adamw;
   uint64_t seed = 0;  ///< of the order of the examples and of the dropout
-};
-
-/// A file that is no whole checkpoint.
-class DamagedCheckpoint : public Error {
- public:
-  using Error::Error;
 };
 
 /// The examples laid one after another. Tokens behind the last one that counts are left out, as nothing learns of them.

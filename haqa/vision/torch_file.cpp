@@ -1,0 +1,177 @@
+#include "haqa/vision/torch_file.h"
+
+#include <caffe2/serialize/inline_container.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <optional>
+
+#include "haqa/base/error.h"
+#include "haqa/base/file.h"
+#include "haqa/base/text.h"
+#include "haqa/vision/pickle.h"
+
+namespace haqa {
+namespace fs = std::filesystem;
+namespace {
+
+using torch::Tensor;
+using Tensors = std::map<std::string, Tensor>;
+using Kind = PickleValue::Kind;
+
+[[noreturn]] void fail(std::string_view why) {
+  throw Error("{}", why);
+}
+
+/// Of a storage's class: "torch.FloatStorage".
+at::ScalarType type_of(const std::string& name) {
+  static const std::map<std::string, at::ScalarType> kTypes = {
+      {"torch.FloatStorage", at::kFloat}, {"torch.DoubleStorage", at::kDouble},
+      {"torch.HalfStorage", at::kHalf},   {"torch.LongStorage", at::kLong},
+      {"torch.IntStorage", at::kInt},     {"torch.BFloat16Storage", at::kBFloat16},
+      {"torch.ShortStorage", at::kShort}, {"torch.CharStorage", at::kChar},
+      {"torch.ByteStorage", at::kByte},   {"torch.BoolStorage", at::kBool}};
+  const auto found = kTypes.find(name);
+  if (found == kTypes.end()) fail(fmt::format("its numbers are in {}", name));
+  return found->second;
+}
+
+/// What a tensor's numbers are a part of.
+struct Storage {
+  std::string key;
+  at::ScalarType type = at::kFloat;
+  int64_t count = 0;
+};
+
+/// ("storage", class, key, device, count), with what tells views apart in older files.
+Storage storage_of(const PickleValue& value) {
+  if (value.kind != Kind::outside || value.items.size() < 5) fail("a tensor has no storage");
+  const auto& items = value.items;
+  if (items.size() > 5 && items[5]->kind != Kind::none) fail("its storages are parts of others");
+  return {items[2]->text, type_of(items[1]->text), items[4]->integer};
+}
+
+std::vector<int64_t> integers(const PickleValue& value) {
+  std::vector<int64_t> all;
+  for (const PickleValue* item : value.items) all.push_back(item->integer);
+  return all;
+}
+
+using StorageReader = std::function<Tensor(const Storage&)>;
+
+/// torch._utils._rebuild_tensor_v2(storage, offset, sizes, strides, ...).
+Tensor rebuilt(const PickleValue& value, const StorageReader& read) {
+  const auto& items = value.items;
+  if (items.size() < 4) fail("a tensor has no shape");
+  const Storage storage = storage_of(*items[0]);
+  const int64_t offset = items[1]->integer;
+  const std::vector<int64_t> sizes = integers(*items[2]), strides = integers(*items[3]);
+  int64_t last = offset;
+  bool fits = offset >= 0 && sizes.size() == strides.size(), empty = false;
+  for (size_t i = 0; fits && i < sizes.size(); ++i) {
+    int64_t step = 0;
+    fits = sizes[i] >= 0 && strides[i] >= 0 &&
+           !__builtin_mul_overflow(std::max<int64_t>(sizes[i], 1) - 1, strides[i], &step) &&
+           !__builtin_add_overflow(last, step, &last);
+    empty |= sizes[i] == 0;
+  }
+  if (!fits || (!empty && last >= storage.count)) fail("a tensor is larger than its numbers");
+  if (empty) return at::empty(sizes, storage.type);
+  return read(storage).as_strided(sizes, strides, offset).clone();
+}
+
+std::optional<Tensor> tensor_in(const PickleValue& value, const StorageReader& read) {
+  if (value.kind != Kind::object) return std::nullopt;
+  if (value.text == "torch._utils._rebuild_tensor_v2") return rebuilt(value, read);
+  if (value.text == "torch._utils._rebuild_parameter" && !value.items.empty()) return tensor_in(*value.items[0], read);
+  return std::nullopt;
+}
+
+/// Dictionaries within dictionaries: as deep as checkpoints have them.
+constexpr int kDeepest = 4;
+
+Tensors tensors_in(const PickleValue& value, const StorageReader& read, int depth = 0) {
+  if (depth == kDeepest) return {};
+  for (const char* wanted : {"state_dict", "model_state_dict", "model", "net", "weights"})
+    for (const auto& [key, entry] : value.entries)
+      if (key->kind == Kind::text && key->text == wanted)
+        if (Tensors inner = tensors_in(*entry, read, depth + 1); !inner.empty()) return inner;
+  Tensors tensors;
+  for (const auto& [key, entry] : value.entries)
+    if (key->kind == Kind::text)
+      if (const auto tensor = tensor_in(*entry, read)) tensors[key->text] = *tensor;
+  return tensors;
+}
+
+/// Bytes as a row of numbers.
+Tensor numbers(const void* bytes, size_t size, const Storage& storage) {
+  if (storage.count < 0 || size / at::elementSize(storage.type) < static_cast<size_t>(storage.count))
+    fail("the numbers of a tensor are cut short");
+  Tensor row = at::empty({storage.count}, storage.type);
+  if (storage.count > 0) std::memcpy(row.data_ptr(), bytes, static_cast<size_t>(row.nbytes()));
+  return row;
+}
+
+Tensors read_zip(const fs::path& file) {
+  caffe2::serialize::PyTorchStreamReader reader(file.string());
+  const auto [bytes, size] = reader.getRecord("data.pkl");
+  const Pickle pickle(std::string_view(static_cast<const char*>(bytes.get()), size));
+  return tensors_in(pickle.value(), [&](const Storage& storage) {
+    const auto [data, length] = reader.getRecord("data/" + storage.key);
+    return numbers(data.get(), length, storage);
+  });
+}
+
+/// Pickles one after another: a number that marks the form, its version, the machine, the object, the storages' keys;
+/// then the storages in that order, each after its count.
+Tensors read_legacy(const fs::path& file) {
+  const std::string all = read_file(file);
+  std::string_view rest = all;
+  const auto next = [&] {
+    Pickle pickle(rest);
+    rest.remove_prefix(pickle.length());
+    return pickle;
+  };
+  for (int i = 0; i < 3; ++i) next();
+  const Pickle object = next(), keys = next();
+  std::map<std::string, Storage> storages;
+  for (const PickleValue& value : object.values())
+    if (value.kind == Kind::outside) storages[storage_of(value).key] = storage_of(value);
+  std::map<std::string, std::string_view> bytes;
+  for (const PickleValue* key : keys.value().items) {
+    const auto found = storages.find(key->text);
+    uint64_t count = 0;
+    if (found == storages.end() || rest.size() < sizeof count) fail("its storages are not those of its tensors");
+    std::memcpy(&count, rest.data(), sizeof count);
+    rest.remove_prefix(sizeof count);
+    const uint64_t size = at::elementSize(found->second.type);
+    if (count > rest.size() / size) fail("it is cut short");
+    bytes[key->text] = rest.substr(0, count * size);
+    rest.remove_prefix(count * size);
+  }
+  return tensors_in(object.value(), [&](const Storage& storage) {
+    const std::string_view data = bytes[storage.key];
+    return numbers(data.data(), data.size(), storage);
+  });
+}
+
+/// Without the stack and the places in its own source that libtorch's have.
+std::string first_line(std::string_view text) {
+  return one_line(text.substr(0, text.find('\n')), 200);
+}
+
+}  // namespace
+
+Tensors read_torch_file(const fs::path& file, bool zip) {
+  try {
+    return zip ? read_zip(file) : read_legacy(file);
+  } catch (const c10::Error& error) {
+    throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(),
+                first_line(error.what_without_backtrace()));
+  } catch (const Error& error) {
+    throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(), error.what());
+  }
+}
+
+}  // namespace haqa
