@@ -51,7 +51,7 @@ def geometric_mean(values):
 out = {
     "haqa_version": summary["haqa_version"],
     "commit": said("git", "rev-parse", "HEAD"),
-    "changed": said("git", "status", "--porcelain", "--untracked-files=no") is not None,
+    "changed": said("git", "status", "--porcelain", "--untracked-files=no", "--", ":!bench/results") is not None,
     "compilers": {name: said(name, "--version") for name in ("g++", "clang++")},
     "llama.cpp": llama_cpp(),
     "task": summary["task"],

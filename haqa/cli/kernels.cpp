@@ -385,6 +385,8 @@ void check_task(const KernelsTask& task) {
     const KernelSpec spec = read_kernel_spec(kernels_folder() / entry.kernel);
     if (!spec.engines.contains(task.engine))
       throw UsageError("{}: there is no source for {}", entry.kernel, task.engine);
+    if (!has_source(entry, task.engine))
+      throw UsageError("{}: {} has no source for {}", entry.kernel, task.engine, to_string(entry.problem.type));
     try {
       tensors_of(spec, entry.problem);
       ++fit;

@@ -117,22 +117,41 @@ class CpuRunner : public Runner {
     if (bytes < 0 || (variant_.pack && bytes % 64 != 0))
       throw Error("haqa_packed_bytes gave {}, which is no multiple of 64", bytes);
     copy_bytes_ = (static_cast<uint64_t>(bytes) + 4095) / 4096 * 4096;
-    if (copy_bytes_ * control_.copies > weights_.bytes())
+    if (static_cast<uint64_t>(bytes) > weights_.bytes() || copy_bytes_ * control_.copies > weights_.bytes())
       throw Error("packed weights take {} bytes, far more than the {} that they are", bytes, control_.in[0].bytes());
     for (uint32_t i = 0; i < std::min<uint32_t>(control_.copies, kMostCopies); ++i) {
       const haqa_tensor copy = tensor_of(control_.in[0], memory_.weights(i));
       if (variant_.pack) {
-        variant_.pack(&copy, weights_.data() + i * copy_bytes_);
+        pack(copy, weights_.data() + i * copy_bytes_);
       } else {
         std::memcpy(weights_.data() + i * copy_bytes_, copy.data, static_cast<size_t>(bytes));
       }
     }
+    if (variant_.unpack) check_unpacked(tensor_of(control_.in[0], memory_.weights(0)));
     control_.packed_bytes = static_cast<uint64_t>(bytes);
   }
 
   void run() override { team_.run(launches_); }
 
  private:
+  /// As the module for llama.cpp does it: in parts where that can be, several threads' then.
+  void pack(const haqa_tensor& weights, std::byte* to) const {
+    if (!variant_.pack_rows) return variant_.pack(&weights, to);
+    constexpr int64_t kRows = 64;
+    for (int64_t row = 0; row < weights.ne[1]; row += kRows)
+      variant_.pack_rows(&weights, to, row, std::min(weights.ne[1], row + kRows));
+  }
+
+  /// Behind the copies, where there is room for it.
+  void check_unpacked(haqa_tensor weights) const {
+    const void* raw = weights.data;
+    const auto bytes = static_cast<uint64_t>(control_.in[0].bytes()), from = copy_bytes_ * control_.copies;
+    if (from + bytes > weights_.bytes()) return;
+    weights.data = weights_.data() + from;
+    variant_.unpack(&weights, weights_.data());
+    if (std::memcmp(weights.data, raw, bytes) != 0) throw Error("haqa_unpack gives other bytes than were packed");
+  }
+
   haqa_launch first_launch(int thread) {
     haqa_launch launch = {};
     for (uint32_t i = 0; i < control_.inputs; ++i) launch.in[i] = tensor_of(control_.in[i], nullptr);

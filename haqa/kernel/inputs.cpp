@@ -48,19 +48,27 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
-/// Of either sign, over four exponents, the least of which is `least` as it is stored; some are zeros and denormal.
-/// Drawn four at a time, as there are many millions. `fraction` are the bits below the exponent.
+/// Of either sign, over four exponents, the least of which is `least` as it is stored, and now and then over the next
+/// ones; some are zeros and denormal. Drawn four at a time, as there are many millions. `fraction` are the bits below
+/// the exponent.
 void draw_halves(int fraction, uint64_t least, FastRandom& random, std::byte* row, int64_t bytes) {
   constexpr uint64_t kEach = 0x0001000100010001;
   const uint64_t drawn = (0x8000 + (uint64_t{1} << fraction) - 1) * kEach, exponent = (uint64_t{3} << fraction) * kEach;
   for (int64_t at = 0; at < bytes; at += 8) {
     const uint64_t bits = random.next();
     const uint64_t which = (bits >> 12 & 7) | (bits >> 25 & 56);  // of 64: six bits that nothing else uses
-    const uint64_t halves = which == 0   ? bits & 0x8000 * kEach  // zeros
-                            : which == 1 ? bits & drawn           // denormal
-                                         : (bits & drawn) | ((bits & exponent) + (least << fraction) * kEach);
+    const uint64_t halves =
+        which == 0   ? bits & 0x8000 * kEach  // zeros
+        : which == 1 ? bits & drawn           // denormal
+                     : (bits & drawn) | ((bits & exponent) + ((which == 2 ? least + 3 : least) << fraction) * kEach);
     std::memcpy(row + at, &halves, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
   }
+}
+
+/// The least exponent of a row of weights as it is stored: that of 2^-9, and in every third row any from 2^-14 to
+/// 2^-2.
+uint64_t row_exponent(uint64_t bias, FastRandom& random) {
+  return random.below(3) == 0 ? bias - 14 + random.below(13) : bias - 9;
 }
 
 /// Of query `query` of so many, which are the last of the positions: it sees those before it. With outliers anything,
@@ -84,10 +92,14 @@ void draw_mask(Distribution distribution, int64_t query, int64_t queries, FastRa
   }
 }
 
-/// A block's scale near 0.01, of either sign, as Q4_0 has it; some are zero, as where a block is, and some denormal.
+/// A block's scale near 0.01, of either sign, as Q4_0 has it; some are zero, as where a block is, some denormal, and
+/// some larger or smaller by up to 32.
 uint16_t draw_scale(FastRandom& random) {
   const uint64_t which = random.below(64);
-  const double size = which == 0 ? 0 : (which == 1 ? 0x1p-15 : 0.01) * (0.5 + random.uniform());
+  const double usual = which == 1  ? 0x1p-15
+                       : which < 6 ? std::ldexp(0.01, static_cast<int>(random.below(11)) - 5)
+                                   : 0.01;
+  const double size = which == 0 ? 0 : usual * (0.5 + random.uniform());
   return double_to_half(random.below(2) == 0 ? -size : size);
 }
 
@@ -160,10 +172,9 @@ void draw(const KernelArgument& argument, const TensorShape& shape, Distribution
     } else if (argument.is_mask) {
       draw_mask(distribution, r, shape.rows(), random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f16) {
-      // From 2^-9 to 2^-5 as weights are, or from 1/8 to 2.
-      draw_halves(10, argument.is_constant ? 6 : 12, random, row, shape.row);
+      draw_halves(10, argument.is_constant ? row_exponent(15, random) : 12, random, row, shape.row);
     } else if (shape.type == ElementType::bf16) {
-      draw_halves(7, 118, random, row, shape.row);
+      draw_halves(7, row_exponent(127, random), random, row, shape.row);
     } else {
       draw_blocks(shape.type, random, row, shape.row);
     }

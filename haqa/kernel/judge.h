@@ -52,10 +52,12 @@ class Judge {
 
  private:
   struct Batch;
-  void verify_on(Contestant& contestant, const KernelProblem& problem, int64_t padding, const CheckEffort& effort,
-                 std::span<const Distribution> distributions);
+  void verify_on(Contestant& contestant, const KernelSpec& spec, const Shape& shape, int64_t padding,
+                 const CheckEffort& effort, std::span<const Distribution> distributions);
+  KernelSpec with_other_scalars();
   size_t copies_for(const MachineRates& machine) const;
-  void hand_over(Contestant& contestant, const std::vector<TensorShape>& shapes);
+  void hand_over(Contestant& contestant, const KernelSpec& spec, const std::vector<TensorShape>& shapes);
+  void draw_weights(const MachineRates& machine, bool cold);
   void sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_t bytes);
   void place_outputs(Batch& batch, bool spread);
   Batch make_batch(size_t launches, bool cold);
@@ -81,6 +83,7 @@ class Judge {
   std::vector<uint32_t> first_rows_ = {0};  ///< of each copy of the weights (protocol.h)
   size_t next_copy_ = 0;
   uint64_t weights_at_ = 0, free_from_ = 0;  ///< in the inputs
+  std::vector<std::byte> weights_;           ///< those that are timed, twice; the contestants have their copies alone
 };
 
 /// The least time that a launch can take on this machine, generously reckoned, in seconds.

@@ -67,8 +67,8 @@ struct KernelSpec {
   std::vector<std::pair<std::string, float>> scalars;
   std::string reference;  ///< its name in reference.h
   Tolerance tolerance;
-  std::map<ElementType, double> norm_of;      ///< Tolerance::norm where a type has another
-  double baseline_norm = 0;                   ///< Tolerance::norm of llama.cpp's and libraries', 0: the same
+  std::map<ElementType, double> norm_of;  ///< Tolerance::norm where a type has another
+  double baseline_norm = 0;  ///< Tolerance::norm of llama.cpp's and libraries', or thrice norm_of; 0: the same
   std::vector<Expression> bytes, operations;  ///< one each, over the shape's names and weight_bytes
   bool is_cold = false;                       ///< measured with weights out of the caches, as a model streams them
   std::vector<Shape> held_out;                ///< shapes that a variant is checked on besides

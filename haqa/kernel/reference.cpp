@@ -174,27 +174,47 @@ class Attention : public Rows {
       decode_row(shapes_[1].type, row_of(1, static_cast<int64_t>(j), kv_head), k);
       weights[j] = std::inner_product(q.begin(), q.end(), k.begin(), 0.0) * scalars_.at(0) + masked(query, j);
     }
+    const double spread = deviation(weights);
     to_shares(weights);
     const auto width = static_cast<size_t>(shapes_[2].ne[0]);
     std::vector<double> v(width);
     sums_.assign(width, 0);
-    squares_.assign(width, 0);
+    std::vector<double> seen(width), parts(width), shares(width);
+    double squares = 0;
     for (size_t j = 0; j < kv; ++j) {
-      if (weights[j] == 0) continue;
+      const double p = weights[j];
+      if (p == 0) continue;
       decode_row(shapes_[2].type, row_of(2, static_cast<int64_t>(j), kv_head), v);
+      squares += p * p;
       for (size_t i = 0; i < width; ++i) {
-        sums_[i] += weights[j] * v[i];
-        squares_[i] += weights[j] * v[i] * v[i];
+        sums_[i] += p * v[i];
+        seen[i] += p * v[i] * v[i];
+        parts[i] += p * p * v[i] * v[i];
+        shares[i] += p * p * v[i];
       }
     }
+    scales_.resize(width);
+    for (size_t i = 0; i < width; ++i) {
+      const double sum = sums_[i], moved = parts[i] - 2 * sum * shares[i] + sum * sum * squares;
+      scales_[i] = block_length(shapes_[1].type) > 1 ? std::sqrt(parts[i]) + spread * std::sqrt(std::max(0.0, moved))
+                                                     : std::sqrt(seen[i]);
+    }
   }
-  /// The scale is what the values are like that the query looks at.
+  /// The scale is what the values are like that the query looks at. Where queries may be rounded to 8 bits each share
+  /// is off by a part of the scores' deviation, and what an output is off by is what the shares move it by.
   Expected at(int64_t column) override {
     const auto i = static_cast<size_t>(column);
-    return {sums_[i], std::sqrt(squares_[i])};
+    return {sums_[i], scales_[i]};
   }
 
  private:
+  /// Of the scores that are not masked.
+  static double deviation(const std::vector<double>& scores) {
+    double n = 0, sum = 0, squares = 0;
+    for (const double s : scores)
+      if (std::isfinite(s)) n += 1, sum += s, squares += s * s;
+    return n > 0 ? std::sqrt(std::max(0.0, squares / n - sum / n * (sum / n))) : 0;
+  }
   double masked(int64_t query, size_t j) const {
     return inputs_.size() > 3 ? half_to_double(load<uint16_t>(row_of(3, query, 0) + 2 * j)) : 0;
   }
@@ -205,7 +225,7 @@ class Attention : public Rows {
     for (double& w : weights) sum += w = std::exp(w - largest);
     for (double& w : weights) w /= sum;
   }
-  std::vector<double> sums_, squares_;
+  std::vector<double> sums_, scales_;
 };
 
 using Maker = std::function<std::unique_ptr<Reference>(const KernelSpec&, std::span<const TensorShape>,
