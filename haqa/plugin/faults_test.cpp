@@ -2,9 +2,12 @@
 // why.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <llama.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
@@ -141,6 +144,25 @@ TEST_F(Faults, TwoModulesAtOnceAreOne) {
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i)
       devices += std::string(ggml_backend_dev_name(ggml_backend_dev_get(i))) == "HAQA";
     return is_refused && devices == 1 ? 0 : 1;
+  });
+  EXPECT_EQ(status, 0);
+}
+
+/// As servers do that load first; packing must leave no threads behind that a child does not have.
+TEST_F(Faults, AChildOfAHostThatLoadedComputes) {
+  const int status = in_process([&] {
+    ggml_backend_dev_t devices[] = {module_device(), nullptr};
+    llama_model_params params = llama_model_default_params();
+    params.devices = devices;
+    llama_model* loaded = llama_model_load_from_file(model().c_str(), params);
+    llama_context_params c = llama_context_default_params();
+    c.n_threads = c.n_threads_batch = 2;
+    llama_context* context = llama_init_from_model(loaded, c);
+    return in_process([&] {
+      alarm(60);
+      std::vector<llama_token> tokens = {1, 5, 6, 7};
+      return llama_decode(context, llama_batch_get_one(tokens.data(), 4));
+    });
   });
   EXPECT_EQ(status, 0);
 }

@@ -1,6 +1,8 @@
 #include "haqa/plugin/weights.h"
 
 #include <algorithm>
+#include <functional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -17,6 +19,19 @@ haqa_tensor matrix_of(const ggml_tensor& tensor, const void* data) {
   t.nb[1] = static_cast<int64_t>(ggml_row_size(tensor.type, tensor.ne[0]));
   t.nb[2] = t.nb[1] * t.ne[1];
   return t;
+}
+
+/// On threads of their own, which end with the work: after OpenMP's have worked a forked host cannot use them any more.
+void in_parallel(int threads, const std::function<void(Share)>& work) {
+  std::vector<std::jthread> others;
+  for (int i = 1; i < threads; ++i) {
+    try {
+      others.emplace_back(work, Share{i, threads});
+    } catch (const std::system_error&) {
+      work({i, threads});
+    }
+  }
+  work({0, threads});
 }
 
 }  // namespace
@@ -38,7 +53,7 @@ void pack(ggml_tensor& tensor, const KernelFunctions& kernel, const void* source
   constexpr int64_t kStep = 64;  // rows: a multiple of what any layout puts side by side
   const auto most = static_cast<int64_t>(std::thread::hardware_concurrency());
   const int64_t steps = (weights.ne[1] + kStep - 1) / kStep;
-  run_on_threads(static_cast<int>(std::clamp<int64_t>(most, 1, steps)), [&](Share share, Barrier&) {
+  in_parallel(static_cast<int>(std::clamp<int64_t>(most, 1, steps)), [&](Share share) {
     const auto [first, end] = share.of(steps);
     if (first < end) kernel.pack_rows(&weights, tensor.data, first * kStep, std::min(end * kStep, weights.ne[1]));
   });
