@@ -89,6 +89,7 @@ void get_properties(ggml_backend_dev_t device, ggml_backend_dev_props* propertie
   properties->description = ggml_backend_dev_description(device);
   properties->type = ggml_backend_dev_type(device);
   ggml_backend_dev_memory(device, &properties->memory_free, &properties->memory_total);
+  properties->caps.mmap_support = true;  // weights are packed from the mapped file: no copy is read first
 }
 
 /// ggml asks whether weights may lie in a buffer type by a node whose weights are in an empty buffer of it.
