@@ -78,6 +78,13 @@ TEST(CompileTest, NothingRunsWhenAVariantIsLoaded) {
   }
 }
 
+TEST(CompileTest, TellsWhichFunctionsALibraryOffers) {
+  SourceVariant variant = simple("");
+  variant.source += "\nextern \"C\" void another() {}\nstatic void hidden() {}\nextern \"C\" int a_number = 1;\n";
+  const std::vector<std::string> names = functions_of(compile(variant).library);
+  EXPECT_THAT(names, testing::UnorderedElementsAre("haqa_kernel", "another"));
+}
+
 TEST(CompileTest, ReadsNoFilesButTheCompilersOwn) {
   // Where the kernel has Landlock, what the check of the source would miss is kept out besides.
   const TemporaryFolder elsewhere;

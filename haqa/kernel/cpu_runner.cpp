@@ -70,6 +70,8 @@ struct Variant {
   decltype(&haqa_kernel) kernel = nullptr;
   decltype(&haqa_packed_bytes) packed_bytes = nullptr;
   decltype(&haqa_pack) pack = nullptr;
+  decltype(&haqa_pack_rows) pack_rows = nullptr;
+  decltype(&haqa_unpack) unpack = nullptr;
 };
 
 /// None of its code runs yet (compiler.h, runs_when_loaded()).
@@ -80,6 +82,8 @@ Variant load_variant(const std::filesystem::path& library) {
   v.kernel = reinterpret_cast<decltype(v.kernel)>(dlsym(handle, "haqa_kernel"));
   v.packed_bytes = reinterpret_cast<decltype(v.packed_bytes)>(dlsym(handle, "haqa_packed_bytes"));
   v.pack = reinterpret_cast<decltype(v.pack)>(dlsym(handle, "haqa_pack"));
+  v.pack_rows = reinterpret_cast<decltype(v.pack_rows)>(dlsym(handle, "haqa_pack_rows"));
+  v.unpack = reinterpret_cast<decltype(v.unpack)>(dlsym(handle, "haqa_unpack"));
   if (!v.kernel)
     throw Error(
         "it has no function haqa_kernel; keep the entry point: extern \"C\" void haqa_kernel(const haqa_launch*)");
@@ -136,17 +140,37 @@ class CpuRunner : public Runner {
     for (uint32_t i = 0; i < std::min<uint32_t>(control_.copies, kMostCopies); ++i) {
       const haqa_tensor copy = tensor_of(control_.in[0], memory_.weights(i));
       if (variant_.pack) {
-        variant_.pack(&copy, weights_.data() + i * copy_bytes_);
+        pack(copy, weights_.data() + i * copy_bytes_);
       } else {
         std::memcpy(weights_.data() + i * copy_bytes_, copy.data, static_cast<size_t>(bytes));
       }
     }
     control_.packed_bytes = static_cast<uint64_t>(bytes);
+    if (variant_.unpack && control_.copies == 1) require_same_unpacked(tensor);
   }
 
   void run() override { team_.run(launches_); }
 
  private:
+  /// Part by part where it can, the last one first, as several threads do who load a model.
+  void pack(const haqa_tensor& weights, std::byte* packed) const {
+    if (!variant_.pack_rows) return variant_.pack(&weights, packed);
+    constexpr int64_t kRows = 64;
+    for (int64_t first = (weights.ne[1] - 1) / kRows * kRows; first >= 0; first -= kRows)
+      variant_.pack_rows(&weights, packed, first, std::min(first + kRows, weights.ne[1]));
+  }
+
+  /// Tells an honest mistake: what was packed reads back byte by byte. A copy has room behind the first one.
+  void require_same_unpacked(const haqa_tensor& weights) const {
+    const auto bytes = static_cast<uint64_t>(control_.in[0].bytes());
+    if (copy_bytes_ + bytes > weights_.bytes()) return;
+    haqa_tensor copy = weights;
+    copy.data = weights_.data() + copy_bytes_;
+    variant_.unpack(&copy, weights_.data());
+    const bool is_same = std::memcmp(copy.data, weights.data, bytes) == 0;
+    if (!is_same) throw Error("haqa_unpack does not give back the weights that were packed");
+  }
+
   haqa_launch first_launch(int thread) {
     haqa_launch launch = {};
     for (uint32_t i = 0; i < control_.inputs; ++i) launch.in[i] = tensor_of(control_.in[i], nullptr);
