@@ -7,6 +7,7 @@
 #include <string>
 
 #include "haqa/base/temporary_folder.h"
+#include "haqa/kernel/processor_levels.h"
 #include "haqa/plugin/tuning.h"
 
 namespace {

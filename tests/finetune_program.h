@@ -11,9 +11,12 @@ class LearningTest : public testing::Test {
   Command haqa(std::vector<std::string> arguments) const {
     Command command{{HAQA_BIN_DIR "/haqa"}};
     command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+    if (!llama_bin_.empty()) command.environment.emplace_back("HAQA_LLAMA_BIN", llama_bin_);
     command.timeout_s = 240;
     return command;
   }
+  /// From now on a llama-bench that runs `script` first, which may end it.
+  void use_llama_bench(const std::string& script) { llama_bin_ = llama_bench_that(folder_.path(), script); }
   ProcessResult run(std::vector<std::string> arguments) const { return run_process(haqa(std::move(arguments))); }
   std::string path(const std::string& name) const { return folder_ / name; }
   std::string write(const std::string& name, const std::string& content) const {
@@ -21,6 +24,9 @@ class LearningTest : public testing::Test {
     return path(name);
   }
   const TemporaryFolder folder_;
+
+ private:
+  std::string llama_bin_;
 };
 
 /// The same with a search space and a task.

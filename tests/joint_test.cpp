@@ -18,8 +18,9 @@ class JointTest : public FinetuneTest {
                          int rounds = 3) {
     std::vector<std::pair<std::string, std::string>> keys = more;
     keys.emplace_back("rounds", "-");
+    const std::string kernels = top.find("kernels:") == std::string::npos ? "kernels: {rounds: 0}\n" : "";
     return write("joint.yaml",
-                 task(keys, "context: 64\nprompt_tokens: 16\ngenerate_tokens: 8\nrepetitions: 6\n" + top +
+                 task(keys, "context: 64\nprompt_tokens: 16\ngenerate_tokens: 8\nrepetitions: 6\n" + kernels + top +
                                 "tuning: {rounds: " + std::to_string(rounds) + ", pairs: 1, confirm_pairs: 6}\n"));
   }
   std::vector<Json> lines_of(const std::string& name) const {
@@ -154,6 +155,27 @@ TEST_F(JointTest, ATrackThatTheAgentForgetsFallsBackAlone) {
   EXPECT_EQ(summary["finetune"]["trials"][1]["proposed_by"], "m");
   EXPECT_EQ(summary["finetune"]["trials"][1]["configuration"]["max_steps"], 70);
   EXPECT_EQ(summary["trials"][1]["proposed_by"], "fallback: bayesian");
+}
+
+/// The options leave the last rounds to a kernel, which the agent proposes for together with the fine-tuning.
+TEST_F(JointTest, AKernelIsTunedBesideTheFineTuning) {
+  use_llama_bench(kModuleIsFaster);
+  const ProcessResult r = run({"run", joint_task({}, "bit_widths: [int8]\nkernels: {rounds: 2, names: [matvec]}\n", 4),
+                               "-o", path("out"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output);
+  if (!summary.contains("kernels")) GTEST_SKIP() << "no module, or no compiler";
+  EXPECT_EQ(summary["finetune"]["trials"].size(), 4u);
+  EXPECT_EQ(summary["trials"].size(), 3u);
+  ASSERT_EQ(summary["kernels"]["kernels"].size(), 1u);
+  EXPECT_EQ(summary["kernels"]["kernels"][0]["trials"].size(), 2u);
+  EXPECT_EQ(summary["kernels"]["kernels"][0]["serves"], "variant");
+  const std::vector<Json> exchanges = lines_of("out/transcript.jsonl");
+  ASSERT_EQ(exchanges.size(), 3u);
+  EXPECT_THAT(exchanges[1]["track"].get<std::string>(), AllOf(HasSubstr("fine-tuning"), HasSubstr("runtime")));
+  EXPECT_THAT(exchanges[2]["track"].get<std::string>(),
+              AllOf(HasSubstr("fine-tuning"), HasSubstr("kernel matvec-Q8_0"), Not(HasSubstr("runtime"))));
+  EXPECT_TRUE(fs::exists(folder_ / "out/bundle/haqa/haqa-tuning.json"));
 }
 
 TEST_F(JointTest, AnotherSamplerHasTheFineTuningForItself) {

@@ -189,8 +189,8 @@ TEST_F(ProgramTest, CtrlCLeavesNothingHalfWritten) {
 
 // The tiny model's answers are rubbish, so that the surrogate proposes, and the run says so.
 TEST_F(ProgramTest, AModelAnswersForItself) {
-  const ProcessResult r = run({"deploy", path("tiny-f16.gguf"), "--agent", "self", "--rounds", "2", "--pairs", "1",
-                               "-p", "8", "-n", "8", "--output", path("run"), "--json"});
+  const ProcessResult r = run({"deploy", path("tiny-f16.gguf"), "--agent", "self", "--rounds", "2", "--kernel-rounds",
+                               "0", "--pairs", "1", "-p", "8", "-n", "8", "--output", path("run"), "--json"});
   ASSERT_TRUE(r.ok()) << r.errors;
   const Json summary = Json::parse(r.output);
   EXPECT_EQ(summary["trials"].size(), 2u);
@@ -306,8 +306,9 @@ TEST_F(ProgramTest, BenchAndQuantizeAndDeployWorkAlone) {
   EXPECT_GT(rows[1]["generate_tokens_per_s"], 0);
   ASSERT_TRUE(run({"quantize", path("tiny-f16.gguf"), "Q4_K_M", "--quiet"}).ok());  // whose main type is Q4_K
   for (const std::string type : {"Q4_0", "Q4_K_M"}) {
-    const ProcessResult deploy = run({"deploy", path("tiny-" + type + ".gguf"), "--rounds", "2", "--pairs", "1", "-p",
-                                      "8", "-n", "8", "--output", path("deployed-" + type), "--json"});
+    const ProcessResult deploy =
+        run({"deploy", path("tiny-" + type + ".gguf"), "--rounds", "2", "--kernel-rounds", "0", "--pairs", "1", "-p",
+             "8", "-n", "8", "--output", path("deployed-" + type), "--json"});
     ASSERT_TRUE(deploy.ok()) << deploy.errors;
     const Json summary = Json::parse(deploy.output);
     EXPECT_EQ(summary["decision"]["bit_width"], "int4");

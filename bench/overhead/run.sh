@@ -17,6 +17,7 @@ generate_tokens: 8
 repetitions: 6
 bit_widths: [int8]
 tuning: {rounds: 50, pairs: 1, confirm_pairs: 6}
+kernels: {rounds: 0}
 YAML
 $haqa run "$work/task.yaml" --output "$work/expert" --quiet >/dev/null
 $haqa run "$work/task.yaml" --output "$work/replay" --quiet --replay "$work/expert/transcript.jsonl" >/dev/null

@@ -57,7 +57,7 @@ std::unique_ptr<Sampler> JointAgent::sampler(size_t track) {
 Proposal JointAgent::ask(size_t track, std::span<const Trial> trials, int rounds_left) {
   OnTrack& on = tracks_[track];
   on.trials.assign(trials.begin(), trials.end());
-  if (!on.waits()) decide(static_cast<int>(trials.size()) + rounds_left);
+  if (!on.waits()) decide(on.track.rounds_with(trials.size()) + rounds_left);
   on.decided_at.reset();
   Proposal proposal;
   if (on.decision) {
@@ -73,7 +73,7 @@ Proposal JointAgent::ask(size_t track, std::span<const Trial> trials, int rounds
 void JointAgent::decide(int rounds) {
   std::vector<TrackHistory> histories;
   for (const OnTrack& on : tracks_)
-    histories.push_back({&on.track, on.trials, std::max(0, rounds - static_cast<int>(on.trials.size()))});
+    histories.push_back({&on.track, on.trials, std::max(0, rounds - on.track.rounds_with(on.trials.size()))});
   std::vector<std::optional<AgentAction>> decided = agent_.decide(histories);
   for (size_t i = 0; i < tracks_.size(); ++i) {
     tracks_[i].decided_at = tracks_[i].trials.size();

@@ -127,6 +127,40 @@ struct OneFault {
   const char* kind;
   std::string correction;
 };
+/// A kernel, say, that comes when the others have had two rounds.
+TEST(JointAgent, ATrackMayBeginInALaterRound) {
+  Scripted provider;
+  provider.reply = [](size_t i) {
+    const int n = static_cast<int>(i);
+    return answer(finetune(10 + n) + ", " + runtime(100 + n));
+  };
+  std::vector<Track> tracks = two_tracks();
+  tracks[1].first_round = 2;
+  JointAgent agent(provider, prompts(), {}, tracks);
+  const auto first = agent.sampler(0), second = agent.sampler(1);
+  Counting objective;
+  std::vector<Trial> earlier(3);
+  for (int i = 0; i < 3; ++i) {
+    earlier[static_cast<size_t>(i)].number = i;
+    earlier[static_cast<size_t>(i)].configuration = {{"epochs", 5 + i}, {"rate", 0.01}};
+    earlier[static_cast<size_t>(i)].value = 5 + i;
+  }
+  MemoryStorage storages[] = {MemoryStorage(earlier), MemoryStorage()};
+  StudyOptions options;
+  options.budget.rounds = 5;
+  run_study(std::vector<StudyTrack>{{tracks[0], *first, objective, storages[0]},
+                                    {tracks[1], *second, objective, storages[1]}},
+            options);
+  EXPECT_EQ(storages[0].trials().size(), 5u);
+  ASSERT_EQ(storages[1].trials().size(), 3u);
+  EXPECT_EQ(storages[1].trials()[2].configuration["ubatch"], 101);
+  ASSERT_EQ(provider.requests.size(), 2u) << "its defaults alone were asked of nobody";
+  const std::string told = provider.requests[0].back().content;
+  EXPECT_THAT(told, HasSubstr("2 rounds left"));
+  EXPECT_THAT(told, HasSubstr("speedup: 4")) << "what its defaults came to stands in the round in which they ran";
+  EXPECT_THAT(provider.requests[0][1].content, HasSubstr("not measured in this round")) << "nor had it a first one";
+}
+
 TEST(JointAgent, AFaultInOneEntryLosesNoOther) {
   const OneFault cases[] = {
       {R"("runtime": {"threads": 64, "flash_attention": "on", "ubatch": 128})", "out of range",

@@ -15,8 +15,15 @@ constexpr std::string_view kOpen = "{{", kClose = "}}";
 using Histories = std::span<const TrackHistory>;
 using Slots = std::map<std::string, std::string>;
 
+/// Trials of the track up to the end of a round.
+size_t trials_until(const TrackHistory& of, size_t round) {
+  const auto before = static_cast<size_t>(of.track->first_round);
+  return round < before ? 0 : std::min(round + 1 - before, of.trials.size());
+}
+
 const Trial* trial_of(const TrackHistory& of, size_t round) {
-  return round < of.trials.size() ? &of.trials[round] : nullptr;
+  const auto before = static_cast<size_t>(of.track->first_round);
+  return round >= before && round - before < of.trials.size() ? &of.trials[round - before] : nullptr;
 }
 
 /// Whose texts are told in full.
@@ -57,7 +64,7 @@ std::string texts_in_full(const Track& track, const Configuration& configuration
 Slots outcome(const TrackHistory& of, size_t round, Texts texts) {
   const Track& track = *of.track;
   const Trial* trial = trial_of(of, round);
-  const Trial* best = best_trial(of.trials.first(std::min(round + 1, of.trials.size())), track.direction);
+  const Trial* best = best_trial(of.trials.first(trials_until(of, round)), track.direction);
   std::string incumbent = best ? fmt::format("{} with {} (round {})", told(track, best->configuration),
                                              describe_result(track, *best), best->number + 1)
                                : "none yet";
@@ -131,6 +138,13 @@ std::vector<Message> decision(const Prompts& prompts, Histories tracks, size_t r
   return messages;
 }
 
+/// Those that went by before any of the tracks began.
+size_t rounds_before(Histories tracks) {
+  size_t fewest = SIZE_MAX;
+  for (const TrackHistory& of : tracks) fewest = std::min(fewest, static_cast<size_t>(of.track->first_round));
+  return tracks.empty() ? 0 : fewest;
+}
+
 std::string summary_line(Histories tracks, size_t round) {
   std::string line;
   for (const TrackHistory& of : tracks) {
@@ -175,7 +189,8 @@ void append(std::vector<Message>& messages, Message message) {
 
 size_t rounds_told(Histories tracks) {
   size_t most = 0;
-  for (const TrackHistory& of : tracks) most = std::max(most, of.trials.size());
+  for (const TrackHistory& of : tracks)
+    most = std::max(most, static_cast<size_t>(of.track->rounds_with(of.trials.size())));
   return most;
 }
 
@@ -186,10 +201,11 @@ std::vector<Message> conversation(const Prompts& prompts, Histories tracks, std:
   const size_t count = rounds_told(tracks);
   int rounds = 0, left = 0;
   for (const TrackHistory& of : tracks) {
-    rounds = std::max(rounds, static_cast<int>(of.trials.size()) + of.rounds_left);
+    rounds = std::max(rounds, of.track->rounds_with(of.trials.size()) + of.rounds_left);
     left = std::max(left, of.rounds_left);
   }
-  append(messages, static_prompt(prompts, tracks, rounds));
+  const size_t before = rounds_before(tracks);
+  append(messages, static_prompt(prompts, tracks, rounds - static_cast<int>(before)));
   std::string lines;
   for (size_t i = first_told; i < first_full; ++i) lines += summary_line(tracks, i);
   if (!lines.empty()) append(messages, {"user", prompts.render("history_summary", {{"rounds", lines}})});
@@ -200,10 +216,10 @@ std::vector<Message> conversation(const Prompts& prompts, Histories tracks, std:
     append(messages, dynamic_prompt(prompts, tracks, i, last ? left : rounds - static_cast<int>(i) - 1,
                                     last ? texts : Texts::none));
   }
-  if (count > 0) return messages;
+  if (count > before) return messages;
   append(messages, tracks.size() == 1
                        ? Message{"user", prompts.render("dynamic_first", {{"rounds_left", std::to_string(left)}})}
-                       : dynamic_prompt(prompts, tracks, 0, left, Texts::none));
+                       : dynamic_prompt(prompts, tracks, before, left, Texts::none));
   return messages;
 }
 
@@ -276,10 +292,10 @@ std::vector<Message> build_conversation(const Prompts& prompts, const Track& tra
 
 std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks, const HistoryLimits& limits,
                                         std::string_view agent) {
-  const size_t n = rounds_told(tracks), last = n == 0 ? 0 : n - 1;
+  const size_t n = rounds_told(tracks), before = rounds_before(tracks), last = n == before ? before : n - 1;
   const size_t in_full = static_cast<size_t>(std::max(1, limits.rounds));
-  const size_t first = n > in_full ? n - in_full : 0;
-  size_t first_full = first, first_told = 0;
+  const size_t first = n > before + in_full ? n - in_full : before;
+  size_t first_full = first, first_told = before;
   Texts texts = Texts::both;
   for (;;) {
     std::vector<Message> messages = conversation(prompts, tracks, agent, first_told, first_full, texts);
@@ -292,7 +308,7 @@ std::vector<Message> build_conversation(const Prompts& prompts, Histories tracks
     } else if (texts != Texts::none) {
       texts = texts == Texts::both ? Texts::incumbent : Texts::none;
       first_full = first;  // what a text has made room for
-      first_told = 0;
+      first_told = before;
     } else {
       throw Error(
           "the agent's prompt needs about {} tokens without any history, more than the token budget of {}; "

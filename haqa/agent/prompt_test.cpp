@@ -260,7 +260,10 @@ TEST(Prompt, EveryShippedPromptRenders) {
       {"finetune_fp16", {}},
       {"finetune_int8", {}},
       {"finetune_nf4", {}},
-      {"kernel", {"model", "device", "hardware", "kernel", "kernels", "code", "includes", "interface", "engine"}}};
+      {"kernel",
+       {"model", "device", "hardware", "kernel", "kernels", "code", "includes", "interface", "engine", "timing"}},
+      {"kernel_alone", {}},
+      {"kernel_in_model", {}}};
   size_t files = 0;
   for (const auto& entry :
        std::filesystem::directory_iterator(std::filesystem::path(HAQA_SOURCE_DIR) / "data/prompts")) {

@@ -35,6 +35,11 @@ void add_deploy(CLI::App& app) {
   command->add_option("--pairs", o->task.pairs, "Interleaved pairs for each round")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
+  command
+      ->add_option("--kernel-rounds", o->task.kernels.rounds,
+                   "Variants of each kernel to try in the model, where the module serves it; 0: none")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
   command->add_option("--seed", o->task.seed, "Seed of the sampler")
       ->check(CLI::Range(0, 2147483647))
       ->capture_default_str();

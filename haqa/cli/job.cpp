@@ -100,7 +100,11 @@ bool Job::asks_again() {
   const bool teaches = task_.finetune && !has_own_sampler(*task_.finetune);
   const std::vector<Trial>&deployed = log_.finished(), &taught = log_.beside(kFinetuneTrack).finished();
   const bool chooses_bit_width = deployed.empty() && taught.empty() && log_.result_of("agent_bit_width").is_null();
-  return (is_here && has_rounds(deployed)) || (teaches && has_rounds(taught)) || chooses_bit_width;
+  const Trial* best = best_trial(deployed, Direction::maximize);
+  const bool tunes_kernels =
+      best && runtime_options(best->configuration).kernels == "haqa" && VariantTuning::is_possible(task_);
+  const bool deploys = is_here && log_.result_of("verification").is_null();
+  return (deploys && (has_rounds(deployed) || tunes_kernels)) || (teaches && has_rounds(taught)) || chooses_bit_width;
 }
 
 Json Job::run(const std::string& command) {
@@ -300,20 +304,47 @@ Json Job::untuned_accuracy(const std::string& gguf_type) {
   }
 }
 
-/// The rounds. One agent sees all tracks at once; another sampler of the fine-tuning has that track for itself.
+/// What is tuned of the deployment in a study: the run-time options, or one kernel.
+struct Job::Deployment {
+  const Track& track;
+  Objective& objective;
+  Storage& storage;
+  bool is_kernel = false;
+};
+
+/// Kernels come after the options, one after another. Beside a fine-tuning, whose rounds are the run's, the options
+/// leave them the last ones; where there are none after all, the options go on.
+int Job::option_rounds() const {
+  if (!finetuning_ || !hardware_.here || !VariantTuning::is_possible(task_)) return task_.rounds;
+  const int of_kernels = VariantTuning::most_kernels(task_) * (task_.kernels.rounds - 1);
+  return std::max((task_.rounds + 1) / 2, task_.rounds - of_kernels);
+}
+
 void Job::tune() {
-  std::vector<StudyTrack> tracks;
-  std::vector<Track> asked;
-  std::optional<RuntimeObjective> runtime;
+  std::optional<Deployment> options;
   if (hardware_.here) {
     track_ = runtime_track(gguf_type_);
-    runtime.emplace(runtime_tools(), track_.space.defaults(), task_.pairs);
-    asked.push_back(track_);
+    runtime_.emplace(runtime_tools(), track_.space.defaults(), task_.pairs);
+    options.emplace(Deployment{track_, *runtime_, log_});
   }
+  run_rounds(option_rounds(), options ? &*options : nullptr);
+  if (hardware_.here && VariantTuning::is_possible(task_)) tune_variants();
+  if (option_rounds() < task_.rounds) run_rounds(task_.rounds, variants_ ? nullptr : &*options);
+  if (variants_) tuning_ = variants_->write_file();
+}
+
+/// Rounds up to one. One agent sees all tracks at once; another sampler of the fine-tuning has that track for itself.
+void Job::run_rounds(int until, const Deployment* deployment) {
+  std::vector<StudyTrack> tracks;
+  std::vector<Track> asked;
   const bool own_sampler = finetuning_ && has_own_sampler(*task_.finetune);
-  if (finetuning_ && !own_sampler) asked.insert(asked.begin(), finetuning_->track());
-  JointAgent agent(provider(), agent_prompts(), agent_options(), asked,
-                   agent_events([this] { return rounds_done() + 1; }));
+  const bool is_kernel = deployment && deployment->is_kernel;
+  // A model that answers for itself has no room for a source in its context.
+  const bool by_expert = is_kernel && task_.agent.provider == "self";
+  if (finetuning_ && !own_sampler) asked.push_back(finetuning_->track());
+  if (deployment && !by_expert) asked.push_back(deployment->track);
+  JointAgent agent(provider(), agent_prompts(), agent_options(is_kernel), asked,
+                   agent_events([this, deployment] { return rounds_done(deployment) + 1; }));
   LoggedSamplers logged(log_);
   std::vector<std::unique_ptr<Sampler>> samplers;
   const auto add = [&](const Track& track, std::unique_ptr<Sampler> sampler, Objective& objective, Storage& storage) {
@@ -324,8 +355,39 @@ void Job::tune() {
     add(finetuning_->track(),
         own_sampler ? make_named_sampler(task_.finetune->sampler, task_.seed, {}) : agent.sampler(0),
         finetuning_->objective(), log_.beside(kFinetuneTrack));
-  if (runtime) add(track_, agent.sampler(asked.size() - 1), *runtime, log_);
-  run_study(tracks, study_options());
+  if (deployment)
+    add(deployment->track, by_expert ? make_named_sampler("expert", task_.seed, {}) : agent.sampler(asked.size() - 1),
+        deployment->objective, deployment->storage);
+  run_study(tracks, study_options(until, is_kernel));
+}
+
+/// Only where the options that won run the module.
+void Job::tune_variants() {
+  const Trial* best = best_trial(log_.finished(), Direction::maximize);
+  if (!best || runtime_options(best->configuration).kernels != "haqa") return;
+  const Configuration options = best->configuration;
+  VariantObjective::Tools tools;
+  tools.benchmark = llama_bench(task_.workload, task_.timeout_s, bench_limit());
+  tools.setup = [this, options] { return setup(options); };
+  tools.progress = [this](double share) { progress_.update(share); };
+  variants_.emplace(task_, hardware_, log_, progress_, std::move(tools));
+  const Setup best_setup = setup(options);
+  variants_->choose(read_model(best_setup.model), best_setup);
+  if (variants_->kernels().empty()) return variants_.reset();
+  int gone = option_rounds();
+  for (size_t i = 0; i < variants_->kernels().size() && variants_->has_time(i); ++i) {
+    const VariantTuning::InHand kernel = variants_->begin(i, gone - 1, writes_code());
+    const int until = gone + task_.kernels.rounds - 1;
+    const Deployment deployment{kernel.track, kernel.objective, kernel.storage, true};
+    run_rounds(finetuning_ ? std::min(until, task_.rounds) : until, &deployment);
+    gone = std::max(gone, kernel.track.rounds_with(kernel.storage.finished().size()));
+    variants_->finish(i);
+  }
+}
+
+/// Who answers with text may change a kernel's source.
+bool Job::writes_code() const {
+  return task_.agent.provider == "openai" || task_.agent.provider == "manual";
 }
 
 RuntimeObjective::Tools Job::runtime_tools() {
@@ -341,17 +403,24 @@ RuntimeObjective::Tools Job::runtime_tools() {
   return tools;
 }
 
-StudyOptions Job::study_options() {
+StudyOptions Job::study_options(int until, bool is_kernel) {
   StudyOptions options;
-  options.budget.rounds = task_.rounds;
+  options.budget.rounds = until;
+  if (is_kernel) {
+    options.budget.seconds = task_.kernels.seconds;
+    options.spent = [this] { return Budget{0, variants_->seconds(variants_->begun())}; };
+  }
   options.on_proposal = [this](const Track& track, const Trial& t) {
     provider().suspend();  // a model of its own would take memory from what is measured
-    progress_.step(fmt::format("round {} of {}{}", t.number + 1, task_.rounds,
-                               finetuning_ ? fmt::format(", {}", track.name) : ""));
+    const bool is_of_kernel = track.name.starts_with(kKernelTrack);
+    progress_.step(fmt::format("round {} of {}{}", t.number + 1, is_of_kernel ? task_.kernels.rounds : task_.rounds,
+                               finetuning_ || is_of_kernel ? fmt::format(", {}", track.name) : ""));
   };
   options.on_trial = [this](const Track& track, const Trial& t) {
     if (track.name == kFinetuneTrack)
       finetuning_->finish_round(t);
+    else if (track.name.starts_with(kKernelTrack))
+      progress_.done(variants_->describe(t, track.space.defaults()));
     else
       progress_.done(describe(t, track_.space.defaults()));
   };
@@ -359,8 +428,10 @@ StudyOptions Job::study_options() {
 }
 
 /// Rounds that are done in the track that is ahead.
-size_t Job::rounds_done() {
-  return std::max(log_.finished().size(), log_.beside(kFinetuneTrack).finished().size());
+size_t Job::rounds_done(const Deployment* deployment) {
+  const size_t taught = log_.beside(kFinetuneTrack).finished().size();
+  if (!deployment) return taught;
+  return std::max(taught, static_cast<size_t>(deployment->track.rounds_with(deployment->storage.trials().size())));
 }
 
 /// The model in a type with what the rounds so far have taught it, where that is no worse than the untuned one.
@@ -381,9 +452,10 @@ void Job::verify() {
     Json v = {{"confirmed", false}, {"trial", best->number}, {"configuration", best->configuration}};
     if (best->configuration == defaults) return v;
     try {
-      const Comparison c =
-          compare(llama_bench(task_.workload, task_.timeout_s, bench_limit()), setup(defaults),
-                  setup(best->configuration), task_.confirm_pairs, [&](double share) { progress_.update(share); });
+      Setup tuned = setup(best->configuration);
+      tuned.tuning = tuning_;
+      const Comparison c = compare(llama_bench(task_.workload, task_.timeout_s, bench_limit()), setup(defaults), tuned,
+                                   task_.confirm_pairs, [&](double share) { progress_.update(share); });
       v.update(haqa::to_json(c));
       v["confirmed"] = c.speedup.low > 1;
     } catch (const WorkerError& e) {  // the rounds are not lost for it
@@ -427,7 +499,9 @@ void Job::measure_accuracy() {
 void Job::bundle() {
   const fs::path folder = log_.folder() / "bundle";
   fs::remove_all(folder);  // of an interrupted run
-  bundle_ = write_bundle(folder, setup(winner_), task_.context, hardware_);
+  Setup deployed = setup(winner_);
+  if (deployed.options.kernels == "haqa") deployed.tuning = tuning_;
+  bundle_ = write_bundle(folder, deployed, task_.context, hardware_);
   if (!finetuning_) return;
   if (finetuning_->improvement()) finetuning_->write_adapter(folder);
   write_file(folder / "accuracy.json", accuracy_["held_out"].dump(2) + "\n");
@@ -467,6 +541,7 @@ void Job::summarize_run(const std::string& command) {
                     {"command", bundle_.command}}}};
   if (!track_.name.empty())
     summary["track"] = {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}};
+  if (variants_) summary["kernels"] = variants_->summary();
   if (finetuning_) add_finetuning(summary);
   const std::string chart_js = fs::exists(HAQA_CHART_JS) ? read_file(HAQA_CHART_JS) : "";  // without it, no plot
   write_file(log_.folder() / "report.html", html_report(summary, chart_js));
@@ -550,9 +625,12 @@ int Job::answer_tokens() const {
   return task_.agent.provider == "self" && self_context() <= 8192 ? std::min(wanted, kShort) : wanted;
 }
 
-AgentOptions Job::agent_options() const {
+/// shows_source: of a kernel, with all that it includes.
+AgentOptions Job::agent_options(bool shows_source) const {
+  constexpr int kTokensWithSource = 64000;
   AgentOptions options{task_.agent.history, 2, task_.seed};
   int& budget = options.history.token_budget;
+  if (shows_source) budget = std::max(budget, kTokensWithSource);
   if (task_.agent.provider == "self") budget = std::min(budget, self_context() - answer_tokens());
   return options;
 }

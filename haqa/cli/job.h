@@ -7,6 +7,7 @@
 #include "haqa/cli/finetuning.h"
 #include "haqa/cli/quality_check.h"
 #include "haqa/cli/task.h"
+#include "haqa/cli/variant_tuning.h"
 #include "haqa/deploy/bit_width.h"
 #include "haqa/deploy/bundle.h"
 #include "haqa/deploy/runtime_objective.h"
@@ -47,10 +48,15 @@ class Job {
   bool asks_again();
   void begin_finetuning();
   Json untuned_accuracy(const std::string& gguf_type);
+  struct Deployment;
   void tune();
+  int option_rounds() const;
+  void run_rounds(int until, const Deployment* deployment);
+  void tune_variants();
+  bool writes_code() const;
   RuntimeObjective::Tools runtime_tools();
-  StudyOptions study_options();
-  size_t rounds_done();
+  StudyOptions study_options(int until, bool is_kernel);
+  size_t rounds_done(const Deployment* deployment);
   std::filesystem::path served_file(const std::string& gguf_type);
   void verify();
   void measure_accuracy();
@@ -64,7 +70,7 @@ class Job {
   int self_context() const;
   int answer_tokens() const;
   void require_room_for_prompt();
-  AgentOptions agent_options() const;
+  AgentOptions agent_options(bool shows_source = false) const;
   /// round: told with each fault of the agent; 0 for the bit width.
   std::function<void(const AgentEvent&)> agent_events(std::function<size_t()> round);
   Track runtime_track(const std::string& gguf_type);
@@ -85,6 +91,9 @@ class Job {
   std::optional<QualityCheck> quality_;
   std::optional<Finetuning> finetuning_;
   Track track_;  ///< of the run-time options
+  std::optional<RuntimeObjective> runtime_;
+  std::optional<VariantTuning> variants_;
+  std::filesystem::path tuning_;  ///< of the module's kernels, for the best options; empty: as they ship
   Json agent_choice_, verification_;
   Json accuracy_ = Json::object();  ///< of a fine-tuned model, after the rounds
   Configuration winner_;

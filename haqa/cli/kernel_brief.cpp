@@ -85,7 +85,7 @@ std::string interface_text(const std::string& engine, const std::string& source)
 }  // namespace
 
 std::string kernel_brief(const KernelTask& task, const Configuration& defaults, const std::string& model,
-                         const std::vector<std::string>& titles) {
+                         const std::vector<std::string>& titles, const std::string& timing) {
   const std::string source = read_file(task.spec.engines.at(task.engine).source);
   return agent_prompts().render("kernel", {{"model", model},
                                            {"device", task.hardware.name},
@@ -95,7 +95,8 @@ std::string kernel_brief(const KernelTask& task, const Configuration& defaults, 
                                            {"engine", task.engine},
                                            {"code", source},
                                            {"includes", includes_text(task.engine)},
-                                           {"interface", interface_text(task.engine, source)}});
+                                           {"interface", interface_text(task.engine, source)},
+                                           {"timing", agent_prompts().render(timing, {})}});
 }
 
 }  // namespace haqa

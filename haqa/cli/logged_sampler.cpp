@@ -13,7 +13,7 @@ class LoggedSamplers::One : public Sampler {
   One(LoggedSamplers& all, const Track& of, Sampler& asked, Storage& stored)
       : track(of), inner(asked), storage(stored), all_(all) {}
   Proposal ask(const Track&, std::span<const Trial> trials, int rounds_left) override {
-    return all_.ask(track, trials.size(), rounds_left);
+    return all_.ask(track, track.rounds_with(trials.size()), rounds_left);
   }
   void tell(const Track&, const Trial& trial) override { inner.tell(track, trial); }
 
@@ -32,12 +32,12 @@ Sampler& LoggedSamplers::add(const Track& track, Sampler& inner, Storage& storag
   return *all_.emplace_back(std::make_unique<One>(*this, track, inner, storage));
 }
 
-Proposal LoggedSamplers::ask(const Track& track, size_t round, int rounds_left) {
+Proposal LoggedSamplers::ask(const Track& track, int round, int rounds_left) {
   const Json asked = log_.once(fmt::format("proposal:{}", round), [&] {
     Json proposals = Json::object();
     for (const auto& one : all_) {
       const std::vector<Trial> trials = one->storage.trials();
-      if (trials.size() != round) continue;  // it has had this round
+      if (one->track.rounds_with(trials.size()) != round) continue;  // it has had this round
       const Proposal p = one->inner.ask(one->track, trials, rounds_left);
       proposals[one->track.name] = {
           {"configuration", p.configuration}, {"proposed_by", p.proposed_by}, {"thought", p.thought}};

@@ -21,7 +21,7 @@ class LoggedSamplers {
 
  private:
   class One;
-  Proposal ask(const Track& track, size_t round, int rounds_left);
+  Proposal ask(const Track& track, int round, int rounds_left);
 
   RunLog& log_;
   std::vector<std::unique_ptr<One>> all_;

@@ -40,6 +40,13 @@ void read_tuning(YamlMap map, Task& task) {
   map.finish();
 }
 
+void read_kernels(YamlMap map, Task& task) {
+  set(task.kernels.rounds, map.integer("rounds", 0, 100));
+  set(task.kernels.names, map.choices("names", {"matvec", "attention", "rms_norm_mul", "swiglu"}));
+  set(task.kernels.seconds, map.number("seconds", 0, 1e7));
+  map.finish();
+}
+
 std::filesystem::path known_space(const std::string& name) {
   return data_folder() / "spaces" / (name + ".yaml");
 }
@@ -175,6 +182,7 @@ Task read_task(const std::filesystem::path& file) {
   set(task.calibration, map.existing_file("calibration"));
   if (const auto seed = map.integer("seed", 0, 2147483647)) task.seed = static_cast<uint64_t>(*seed);
   read_tuning(map.map("tuning"), task);
+  read_kernels(map.map("kernels"), task);
   read_agent(map.map("agent"), task.agent);
   read_finetune(map.map("finetune"), task);
   map.finish();
@@ -195,6 +203,8 @@ Json to_json(const Task& t) {
       {"seed", t.seed},
       {"tuning",
        {{"rounds", t.rounds}, {"pairs", t.pairs}, {"confirm_pairs", t.confirm_pairs}, {"timeout_s", t.timeout_s}}}};
+  document["kernels"] = {{"rounds", t.kernels.rounds}, {"seconds", t.kernels.seconds}};
+  if (!t.kernels.names.empty()) document["kernels"]["names"] = t.kernels.names;
   if (t.memory_limit) document["memory_limit"] = std::to_string(*t.memory_limit);
   if (t.max_quality_loss) document["max_quality_loss"] = *t.max_quality_loss;
   if (!t.calibration.empty()) document["calibration"] = std::filesystem::absolute(t.calibration).string();

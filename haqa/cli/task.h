@@ -32,6 +32,13 @@ struct FinetuneTask {
   std::optional<int> rounds;          ///< nothing: as tuning.rounds
 };
 
+/// The section kernels: the module's kernels, tuned in the model where the options that win run it.
+struct KernelsInModelTask {
+  int rounds = 3;                  ///< of each, its default variant first; 0: they stay as they ship
+  std::vector<std::string> names;  ///< "matvec", ...; empty: what most of a token's time goes to
+  double seconds = 600;            ///< after which no further round begins
+};
+
 /// What the user asks for: the content of task.yaml. docs/task.md describes every key.
 struct Task {
   std::filesystem::path file;  ///< where it was read from; empty for `haqa deploy`
@@ -48,6 +55,7 @@ struct Task {
   double timeout_s = 600;  ///< of one llama-bench call
   uint64_t seed = 1;
   AgentTask agent;
+  KernelsInModelTask kernels;
   std::optional<FinetuneTask> finetune;
 };
 

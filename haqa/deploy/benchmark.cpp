@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <sstream>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -34,16 +35,28 @@ double sample_seconds(const std::string& output) {
   throw WrongResult("llama-bench wrote no result that can be read: " + one_line(output, 120));
 }
 
+/// What the module says where it leaves a tuning file's kernel to a default one, or everything to stock code: then
+/// something else would be timed.
+void require_served(const std::string& log) {
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("haqa: ") && (line.ends_with("default serves") || line.ends_with("default kernels serve") ||
+                                       line.ends_with("stock code serves")))
+      throw WrongResult(one_line(line));
+}
+
 TimedRun run_llama_bench(const Setup& setup, bool prompt, const std::vector<std::string>& test, double timeout_s,
                          uint64_t memory_bytes) {
   Command command{{llama_bench_program(), "-m", setup.model.string(), "-r", "1", "-o", "json"}};
   command.argv.insert(command.argv.end(), test.begin(), test.end());
   for (std::string& argument : bench_arguments(setup.options, prompt)) command.argv.push_back(std::move(argument));
   command.environment = runtime_environment(setup.options, backend_module());
+  if (!setup.tuning.empty()) command.environment.emplace_back("HAQA_TUNING", setup.tuning.string());
   command.timeout_s = timeout_s;
   command.memory_bytes = memory_bytes;
   const ProcessResult result = run_process(command);
   if (!result.ok()) throw WorkerError(result.end, "llama-bench: " + result.describe());
+  if (!setup.tuning.empty()) require_served(result.errors);
   return {sample_seconds(result.output), result.peak_bytes};
 }
 
@@ -120,8 +133,13 @@ Json to_json(const Estimate& ratio) {
   return {{"median", ratio.median}, {"low", ratio.low}, {"high", ratio.high}, {"pairs", ratio.samples}};
 }
 
+bool is_clearly_slower(const Comparison& c) {
+  return c.speedup.samples == 2 && c.speedup.high < kClearlySlower;
+}
+
 Comparison compare(const Benchmark& benchmark, const Setup& a, const Setup& b, int pairs,
-                   const std::function<void(double)>& progress) {
+                   const std::function<void(double)>& progress,
+                   const std::function<bool(const Comparison&)>& is_hopeless) {
   Comparison c;
   for (int pair = 0; pair < pairs; ++pair) {
     const bool a_first = pair % 2 == 0;
@@ -130,7 +148,7 @@ Comparison compare(const Benchmark& benchmark, const Setup& a, const Setup& b, i
     if (!a_first) c.a.push_back(benchmark(a));
     c.speedup = paired_ratio(c.b, c.a);
     if (progress) progress(static_cast<double>(pair + 1) / pairs);
-    if (pair == 1 && c.speedup.high < kClearlySlower) break;
+    if (is_hopeless(c)) break;
   }
   return c;
 }

@@ -15,6 +15,8 @@ namespace haqa {
 struct Setup {
   std::filesystem::path model;
   RuntimeOptions options;
+  std::filesystem::path tuning;  ///< of the module's kernels (docs/plugin.md); empty: as it stands
+  bool operator==(const Setup&) const = default;
 };
 
 /// The request that is timed; the paper's is 128 tokens in and 256 out.
@@ -66,9 +68,13 @@ struct Comparison {
   Estimate speedup;
 };
 
-/// `pairs` interleaved pairs, fewer where the first two leave no doubt that b is slower (by 15 % in each).
+/// Whether what has been measured leaves no doubt that b is slower: by 15 % in each of the first two pairs.
+bool is_clearly_slower(const Comparison& so_far);
+
+/// `pairs` interleaved pairs, fewer where what was measured so far is hopeless.
 Comparison compare(const Benchmark& benchmark, const Setup& a, const Setup& b, int pairs,
-                   const std::function<void(double)>& progress = {});
+                   const std::function<void(double)>& progress = {},
+                   const std::function<bool(const Comparison&)>& is_hopeless = is_clearly_slower);
 
 /// Medians over measurements, for tables: {"tokens_per_s","prompt_tokens_per_s","generate_tokens_per_s","request_s",
 /// "peak_bytes","samples": tokens_per_s of each}.

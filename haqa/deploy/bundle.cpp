@@ -65,6 +65,20 @@ std::string arguments(const RuntimeOptions& options, int context) {
   return words;
 }
 
+/// A tuning file, as the module finds it beside itself, with the variants and the sources that it names, which lie in
+/// folders beside it.
+void add_tuning(const fs::path& tuning, const fs::path& folder) {
+  const Json json = read_json(tuning);
+  for (const Json& kernel : json.at("kernels"))
+    for (const char* key : {"file", "source"}) {
+      if (!kernel.contains(key)) continue;
+      const fs::path name = kernel[key].get<std::string>();
+      make_folder((folder / name).parent_path());
+      link_or_copy(tuning.parent_path() / name, folder / name);
+    }
+  link_or_copy(tuning, folder / "haqa-tuning.json");
+}
+
 /// The module and the compiled kernels that stand beside it.
 void add_module(const fs::path& module, const fs::path& folder) {
   make_folder(folder / "kernels");
@@ -165,8 +179,12 @@ Bundle write_bundle(const fs::path& folder, const Setup& setup, int context, con
   bundle.bytes = fs::file_size(bundle.model);
   bundle.command = fmt::format("{}llama-server --model {} {}", environment_words(setup.options), quoted(name),
                                arguments(setup.options, context));
-  if (setup.options.kernels == "haqa") bundle.command += " --device HAQA";
-  if (setup.options.kernels == "haqa") add_module(backend_module(), folder / fs::path(kModule).parent_path());
+  const fs::path module = folder / fs::path(kModule).parent_path();
+  if (setup.options.kernels == "haqa") {
+    bundle.command += " --device HAQA";
+    add_module(backend_module(), module);
+    if (!setup.tuning.empty()) add_tuning(setup.tuning, module);
+  }
   write_script(folder / "launch.sh", launch_script(name, setup.options, context));
   write_script(folder / "verify.sh", verify_script(name, setup.options));
   write_file(folder / "profile.json", to_json(profile).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");

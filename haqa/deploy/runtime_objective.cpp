@@ -48,7 +48,7 @@ Setup RuntimeObjective::setup(const Configuration& configuration) const {
 
 /// A failure of the defaults is not that of the configuration beside them.
 Measurement RuntimeObjective::time(const Setup& setup, const Setup& stock) const {
-  if (setup.model != stock.model || setup.options != stock.options) return tools_.benchmark(setup);
+  if (setup != stock) return tools_.benchmark(setup);
   try {
     return tools_.benchmark(stock);
   } catch (const WorkerError&) {

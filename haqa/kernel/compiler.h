@@ -36,6 +36,9 @@ std::vector<std::string> macros_of(const SourceVariant& variant);
 /// chapter 5.
 std::optional<std::string> runs_when_loaded(const std::filesystem::path& library);
 
+/// The names of the functions that a library offers. Throws Error where it is no ELF file of this machine.
+std::vector<std::string> functions_of(const std::filesystem::path& library);
+
 /// Compiles into the cache folder, or finds it there: by the text of the source and of kernel.h, the options, the
 /// compiler's version and the processor. The compiler sees no files but the system's and its own. Throws KernelFault
 /// (refused_source, does_not_compile, with the compiler's messages; timed_out), UsageError where there is no compiler.

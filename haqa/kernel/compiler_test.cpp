@@ -1,5 +1,6 @@
 #include "haqa/kernel/compiler.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "haqa/base/error.h"
@@ -76,6 +77,13 @@ TEST(CompileTest, NothingRunsWhenAVariantIsLoaded) {
     write_file(folder / "x.so", text);
     EXPECT_THROW(runs_when_loaded(folder / "x.so"), Error);
   }
+}
+
+TEST(CompileTest, TellsWhichFunctionsALibraryOffers) {
+  SourceVariant variant = simple("");
+  variant.source += "\nextern \"C\" void another() {}\nstatic void hidden() {}\nextern \"C\" int a_number = 1;\n";
+  const std::vector<std::string> names = functions_of(compile(variant).library);
+  EXPECT_THAT(names, testing::UnorderedElementsAre("haqa_kernel", "another"));
 }
 
 TEST(CompileTest, ReadsNoFilesButTheCompilersOwn) {

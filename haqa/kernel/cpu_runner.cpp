@@ -134,11 +134,11 @@ class CpuRunner : public Runner {
   void run() override { team_.run(launches_); }
 
  private:
-  /// As the module for llama.cpp does it: in parts where that can be, several threads' then.
+  /// As the module for llama.cpp does it: in parts where that can be, the last one first as any thread may be.
   void pack(const haqa_tensor& weights, std::byte* to) const {
     if (!variant_.pack_rows) return variant_.pack(&weights, to);
     constexpr int64_t kRows = 64;
-    for (int64_t row = 0; row < weights.ne[1]; row += kRows)
+    for (int64_t row = (weights.ne[1] - 1) / kRows * kRows; row >= 0; row -= kRows)
       variant_.pack_rows(&weights, to, row, std::min(weights.ne[1], row + kRows));
   }
 

@@ -25,9 +25,6 @@ struct KernelFunctions {
 /// Nothing where it is no kernel; `why` says so then.
 KernelFunctions open_kernel(const std::filesystem::path& file, std::string& why);
 
-/// The instruction sets of kernels/CMakeLists.txt that this processor has, best first; empty where it has none.
-std::vector<const char*> processor_levels();
-
 /// The compiled default variants of a kernel in `folder`, KERNEL-TYPE-LEVEL.so, that this processor can run, best
 /// first.
 std::vector<std::filesystem::path> default_variants(const std::filesystem::path& folder, std::string_view kernel,

@@ -7,7 +7,6 @@
 #include "haqa/base/error.h"
 #include "haqa/hardware/microbench.h"
 #include "haqa/kernel/contestant.h"
-#include "haqa/worker/worker.h"
 
 namespace haqa {
 namespace {
@@ -54,10 +53,7 @@ Outcome failure(FailReason reason, const std::string& message, Json metrics = Js
 }
 
 Outcome outcome_of(const Json& answer) {
-  if (answer.contains("fault")) {
-    const std::string fault = answer["fault"];
-    return failure(reason_of(fault), fault + ": " + answer.value("message", ""), {{"fault", fault}});
-  }
+  if (auto fault = fault_outcome(answer)) return *std::move(fault);
   const Json &ours = answer.at("times").at("variant"), &theirs = answer.at("times").at("ggml");
   Outcome outcome;
   outcome.value = ours.at("ratio").get<double>();
@@ -120,6 +116,17 @@ Json kernel_request(const KernelTask& task, const std::string& command, const Co
             {"copies", hardware.memory_bytes / 12}}}};
 }
 
+std::optional<Outcome> fault_outcome(const Json& answer) {
+  if (!answer.contains("fault")) return std::nullopt;
+  const std::string fault = answer["fault"];
+  return failure(reason_of(fault), fault + ": " + answer.value("message", ""), {{"fault", fault}});
+}
+
+std::optional<Outcome> lost_outcome(const WorkerError& e) {
+  if (e.end == ProcessEnd::exited) return std::nullopt;
+  return failure(e.end == ProcessEnd::timed_out ? FailReason::timed_out : FailReason::crashed, e.what());
+}
+
 KernelObjective::KernelObjective(KernelTask task, std::function<void(double)> progress)
     : task_(std::move(task)), progress_(std::move(progress)) {}
 
@@ -129,8 +136,8 @@ Outcome KernelObjective::evaluate(const Configuration& configuration, const Repo
   try {
     return outcome_of(call_worker("haqa-kernel", request, {kTimeLimit}, progress_));
   } catch (const WorkerError& e) {
-    if (e.end == ProcessEnd::exited) throw;  // the judge itself says what is wrong: no compiler, a baseline that fails
-    return failure(e.end == ProcessEnd::timed_out ? FailReason::timed_out : FailReason::crashed, e.what());
+    if (auto lost = lost_outcome(e)) return *std::move(lost);
+    throw;
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "haqa/hardware/profile.h"
 #include "haqa/kernel/kernel_spec.h"
 #include "haqa/study/study.h"
+#include "haqa/worker/worker.h"
 
 namespace haqa {
 
@@ -32,6 +34,12 @@ struct KernelTask {
 
 /// What is asked of the worker for a configuration (measure.h); `command` is "verify" or "measure".
 Json kernel_request(const KernelTask& task, const std::string& command, const Configuration& configuration);
+
+/// What an answer of the worker says of a variant with a fault; nothing where it has none.
+std::optional<Outcome> fault_outcome(const Json& answer);
+/// Of a worker that did not answer: what became of it is the variant's doing. Nothing where the judge itself says what
+/// is wrong: no compiler, a baseline that fails.
+std::optional<Outcome> lost_outcome(const WorkerError& error);
 
 /// How many times as fast as llama.cpp's own implementation a configuration of a kernel is: it is compiled, verified,
 /// and timed in turn with that. Value: the median of the paired ratios; a fault is the trial's outcome.

@@ -26,13 +26,37 @@ T at(std::string_view file, uint64_t offset, const std::string& name) {
   return value;
 }
 
-}  // namespace
-
-std::optional<std::string> runs_when_loaded(const std::filesystem::path& library) {
-  const std::string file = read_file(library), name = library.filename().string();
+Elf64_Ehdr header_of(std::string_view file, const std::string& name) {
   const auto header = at<Elf64_Ehdr>(file, 0, name);
   if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64)
     throw Error("{}: is no library of this machine", name);
+  return header;
+}
+
+}  // namespace
+
+std::vector<std::string> functions_of(const std::filesystem::path& library) {
+  const std::string file = read_file(library), name = library.filename().string();
+  const auto header = header_of(file, name);
+  const auto section = [&](uint64_t i) { return at<Elf64_Shdr>(file, header.e_shoff + i * header.e_shentsize, name); };
+  std::vector<std::string> functions;
+  for (uint64_t i = 0; i < header.e_shnum; ++i) {
+    const auto symbols = section(i);
+    if (symbols.sh_type != SHT_DYNSYM) continue;
+    const auto names = section(symbols.sh_link);
+    for (uint64_t k = 0; k < symbols.sh_size / sizeof(Elf64_Sym); ++k) {
+      const auto symbol = at<Elf64_Sym>(file, symbols.sh_offset + k * sizeof(Elf64_Sym), name);
+      const uint64_t where = names.sh_offset + symbol.st_name;
+      if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_shndx == SHN_UNDEF || where >= file.size()) continue;
+      functions.emplace_back(file.c_str() + where);
+    }
+  }
+  return functions;
+}
+
+std::optional<std::string> runs_when_loaded(const std::filesystem::path& library) {
+  const std::string file = read_file(library), name = library.filename().string();
+  const auto header = header_of(file, name);
   for (uint64_t i = 0; i < header.e_phnum; ++i) {
     const auto segment = at<Elf64_Phdr>(file, header.e_phoff + i * header.e_phentsize, name);
     if (segment.p_type != PT_DYNAMIC) continue;

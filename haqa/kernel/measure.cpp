@@ -156,6 +156,7 @@ class Measurement {
     const Compiled compiled = compile(variant, request_.value("rebuild", false));
     result["compile_s"] = compiled.seconds;
     result["cached"] = compiled.cached;
+    result["library"] = compiled.library.string();
     return compiled.library;
   }
 

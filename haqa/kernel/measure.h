@@ -20,6 +20,7 @@ namespace haqa {
 ///   rebuild        compile even where the cache has it
 /// The answer:
 ///   compile_s, cached, verify_s; prebuilt: true where there is no compiler; device: that of a device's engine
+///   library        the file that was verified, where it was compiled for the engine cpu
 ///   no_landlock    true where a compiler with a strange source can read any file
 ///   us, times      of timing: {NAME: {"us", "ratio", "low", "high", "samples_us"}}
 ///   busy           share of the machine that others used; disturbed: of the rounds in which they held up a contestant

@@ -12,6 +12,7 @@
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/kernel/processor_levels.h"
 #include "haqa/model/make_model.h"
 #include "haqa/plugin/module_test_support.h"
 #include "haqa/plugin/tuning.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "haqa/base/temporary_folder.h"
-#include "haqa/kernel/kernel_library.h"
+#include "haqa/kernel/processor_levels.h"
 #include "haqa/plugin/module_test_support.h"
 #include "haqa/worker/process.h"
 

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "haqa/kernel/kernel_library.h"
+#include "haqa/kernel/processor_levels.h"
 #include "haqa/plugin/log.h"
 
 namespace haqa {
@@ -39,19 +39,6 @@ TunedKernel read_kernel(const nlohmann::json& entry, const fs::path& folder) {
 fs::path tuning_file(const fs::path& module_folder) {
   const char* named = std::getenv("HAQA_TUNING");
   return named && *named ? fs::path(named) : module_folder / "haqa-tuning.json";
-}
-
-std::string processor_identity() {
-  std::ifstream info("/proc/cpuinfo");
-  std::string name = "unknown processor";
-  for (std::string line; std::getline(info, line);)
-    if (line.starts_with("model name") || line.starts_with("CPU part")) {
-      const size_t colon = line.find(": ");
-      if (colon != std::string::npos) name = line.substr(colon + 2);
-      break;
-    }
-  for (const char* level : processor_levels()) name.append(", ").append(level);
-  return name;
 }
 
 std::string file_hash(const fs::path& file) {

@@ -27,9 +27,6 @@ std::filesystem::path tuning_file(const std::filesystem::path& module_folder);
 /// not fit is left out, with a line in the log; without a file everything is at its default.
 Tuning read_tuning(const std::filesystem::path& file);
 
-/// Of this machine, as tuning files carry it: its name, and the instruction sets that kernels are compiled for.
-std::string processor_identity();
-
 /// FNV-1a, 64 bits, of a file's bytes, in 16 hexadecimal digits; empty where it cannot be read. It tells a damaged or
 /// replaced file, not a forged one: who can write the variants can write the tuning file too.
 std::string file_hash(const std::filesystem::path& file);

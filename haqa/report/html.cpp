@@ -8,6 +8,7 @@
 #include "haqa/report/plots.h"
 #include "haqa/report/report.h"
 #include "haqa/report/rounds_plot.h"
+#include "haqa/report/served_kernels.h"
 #include "haqa/report/trade_offs.h"
 
 namespace haqa {
@@ -76,6 +77,24 @@ std::string html_rounds(const Part& summary, const std::vector<Round>& rounds) {
     looks.below.push_back(why(r.thought));
   }
   return html_table(rounds_table(summary, rounds), "Rounds", looks);
+}
+
+std::string kernels_section(const Part& kernels) {
+  RowLooks looks;
+  for (const std::string& reason : served_kernels_reasons(kernels)) {
+    looks.classes.emplace_back();
+    looks.below.push_back(why(reason));
+  }
+  const std::string table = html_table(served_kernels_table(kernels), "Kernels in the model", looks);
+  if (table.empty()) return "";
+  std::string sentences;
+  for (const std::string& sentence : served_kernels_answer(kernels)) sentences += paragraph(sentence);
+  return sentences +
+         paragraph(
+             "Each variant was verified on the model's shapes first, then timed as a part of the whole model, in "
+             "turn with the kernels that served before; what was slower in its first pairs was given up early. "
+             "One serves only where fresh pairs confirm it beyond the noise.") +
+         table;
 }
 
 std::string finetune_section(const Part& finetune) {
@@ -168,6 +187,7 @@ std::string page_body(const Part& summary, std::string_view chart_js) {
   body += section(summary["finetune"].is_missing() ? "Rounds" : "Run-time options",
                   (rounds.size() < 2 ? "" : plots.figure(rounds_plot(rounds, maximize), kRoundsCaption)) +
                       html_rounds(summary, rounds));
+  body += section("Kernels", kernels_section(summary["kernels"]));
   body += section("Accuracy, speed and memory", trade_off_section(plots, summary));
   body += section("Failures", html_table(failures_table(rounds), "Failures"));
   body += section("The agent",

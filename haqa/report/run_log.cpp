@@ -120,6 +120,19 @@ Json RunLog::append(Json line) {
   return stamped;
 }
 
+namespace {
+
+/// Of a run that is not finished.
+Json& trials_of_kernel(Json& summary, const std::string& name) {
+  Json& kernels = summary["kernels"]["kernels"];
+  for (Json& kernel : kernels)
+    if (kernel["name"] == name) return kernel["trials"];
+  kernels.push_back({{"name", name}});
+  return kernels.back()["trials"];
+}
+
+}  // namespace
+
 Json read_summary(const fs::path& folder) {
   const fs::path file = folder / "summary.json";
   if (fs::exists(file)) return read_json(file);
@@ -135,9 +148,12 @@ Json read_summary(const fs::path& folder) {
     if (event == "start") summary["kind"] = part["kind"].json();
     if (event == "start") summary["task"] = part["task"].json();
     if (event == "trial") {
-      const bool beside = part["track"].text() == kFinetuneTrack;
-      if (beside) summary["finetune"]["unfinished"] = true;
-      (beside ? summary["finetune"] : summary)["trials"].push_back(part["trial"].json());
+      const std::string track = part["track"].text();
+      if (track == kFinetuneTrack) summary["finetune"]["unfinished"] = true;
+      if (track.starts_with(kKernelTrack))
+        trials_of_kernel(summary, track.substr(std::string_view(kKernelTrack).size())).push_back(part["trial"].json());
+      else
+        (track == kFinetuneTrack ? summary["finetune"] : summary)["trials"].push_back(part["trial"].json());
     }
     if (event == "agent") summary["agent_events"].push_back(line);
     if (event == "step" && part["step"].text() == "hardware") summary["hardware"] = part["result"].json();

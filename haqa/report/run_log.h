@@ -83,6 +83,8 @@ class RunLog : public Storage {
 
 /// The name of the track of fine-tuning.
 inline constexpr const char* kFinetuneTrack = "fine-tuning";
+/// How the names of tracks of kernels begin, which are tuned in the model.
+inline constexpr const char* kKernelTrack = "kernel ";
 
 /// What made a run: the command that can go on with it, in its start event and its summary.
 inline constexpr const char *kRunKind = "run", *kFinetuneKind = "finetune", *kKernelsKind = "kernels";

@@ -6,6 +6,7 @@
 #include "haqa/report/findings.h"
 #include "haqa/report/finetune_report.h"
 #include "haqa/report/report.h"
+#include "haqa/report/served_kernels.h"
 #include "haqa/report/trade_offs.h"
 
 namespace haqa {
@@ -68,6 +69,10 @@ std::string text_report(const Json& json) {
     out += text_table("Accuracy on held-out questions", held_out_table(finetune));
   }
   out += text_table("Rounds: speed-up over llama.cpp's defaults, measured in turn", rounds_table(summary, rounds));
+  out += text_table("Kernels in the model: its speed-up over the kernels that serve so far, measured in turn",
+                    served_kernels_table(summary["kernels"]));
+  for (const std::string& sentence : served_kernels_answer(summary["kernels"]))
+    out += "  " + one_line(sentence, 400) + "\n";
   out += text_table("Accuracy, speed against the widest (of the verified round anew), and memory",
                     trade_off_table(trade_offs(summary)));
   out += text_table("Failures", failures_table(rounds)) + text_table("The agent's faults", agent_events_table(summary));

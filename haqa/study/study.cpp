@@ -42,9 +42,9 @@ using Exhausted = std::set<const StudyTrack*>;
 const StudyTrack* next_track(std::span<const StudyTrack> tracks, const Exhausted& exhausted, Evaluations& evaluations,
                              int rounds) {
   const StudyTrack* next = nullptr;
-  size_t fewest = static_cast<size_t>(std::max(0, rounds));
+  int fewest = std::max(0, rounds);
   for (const StudyTrack& on : tracks)
-    if (const size_t n = evaluations.trials(on).size(); n < fewest && !exhausted.contains(&on)) {
+    if (const int n = on.track.rounds_with(evaluations.trials(on).size()); n < fewest && !exhausted.contains(&on)) {
       next = &on;
       fewest = n;
     }
@@ -54,7 +54,7 @@ const StudyTrack* next_track(std::span<const StudyTrack> tracks, const Exhausted
 Proposal propose(const StudyTrack& on, std::span<const Trial> trials, int rounds) {
   if (std::none_of(trials.begin(), trials.end(), [](const Trial& t) { return t.fits; }))
     return {on.track.space.defaults(), "default", "The first round runs the defaults.", {}};
-  return on.sampler.ask(on.track, trials, rounds - static_cast<int>(trials.size()));
+  return on.sampler.ask(on.track, trials, rounds - on.track.rounds_with(trials.size()));
 }
 
 }  // namespace

@@ -39,6 +39,9 @@ struct Track {
   std::string brief;       ///< what the prompt says of the model, the device and the task: the static prompt's facts
   std::vector<Goal> more_goals;          ///< of Trial::more_values, for samplers that seek a Pareto front
   std::vector<AnswerName> answer_names;  ///< parameters that have none stand by their own names
+  int first_round = 0;                   ///< rounds of the study that went by before this track's first
+  /// Rounds of the study, where the track has so many trials.
+  int rounds_with(size_t trials) const { return first_round + static_cast<int>(trials); }
 };
 
 /// What a sampler proposes, and why.

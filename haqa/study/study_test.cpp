@@ -88,6 +88,22 @@ TEST(Study, AsksEvaluatesStoresAndTellsInThatOrder) {
   EXPECT_EQ(trials[2].message, "bang");
 }
 
+TEST(Study, ATrackMayBeginInALaterRound) {
+  std::vector<std::string> events;
+  Counting early(events), late(events);
+  Identity objective(events);
+  Track first = track(), second = track();
+  second.first_round = 2;
+  MemoryStorage storages[2];
+  run_study(
+      std::array{StudyTrack{first, early, objective, storages[0]}, StudyTrack{second, late, objective, storages[1]}},
+      rounds(4));
+  EXPECT_EQ(storages[0].trials().size(), 4u);
+  EXPECT_EQ(storages[1].trials().size(), 2u);
+  EXPECT_THAT(std::vector(events.end() - 6, events.end()),
+              ElementsAre("ask 3 left 1", "evaluate 30", "tell 3", "ask 1 left 1", "evaluate 10", "tell 1"));
+}
+
 TEST(Study, GoesOnAfterEarlierTrials) {
   std::vector<std::string> events;
   Counting sampler(events);
