@@ -22,7 +22,7 @@ inline std::filesystem::path python_packages(const std::filesystem::path& python
   flock(lock.get(), LOCK_EX);  // tests run beside one another
   if (std::filesystem::exists(done)) return folder;
   std::filesystem::remove_all(folder);
-  std::vector<std::string> argv = {python,      "-m",       "pip",  "install", "-q", "--disable-pip-version-check",
+  std::vector<std::string> argv = {python,      "-m",       "pip", "install", "-q", "--disable-pip-version-check",
                                    "--no-deps", "--target", folder};
   argv.insert(argv.end(), packages.begin(), packages.end());
   const ProcessResult made = run_process({argv});

@@ -20,7 +20,8 @@ struct MemoryUse {
   int n_outputs = 1;
   bool flash_attention = true;
   uint64_t adapter_bytes = 0;  ///< a LoRA adapter loaded beside the weights
-  bool amx = false;  ///< on a processor with Intel's AMX, for which llama.cpp lays weights out anew, some of them larger
+  bool amx =
+      false;  ///< on a processor with Intel's AMX, for which llama.cpp lays weights out anew, some of them larger
 };
 
 /// All in bytes; total = weights + kv_cache + compute + adapter + overhead.
