@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <numeric>
 
 #include "haqa/adapter/gguf_adapter.h"
@@ -12,6 +11,7 @@
 #include "haqa/base/file.h"
 #include "haqa/dataset/split.h"
 #include "haqa/tokenizer/tokenizer.h"
+#include "haqa/train/computing.h"
 #include "haqa/train/save.h"
 
 namespace haqa {
@@ -25,24 +25,11 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-at::ScalarType compute_type(const std::string& name) {
-  if (name == "fp32") return at::kFloat;
-  if (name == "bf16") return at::kBFloat16;
-  throw UsageError("'{}' is no type to compute in; fp32 and bf16 are", name);
-}
-
 Grouping grouping_from(const std::string& name) {
   if (name == "shuffled") return Grouping::shuffled;
   if (name == "by_length") return Grouping::by_length;
   if (name == "packed") return Grouping::packed;
   throw UsageError("'{}' is no way to group examples; shuffled, by_length and packed are", name);
-}
-
-at::Device device_named(const std::string& name) {
-  const at::Device device(name == "cuda" ? at::kCUDA : at::kCPU);
-  if (name != "cpu" && name != "cuda") throw UsageError("'{}' is no device to train on; cpu and cuda are", name);
-  if (device.is_cuda() && !at::hasCUDA()) throw UsageError("libtorch finds no CUDA here; train on cpu");
-  return device;
 }
 
 /// The paper's parameters, by the names of its search space (data/spaces/llama.yaml).
@@ -107,18 +94,6 @@ Json told(const std::vector<double>& losses) {
     means.push_back(std::accumulate(begin, end, 0.0) / static_cast<double>(end - begin));
   }
   return means;
-}
-
-/// The largest memory of this process, but for pages of files, which can be dropped: those that are held now are the
-/// model's, and were held at the peak. Source: proc(5).
-uint64_t peak_bytes() {
-  std::ifstream status("/proc/self/status");
-  uint64_t peak = 0, files = 0;
-  for (std::string name; status >> name; status.ignore(1 << 12, '\n')) {
-    if (name == "VmHWM:") status >> peak;
-    if (name == "RssFile:") status >> files;
-  }
-  return peak > files ? (peak - files) * 1024 : 0;
 }
 
 struct Losses {

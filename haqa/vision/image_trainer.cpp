@@ -225,13 +225,13 @@ std::string ImageTrainer::identity() const {
   const ImageTrainerOptions& o = options_;
   const ResNetOptions& r = network_.options();
   const Quantization& q = r.quantization;
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", o.epochs,
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", o.epochs,
                      static_cast<int>(o.optimizer), o.learning_rate, o.momentum, o.nesterov, o.weight_decay,
                      o.decay_norms, static_cast<int>(o.schedule), fmt::join(o.milestones, ","), o.milestone_factor,
                      o.warmup_epochs, o.label_smoothing, o.ema_decay, o.max_grad_norm, training_.size(),
                      static_cast<int>(r.kind), static_cast<int>(r.shortcut), r.classes, static_cast<int>(r.compute),
                      q.weight_bits, q.activation_bits, static_cast<int>(q.method), static_cast<int>(q.scaling),
-                     q.first_layer, q.last_layer, validation_.size());
+                     q.first_layer, q.last_layer, validation_.size(), o.inputs);
 }
 
 ImageTrainer::Tensors ImageTrainer::optimizer_state() const {

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -41,6 +42,7 @@ struct ImageTrainerOptions {
   /// The training has diverged where its loss stays above this many times that of its first steps or of guessing,
   /// whichever is more.
   double divergence = 3;
+  std::string inputs;  ///< tells sources apart: a checkpoint is of a training with the same
 };
 
 /// What the learning rate is multiplied with when `done` epochs of options.epochs are.
@@ -77,6 +79,7 @@ class ImageTrainer {
   EpochResult epoch();
   bool finished() const { return std::ssize(results_) >= options_.epochs; }
   const std::vector<EpochResult>& results() const { return results_; }
+  int64_t steps() const { return steps_; }  ///< in all, also those that a checkpoint spared
 
   struct Validation {
     double accuracy = 0, loss = 0;

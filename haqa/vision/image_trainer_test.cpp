@@ -35,7 +35,7 @@ class ImageTrainerTest : public testing::Test {
   const TemporaryFolder folder_;
   ResNetOptions network_;
   ImageTrainerOptions options_;
-  MadeImages training_ = striped_images(8, 16, 4, 1), validation_ = striped_images(2, 32, 4, 2);
+  BatchList training_ = striped_images(8, 16, 4, 1), validation_ = striped_images(2, 32, 4, 2);
 };
 
 TEST_F(ImageTrainerTest, LearnsInEveryWay) {
@@ -210,10 +210,10 @@ TEST_F(ImageTrainerTest, RefusesWhatCannotBe) {
   refused([](ImageTrainerOptions& o) { o.warmup_epochs = 2; });
   refused([](ImageTrainerOptions& o) { o.label_smoothing = -0.1; });
   refused([](ImageTrainerOptions& o) { o.nesterov = true, o.momentum = 0; });
-  MadeImages nothing({}, 4);
+  BatchList nothing({}, 4);
   EXPECT_THROW(ImageTrainer(network, training_, nothing, options_), UsageError);
   EXPECT_THROW(ImageTrainer(network, nothing, validation_, options_), UsageError);
-  MadeImages others = striped_images(1, 4, 3, 1);
+  BatchList others = striped_images(1, 4, 3, 1);
   EXPECT_THROW(ImageTrainer(network, training_, others, options_), UsageError);
   EXPECT_THROW(image_optimizer_from("adam"), UsageError);
   EXPECT_THROW(epoch_schedule_from("linear"), UsageError);

@@ -16,9 +16,9 @@ inline double difference(const torch::Tensor& a, const torch::Tensor& b) {
 }
 
 /// Batches that a test made; in another order in each epoch, as what is learned must depend on the epoch alone.
-class MadeImages : public ImageSource {
+class BatchList : public ImageSource {
  public:
-  MadeImages(std::vector<ImageBatch> batches, int64_t classes) : batches_(std::move(batches)), classes_(classes) {}
+  BatchList(std::vector<ImageBatch> batches, int64_t classes) : batches_(std::move(batches)), classes_(classes) {}
 
   int64_t size() const override {
     int64_t images = 0;
@@ -42,7 +42,7 @@ class MadeImages : public ImageSource {
 };
 
 /// Images of 8 x 8 whose brightest part, a row of bands, tells the class, under noise.
-inline MadeImages striped_images(int64_t batches, int64_t batch, int64_t classes, uint64_t seed) {
+inline BatchList striped_images(int64_t batches, int64_t batch, int64_t classes, uint64_t seed) {
   at::manual_seed(seed);
   std::vector<ImageBatch> all;
   for (int64_t i = 0; i < batches; ++i) {
