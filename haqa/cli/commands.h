@@ -28,6 +28,7 @@ void add_make_model(CLI::App& app);
 void add_tune(CLI::App& app);
 void add_data(CLI::App& app);
 void add_make_images(CLI::App& data);
+void add_pretrain_images(CLI::App& pretraining);
 void add_completion(CLI::App& app);
 
 /// For options in which an unset variable of a script must not pass for "not given": CLI11's form of a check.

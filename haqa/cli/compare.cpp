@@ -23,27 +23,32 @@
 
 namespace haqa {
 
-void show_comparison(const StoredComparison& stored, const std::string& name, const CompareFlags& flags,
-                     const Json& more) {
+MethodComparison keep_comparison(const StoredComparison& stored, const std::string& name, const CompareFlags& flags) {
   const MethodComparison comparison = compare_methods(stored.runs, stored.direction, flags.reference);
-  if (!flags.output.empty()) {
-    make_folder(flags.output);
-    write_file(flags.output / "compare.html", comparison_page(name, stored.value_name, comparison, chart_js()));
-    write_file(flags.output / "summary.csv", summary_csv(comparison));
-    write_file(flags.output / "curves.csv", curves_csv(stored.runs, stored.direction));
-  }
-  if (flags.json) {
-    Json json = to_json(comparison);
-    json.update(more);
-    fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
-    return;
-  }
+  if (flags.output.empty()) return comparison;
+  make_folder(flags.output);
+  write_file(flags.output / "compare.html", comparison_page(name, stored.value_name, comparison, chart_js()));
+  write_file(flags.output / "summary.csv", summary_csv(comparison));
+  write_file(flags.output / "curves.csv", curves_csv(stored.runs, stored.direction));
+  return comparison;
+}
+
+void print_comparison(const MethodComparison& comparison, const CompareFlags& flags) {
   const std::string title = fmt::format("Methods over {} seeds, {} rounds", comparison.blocks, comparison.rounds);
   const std::string left_out = left_out_text(comparison);
   fmt::print("{}{}{}", text_table(title, comparison_table(comparison)).substr(1),
              left_out.empty() ? "" : left_out + "\n", text_table("What it took", cost_table(comparison)));
   if (!flags.output.empty())
     fmt::print("\n{}: compare.html, summary.csv and curves.csv\n", one_line(flags.output.string()));
+}
+
+void show_comparison(const StoredComparison& stored, const std::string& name, const CompareFlags& flags,
+                     const Json& more) {
+  const MethodComparison comparison = keep_comparison(stored, name, flags);
+  if (!flags.json) return print_comparison(comparison, flags);
+  Json json = to_json(comparison);
+  json.update(more);
+  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 SamplerMaker comparison_samplers(const CompareOptions& o, Progress& progress) {
@@ -110,6 +115,7 @@ bool asks_agents(const Options& o) {
 }
 
 void require_sense(const Options& o) {
+  if (!o.bit_widths.empty() && o.task.empty()) throw UsageError("--bit-widths is for --task");
   if (!o.sweep.empty()) {
     if (!o.task.empty() || !o.command.command.empty() || !o.command.metrics.empty())
       throw UsageError("--sweep is the objective; leave --task, --command and --metric out");
@@ -211,6 +217,13 @@ void add_compare(CLI::App& app) {
       ->check(CLI::ExistingFile)
       ->type_name("TASK");
   command
+      ->add_option("--bit-widths", o->bit_widths,
+                   "Of weights and activations of the task's network for images, such as w8a8,w4a4,w2a2: a comparison "
+                   "each")
+      ->delimiter(',')
+      ->check(not_empty)
+      ->type_name("LIST");
+  command
       ->add_option("--sweep", o->sweep,
                    "T4 results file of many configurations whose values are the objective; with --space FILE or the "
                    "values that occur in it")
@@ -233,7 +246,8 @@ void add_compare(CLI::App& app) {
       "    --direction minimize --methods random,bayesian,expert --seeds 8 --rounds 20 --output comparison\n"
       "  haqa compare comparison/results.jsonl --reference random\n"
       "  haqa compare --sweep results.t4.json --methods expert,random,exhaustive --seeds 20 --rounds 30\n"
-      "  haqa compare --task task.yaml --methods default,random,bayesian,expert --seeds 5 --output comparison");
+      "  haqa compare --task task.yaml --methods default,random,bayesian,expert --seeds 5 --output comparison\n"
+      "  haqa compare --task digits.yaml --bit-widths w8a8,w4a4,w2a2 --seeds 5 --output table-1");
   command->callback([o, command] {
     o->file.empty() ? require_asked(*command, asks_agents(*o)) : require_only_shown(*command);
     run_compare(*o);

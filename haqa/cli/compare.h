@@ -19,6 +19,11 @@ struct CompareFlags {
   void add_to(CLI::App& command);
 };
 
+/// Writes the comparison's page and CSV files, where there is a folder for them.
+MethodComparison keep_comparison(const StoredComparison& stored, const std::string& name, const CompareFlags& flags);
+/// For a terminal.
+void print_comparison(const MethodComparison& comparison, const CompareFlags& flags);
+
 /// Prints the comparison and writes its page and CSV files. What runs methods on an objective (run_comparison() in
 /// study/comparison_run.h) ends here too, with the runs that it returns. more: keys that JSON gets besides.
 void show_comparison(const StoredComparison& stored, const std::string& name, const CompareFlags& flags,
@@ -27,6 +32,7 @@ void show_comparison(const StoredComparison& stored, const std::string& name, co
 /// What `haqa compare` was told.
 struct CompareOptions {
   std::filesystem::path file, task, sweep;
+  std::vector<std::string> bit_widths;  ///< of a task's network for images; empty: the task's
   CommandFlags command;
   std::vector<std::string> methods = {"default", "random", "sobol", "local", "bayesian", "tpe", "nsga2", "expert"};
   int seeds = 8, rounds = 10;
@@ -43,8 +49,9 @@ ComparisonProgress comparison_progress(const CompareOptions& options, Progress& 
 void require_a_value(const std::vector<MethodRun>& runs);
 
 /// Methods on the fine-tuning of a task file: besides the comparison, table.csv with the accuracy of each method's best
-/// configurations on held-out questions. The training's seed is the task's plus the run's, so that the deviation over
-/// seeds has that of training in it.
+/// configurations on held-out questions or images; of several bit widths a comparison each, in a folder of its name,
+/// and one table. The training's seed is the task's plus the run's, so that the deviation over seeds has that of
+/// training in it.
 void compare_finetuning(const CompareOptions& options);
 
 }  // namespace haqa

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <sstream>
 
 #include "haqa/base/error.h"
@@ -9,6 +10,7 @@
 #include "haqa/base/text.h"
 #include "haqa/cli/compare.h"
 #include "haqa/cli/finetuning.h"
+#include "haqa/cli/image_finetuning.h"
 #include "haqa/report/finetune_report.h"
 #include "haqa/space/space_file.h"
 
@@ -44,29 +46,26 @@ class Results {
 Json settings(const Task& task) {
   Json of = to_json(task);
   for (const char* key : {"rounds", "sampler", "held_out_limit", "space"}) of["finetune"].erase(key);
-  of["finetune"]["bit_width"] = to_string(task.finetune->setup.bit_width);
+  if (!task.finetune->images) of["finetune"]["bit_width"] = to_string(task.finetune->setup.bit_width);
   return {{"finetune", of["finetune"]}, {"model", of["model"]}, {"seed", of["seed"]}};
 }
 
+/// Methods on the fine-tuning of a task, whatever it trains.
 class FinetuneComparison {
  public:
-  FinetuneComparison(const CompareOptions& o, Progress& progress)
+  FinetuneComparison(const CompareOptions& o, const Task& task, Progress& progress)
       : o_(o),
         progress_(progress),
-        task_(read_task(o.task)),
+        task_(task),
         space_(read_space(finetune_section(task_).space)),
-        setup_(finetune_setup(*task_.finetune)),
-        objective_(setup_, space_, o.flags.output,
-                   [&progress](std::string_view what, double share) { progress.update(share, what); }),
+        objective_(make_objective()),
         accuracies_(o.flags.output / "accuracies.jsonl") {
     for (const std::string& method : o.methods) check_sampler(method, space_);
     if (fs::exists(file())) runs_ = read_comparison(file()).runs;
   }
 
   StoredComparison run() {
-    const Json before = accuracies_.once(
-        "untuned:validation", [&] { return to_json(objective_.accuracy(objective_.base(), {}, Half::validation)); });
-    const Track track = finetune_track(objective_, space_, before);
+    const Track track = make_track();
     ComparisonPlan plan{o_.methods, o_.seeds, o_.rounds, 1, file(), settings(task_)};
     const SamplerMaker samplers = comparison_samplers(o_, progress_);
     const auto maker = [&](const std::string& method, uint64_t seed) {
@@ -78,32 +77,55 @@ class FinetuneComparison {
       tell(method, seed, t);
       remember(method, seed, t);
     };
-    return {track.direction, track.value_name, run_comparison(plan, track, objective_, maker, told)};
+    return {track.direction, track.value_name, run_comparison(plan, track, *objective_, maker, told)};
   }
 
-  /// {"method", "seed", "held_out"} of each run, the untuned model first.
+  /// {"method", "seed", "held_out"} of each run, those without training first.
   std::vector<Json> held_out(const std::vector<MethodRun>& runs) {
-    std::vector<Json> outcomes = {{{"method", "untuned"},
-                                   {"seed", 0},
-                                   {"held_out", accuracies_.once("untuned:" + held_out_key(), [&] {
-                                      return to_json(objective_.accuracy(objective_.base(), {}, Half::held_out));
-                                    })}}};
+    std::vector<Json> outcomes;
+    const auto add = [&](const std::string& method, uint64_t seed, Json found) {
+      outcomes.push_back({{"method", method}, {"seed", seed}, {"held_out", std::move(found)}});
+    };
+    if (images_)
+      add("full precision", 0, accuracies_.once("full precision:" + held_out_key(), [&] {
+        return images_->full_precision(Half::held_out);
+      }));
+    add("untuned", 0,
+        accuracies_.once("untuned:" + held_out_key(), [&] { return objective_->untuned(Half::held_out); }));
     for (const MethodRun& run : runs) {
       const Trial* best = best_trial(run.trials, Direction::maximize);
-      outcomes.push_back({{"method", run.method},
-                          {"seed", run.seed},
-                          {"held_out", best ? held_out(run.seed, best->configuration) : Json(nullptr)}});
+      add(run.method, run.seed, best ? held_out(run.seed, best->configuration) : Json(nullptr));
     }
     return outcomes;
   }
 
  private:
   fs::path file() const { return o_.flags.output / "results.jsonl"; }
+  std::unique_ptr<TrainingObjective> make_objective() {
+    const auto tell = [this](std::string_view what, double share) { progress_.update(share, what); };
+    const FinetuneTask& finetune = *task_.finetune;
+    if (finetune.images) {
+      auto images = std::make_unique<ImageObjective>(*finetune.images, space_, o_.flags.output, tell);
+      images_ = images.get();
+      return images;
+    }
+    auto llama = std::make_unique<FinetuneObjective>(finetune_setup(finetune), space_, o_.flags.output, tell);
+    llama_ = llama.get();
+    return llama;
+  }
+  Track make_track() {
+    const Json before = accuracies_.once("untuned:validation", [&] { return objective_->untuned(Half::validation); });
+    if (llama_) return finetune_track(*llama_, space_, before);
+    const Json full =
+        accuracies_.once("full precision:validation", [&] { return images_->full_precision(Half::validation); });
+    return image_track(*images_, space_, full, before);
+  }
   /// What was measured on other questions is another accuracy.
   std::string held_out_key() const {
-    return setup_.held_out_limit > 0 ? fmt::format("held-out-{}", setup_.held_out_limit) : "held-out";
+    const int limit = llama_ ? llama_->setup().held_out_limit : 0;
+    return limit > 0 ? fmt::format("held-out-{}", limit) : "held-out";
   }
-  void use_seed(uint64_t seed) { objective_.use_seed(task_.seed + seed); }
+  void use_seed(uint64_t seed) { objective_->use_seed(task_.seed + seed); }
 
   void remember(const std::string& method, uint64_t seed, const Trial& trial) {
     const auto same = [&](const MethodRun& r) { return r.method == method && r.seed == seed; };
@@ -113,17 +135,19 @@ class FinetuneComparison {
     std::vector<Configuration> kept;
     for (const MethodRun& r : runs_)
       if (const Trial* best = best_trial(r.trials, Direction::maximize)) kept.push_back(best->configuration);
-    objective_.keep_only(kept);
+    objective_->keep_only(kept);
   }
 
   Json held_out(uint64_t seed, const Configuration& configuration) {
     return accuracies_.once(fmt::format("{}:{}:{}", space_.hash(configuration), seed, held_out_key()), [&] {
       use_seed(seed);
-      const fs::path adapter = objective_.adapter_folder(configuration) / "adapter.gguf";
-      progress_.step(fmt::format("held-out questions, seed {}", seed + 1));
-      if (!fs::exists(adapter))  // somebody removed it: the training comes to the same again
-        if (const Outcome again = objective_.evaluate(configuration); !again.value) throw Error("{}", again.message);
-      const Json found = to_json(objective_.accuracy(objective_.base(), adapter, Half::held_out));
+      progress_.step(fmt::format("held-out {}, seed {}", images_ ? "images" : "questions", seed + 1));
+      const fs::path trained = objective_->trained_folder(configuration) / objective_->trained_file();
+      if (!fs::exists(trained)) {  // somebody removed it: the training comes to the same again
+        fs::remove_all(trained.parent_path());
+        if (const Outcome again = objective_->evaluate(configuration); !again.value) throw Error("{}", again.message);
+      }
+      const Json found = objective_->tuned(configuration, Half::held_out);
       progress_.done();
       return found;
     });
@@ -133,29 +157,88 @@ class FinetuneComparison {
   Progress& progress_;
   const Task task_;
   const SearchSpace space_;
-  const FinetuneSetup setup_;
-  FinetuneObjective objective_;
+  FinetuneObjective* llama_ = nullptr;  ///< objective_, where it is one
+  ImageObjective* images_ = nullptr;
+  const std::unique_ptr<TrainingObjective> objective_;
   Results accuracies_;
-  std::vector<MethodRun> runs_;  ///< so far, to know whose adapters are still needed
+  std::vector<MethodRun> runs_;  ///< so far, to know whose files are still needed
 };
+
+/// One comparison, in a folder.
+struct Compared {
+  StoredComparison stored;
+  std::vector<Json> held_out;
+};
+
+Compared compared(const CompareOptions& o, const Task& task, Progress& progress) {
+  make_folder(o.flags.output);
+  FinetuneComparison comparison(o, task, progress);
+  Compared all{comparison.run(), {}};
+  require_a_value(all.stored.runs);
+  all.held_out = comparison.held_out(all.stored.runs);
+  write_file(o.flags.output / "table.csv", methods_csv(all.held_out));
+  return all;
+}
+
+/// The outcomes of several bit widths as those of one comparison, a task each.
+void add_width(const std::string& width, const std::vector<Json>& outcomes, std::vector<Json>& all) {
+  for (const Json& outcome : outcomes) {
+    if (outcome.at("held_out").is_null()) continue;
+    const auto same = [&](const Json& a) { return a["method"] == outcome["method"] && a["seed"] == outcome["seed"]; };
+    auto row = std::find_if(all.begin(), all.end(), same);
+    if (row == all.end())
+      row = all.insert(row, {{"method", outcome["method"]}, {"seed", outcome["seed"]}, {"held_out", Json::object()}});
+    const Json& found = outcome["held_out"];
+    (*row)["held_out"]["tasks"][width] = {{"accuracy", found["mean"]}, {"error", found["error"]}};
+  }
+}
+
+void print_table(const std::vector<Json>& outcomes, const char* what, const fs::path& folder) {
+  const std::string title = fmt::format("Accuracy in % on {}, mean ± standard deviation over seeds", what);
+  fmt::print("{}Each method's best configuration of each seed. {}: table.csv\n",
+             text_table(title, methods_table(outcomes)), one_line(folder.string()));
+}
+
+/// A comparison of each bit width in a folder of its own, and the paper's table 1.
+void compare_widths(const CompareOptions& o, const Task& task, Progress& progress) {
+  std::vector<Json> outcomes;
+  Json json = {{"bit_widths", Json::object()}};
+  for (const std::string& width : o.bit_widths) {
+    Task at_width = task;
+    at_width.finetune->images->bits = layer_bits_from(width);
+    CompareOptions in_folder = o;
+    in_folder.flags.output /= width;
+    const Compared all = compared(in_folder, at_width, progress);
+    add_width(width, all.held_out, outcomes);
+    const MethodComparison comparison =
+        keep_comparison(all.stored, task.file.stem().string() + " " + width, in_folder.flags);
+    if (!o.flags.json) {
+      fmt::print("{}{}\n", json["bit_widths"].empty() ? "" : "\n", width);
+      print_comparison(comparison, in_folder.flags);
+    }
+    json["bit_widths"][width] = to_json(comparison);
+    json["bit_widths"][width]["held_out"] = all.held_out;
+  }
+  write_file(o.flags.output / "table.csv", methods_csv(outcomes));
+  if (!o.flags.json) return print_table(outcomes, "test images", o.flags.output);
+  json["held_out"] = outcomes;
+  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+}
 
 }  // namespace
 
 void compare_finetuning(const CompareOptions& o) {
   Progress progress(o.quiet);
-  make_folder(o.flags.output);
+  const Task task = read_task(o.task);
+  if (!o.bit_widths.empty() && !finetune_section(task).images)
+    throw UsageError("--bit-widths is for networks for images; {} has its one in finetune.bit_width", o.task.string());
+  for (const std::string& width : o.bit_widths) layer_bits_from(width);
   try {
-    FinetuneComparison comparison(o, progress);
-    const StoredComparison stored = comparison.run();
-    require_a_value(stored.runs);
-    const std::vector<Json> outcomes = comparison.held_out(stored.runs);
-    write_file(o.flags.output / "table.csv", methods_csv(outcomes));
-    show_comparison(stored, o.task.stem().string(), o.flags, {{"held_out", outcomes}});
+    if (!o.bit_widths.empty()) return compare_widths(o, task, progress);
+    const Compared all = compared(o, task, progress);
+    show_comparison(all.stored, o.task.stem().string(), o.flags, {{"held_out", all.held_out}});
     if (!o.flags.json)
-      fmt::print("{}Each method's best configuration of each seed. {}: table.csv\n",
-                 text_table("Accuracy in % on held-out questions, mean ± standard deviation over seeds",
-                            methods_table(outcomes)),
-                 one_line(o.flags.output.string()));
+      print_table(all.held_out, task.finetune->images ? "test images" : "held-out questions", o.flags.output);
   } catch (const Interrupted&) {
     throw Interrupted("interrupted; what was finished is kept: the same command goes on");
   }

@@ -45,20 +45,6 @@ uint64_t free_bytes(const std::string& device) {
   return gpus.front().free_bytes;
 }
 
-std::string describe_round(const Trial& t, const Configuration& defaults) {
-  const std::string changed = changes(Part(defaults), Part(t.configuration));
-  const std::string what = changed.empty() ? "the defaults" : changed;
-  if (!t.value)
-    return one_line(fmt::format("round {}: failed ({}): {} [{}: {}]", t.number + 1, to_string(t.reason), what,
-                                t.proposed_by, t.message),
-                    1000);
-  const Json error = t.metrics.value("error", Json());
-  return one_line(fmt::format("round {}: accuracy {:.2f}{} %, {:.0f} tokens/s: {} [{}]", t.number + 1, 100 * *t.value,
-                              error.is_number() ? fmt::format(" ± {:.2f}", 100 * error.get<double>()) : "",
-                              t.metrics.value("tokens_per_second", 0.0), what, t.proposed_by),
-                  1000);
-}
-
 }  // namespace
 
 const FinetuneTask& finetune_section(const Task& task) {
@@ -120,23 +106,9 @@ Track finetune_track(const FinetuneObjective& objective, const SearchSpace& spac
 
 Finetuning::Finetuning(const FinetuneSetup& setup, const SearchSpace& space, RunLog& log,
                        const std::vector<Trial>& trials, Progress& progress)
-    : log_(log),
-      progress_(progress),
-      trials_(trials),
-      space_(space),
+    : TrainingRounds(space, log, trials, progress),
       objective_(setup, space_, log.folder(),
                  [&progress](std::string_view what, double share) { progress.update(share, what); }) {}
-
-/// A ranking of rounds is of one model, one set of examples and the same questions.
-void Finetuning::require_same_inputs() {
-  const Json now = input_fingerprints(objective_.setup());
-  const std::vector<Json> began = log_.events("inputs");
-  if (began.empty()) return log_.add_event("inputs", {{"files", now}});
-  for (const auto& [file, hash] : began.front()["files"].items())
-    if (now.value(file, Json()) != hash)
-      throw Error("{}: is not what it was when {} began; bring it back, or begin a new run", file,
-                  log_.folder().string());
-}
 
 void Finetuning::begin() {
   require_same_inputs();
@@ -145,26 +117,6 @@ void Finetuning::begin() {
   progress_.done();
   before_ = untuned(objective_.gguf_type(), base);
   track_ = finetune_track(objective_, space_, before_);
-}
-
-void Finetuning::finish_round(const Trial& trial) {
-  const Configuration defaults = space_.defaults();
-  progress_.done(describe_round(trial, defaults));
-  if (const std::string note = trial.metrics.value("examples", ""); trial.number == 0 && !note.empty())
-    progress_.note(note);
-  std::vector<Configuration> kept = {defaults};
-  if (const Trial* so_far = best()) kept.push_back(so_far->configuration);
-  objective_.keep_only(kept);
-}
-
-const Trial* Finetuning::best() const {
-  return best_trial(trials_, Direction::maximize);
-}
-
-void Finetuning::require_best() const {
-  if (!best())
-    throw Error("no round gave a model; the last: {}; see {}", trials_.back().message,
-                (log_.folder() / "log.jsonl").string());
 }
 
 const Trial* Finetuning::improvement() const {
@@ -192,27 +144,12 @@ Json Finetuning::measured(const std::string& step, const fs::path& model, const 
   const std::string what =
       fmt::format("{} {} {} {} {}", named(model), named(adapter), half == Half::held_out, type_k, type_v);
   if (const auto known = measured_.find(what); known != measured_.end()) return known->second;
-  return measured_[what] = log_.once(step, [&] {
-    progress_.step(fmt::format("accuracy of {}", step));
-    const TaskAccuracies found = objective_.accuracy(model, adapter, half, type_k, type_v);
-    progress_.done(fmt::format("accuracy of {}: {:.2f}{} %", step, 100 * found.mean,
-                               std::isfinite(found.error) ? fmt::format(" ± {:.2f}", 100 * found.error) : ""));
-    return to_json(found);
-  });
+  return measured_[what] =
+             accuracy_of(step, [&] { return to_json(objective_.accuracy(model, adapter, half, type_k, type_v)); });
 }
 
 Json Finetuning::untuned(const std::string& gguf_type, const fs::path& model) {
   return measured(fmt::format("untuned {}: validation", gguf_type), model, {}, Half::validation);
-}
-
-Json Finetuning::summary() const {
-  const Trial* found = best();
-  Json trials = Json::array();
-  for (const Trial& t : trials_) trials.push_back(to_json(t));
-  return {{"track", {{"name", track_.name}, {"value_name", track_.value_name}, {"direction", "maximize"}}},
-          {"base_validation", before_},
-          {"trials", std::move(trials)},
-          {"best", found ? Json(found->number) : Json(nullptr)}};
 }
 
 }  // namespace haqa

@@ -72,6 +72,9 @@ std::vector<Measurement> measurements_from(const Json& list) {
 void check_job(const Task& task) {
   if (!task.finetune) return;
   const FinetuneTask& finetune = finetune_section(task);
+  if (finetune.images)
+    throw UsageError("{}: a network for images is not deployed in llama.cpp; tune it by haqa finetune",
+                     task.file.string());
   if (finetune.sampler == "hybrid")
     throw UsageError("{}: finetune.sampler hybrid is for haqa finetune; leave it out, or take expert, bayesian, ...",
                      task.file.string());

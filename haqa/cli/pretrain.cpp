@@ -7,11 +7,11 @@
 #include "haqa/base/file.h"
 #include "haqa/base/progress.h"
 #include "haqa/cli/commands.h"
+#include "haqa/cli/file_training.h"
 #include "haqa/dataset/examples.h"
 #include "haqa/model/model_info.h"
 #include "haqa/model/quant_rules.h"
 #include "haqa/model/trainable.h"
-#include "haqa/worker/worker.h"
 
 namespace haqa {
 namespace {
@@ -29,11 +29,6 @@ struct Options {
   bool json = false, quiet = false;
 };
 
-/// What stays of a training that was interrupted, beside its output.
-fs::path unfinished(const Options& o) {
-  return o.output.string() + ".unfinished";
-}
-
 /// A checkpoint's bytes: each weight and AdamW's two means of it, in F32.
 uint64_t checkpoint_bytes(const ModelInfo& model) {
   return 12 * model.parameters();
@@ -46,10 +41,7 @@ double checkpoint_interval(const Options& o, const ModelInfo& model) {
 }
 
 /// What can be known before the first step, so that nothing is left behind. Throws Error, UsageError.
-ModelInfo check(const Options& o) {
-  if (fs::exists(o.output))
-    throw Error("{}: is there already; remove it or name another file with --output", o.output.string());
-  PendingFile(o.output);  // throws where there is no folder for it
+ModelInfo check(const Options& o, const FileTraining& training) {
   ModelInfo model = read_model(o.model);
   check_trainable(model);
   if (width_of_file(model) != BitWidth::fp16)
@@ -62,17 +54,17 @@ ModelInfo check(const Options& o) {
   if (!o.form.empty()) form = example_form_from(o.form);
   read_examples(o.examples, form);
   // A new checkpoint is written beside the one that it replaces, which may be there.
-  const uint64_t checkpoints = fs::exists(unfinished(o) / "checkpoint") ? 1 : 2;
+  const uint64_t checkpoints = training.goes_on() ? 1 : 2;
   require_space(o.output.parent_path(), checkpoints * checkpoint_bytes(model) + fs::file_size(o.model),
                 "the training and its checkpoint");
   return model;
 }
 
-Json request_of(const Options& o, const ModelInfo& model) {
+Json request_of(const Options& o, const ModelInfo& model, const fs::path& folder) {
   Json request = {{"command", "finetune"},
                   {"model", fs::absolute(o.model).string()},
                   {"examples", fs::absolute(o.examples).string()},
-                  {"folder", fs::absolute(unfinished(o)).string()},
+                  {"folder", folder.string()},
                   {"context", o.context},
                   {"threads", o.threads},
                   {"seed", o.seed},
@@ -91,33 +83,13 @@ Json request_of(const Options& o, const ModelInfo& model) {
   return request;
 }
 
-/// A checkpoint is worth its place, but for one of a training that diverged, which would do so again.
-void clear_away(const Options& o, bool keeps_checkpoint) {
-  std::error_code ignored;
-  if (!keeps_checkpoint || !fs::exists(unfinished(o) / "checkpoint", ignored)) fs::remove_all(unfinished(o), ignored);
-}
-
-Json train(const Options& o, const ModelInfo& model) {
-  const bool goes_on = fs::exists(unfinished(o) / "checkpoint");
+Json train(const Options& o, const ModelInfo& model, const FileTraining& training) {
   Progress progress(o.quiet);
-  progress.step(fmt::format("{} {} parameters on {}", goes_on ? "going on with training" : "training",
+  progress.step(fmt::format("{} {} parameters on {}", training.goes_on() ? "going on with training" : "training",
                             model.parameters(), o.examples.string()));
-  const auto steps = static_cast<double>(o.steps);
-  double before = -1;  // share done by an earlier part, which the time left must not count
-  const auto on_progress = [&](double share) {
-    if (before < 0) before = share - 1 / steps;
-    progress.update((share - before) / (1 - before), fmt::format("step {:.0f} of {}", share * steps, o.steps));
-  };
-  try {
-    return call_worker("haqa-train", request_of(o, model), {}, on_progress);
-  } catch (const Interrupted&) {
-    clear_away(o, true);
-    if (!fs::exists(unfinished(o))) throw Interrupted("interrupted before the first checkpoint; nothing is kept");
-    throw Interrupted("interrupted; {} is kept: the same command goes on from its checkpoint", unfinished(o).string());
-  } catch (const WorkerError& e) {
-    clear_away(o, !std::string_view(e.what()).starts_with("the training diverged"));
-    throw;
-  }
+  return training.run(request_of(o, model, training.folder()), "model.gguf", progress, [&](double share) {
+    return fmt::format("step {:.0f} of {}", share * static_cast<double>(o.steps), o.steps);
+  });
 }
 
 /// Losses are means over tokens, in nats. Without examples held back they are those of the training's ends.
@@ -135,14 +107,11 @@ Json summary(const Options& o, const ModelInfo& model, const Json& trained) {
 }
 
 void pretrain(const Options& o) {
-  const ModelInfo model = check(o);
-  make_folder(unfinished(o));
-  const LineFile lock(unfinished(o) / "lock");  // against a second one with the same output
-  remove_unfinished(unfinished(o));
-  const Json s = summary(o, model, train(o, model));
-  fs::rename(unfinished(o) / "model.gguf", o.output);
-  std::error_code ignored;
-  fs::remove_all(unfinished(o), ignored);
+  for (const auto& [name, value] : {std::pair("MODEL", o.model), {"EXAMPLES", o.examples}, {"--output", o.output}})
+    if (value.empty()) throw UsageError("{} is missing; see haqa pretrain --help", name);
+  const FileTraining training(o.output);
+  const ModelInfo model = check(o, training);
+  const Json s = summary(o, model, train(o, model, training));
   if (o.json) {
     fmt::print("{}\n", s.dump(2));
     return;
@@ -188,13 +157,14 @@ void add_training_options(CLI::App& command, Options& o) {
 
 void add_pretrain(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("pretrain", "Train every weight of a LLaMA on a file of examples, from random weights too");
-  command->add_option("model", o->model, "GGUF in F32, F16 or BF16")->required()->type_name("MODEL");
+  CLI::App* command = app.add_subcommand(
+      "pretrain",
+      "Train every weight of a LLaMA on a file of examples, or of a ResNet on images, from random weights too");
+  command->add_option("model", o->model, "GGUF in F32, F16 or BF16")->check(not_empty)->type_name("MODEL");
   command->add_option("examples", o->examples, "What to learn from; docs/data.md has the forms")
-      ->required()
+      ->check(not_empty)
       ->type_name("EXAMPLES");
-  command->add_option("-o,--output", o->output, "File to write")->required()->type_name("FILE");
+  command->add_option("-o,--output", o->output, "File to write")->check(not_empty)->type_name("FILE");
   command->add_option("--form", o->form, "alpaca, chat, text or document (default: by the content)")->check(not_empty);
   add_training_options(*command, *o);
   command->add_option("--context", o->context, "Tokens of an example; longer ones are cut, plain texts divided")
@@ -216,8 +186,12 @@ void add_pretrain(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  haqa make-model demo -o random.gguf && haqa pretrain random.gguf stories.jsonl -o stories-f16.gguf\n"
-      "  haqa pretrain model-f16.gguf more.txt --learning-rate 1e-5 --steps 200 -o further-f16.gguf");
-  command->callback([o] { pretrain(*o); });
+      "  haqa pretrain model-f16.gguf more.txt --learning-rate 1e-5 --steps 200 -o further-f16.gguf\n"
+      "  haqa pretrain images resnet20 digits --no-flip --epochs 20 -o digits-resnet20.safetensors");
+  add_pretrain_images(*command);
+  command->callback([o, command] {
+    if (command->get_subcommands().empty()) pretrain(*o);  // else that does its own work
+  });
 }
 
 }  // namespace haqa

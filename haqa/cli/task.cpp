@@ -51,9 +51,9 @@ std::filesystem::path known_space(const std::string& name) {
   return data_folder() / "spaces" / (name + ".yaml");
 }
 
-void read_search(YamlMap& map, const std::filesystem::path& folder, FinetuneTask& finetune) {
-  const std::string space = map.text("space").value_or("llama");
-  const bool known = space == "llama" || space == "llama-appendix-d";
+void read_search(YamlMap& map, const std::filesystem::path& folder, const std::string& usual, FinetuneTask& finetune) {
+  const std::string space = map.text("space").value_or(usual);
+  const bool known = space == usual || space == usual + "-appendix-d";
   finetune.space = known ? known_space(space) : *map.existing_file("space");
   if (const auto sampler = map.text("sampler")) {
     if (const auto unknown = unknown_sampler(*sampler)) map.fail("sampler", *unknown);
@@ -62,63 +62,146 @@ void read_search(YamlMap& map, const std::filesystem::path& folder, FinetuneTask
   finetune.rounds = map.integer("rounds", 1, 100);
 }
 
-void read_finetune(YamlMap map, Task& task) {
-  if (map.keys().empty()) return;
-  FinetuneTask& finetune = task.finetune.emplace();
-  FinetuneSetup& setup = finetune.setup;
-  const auto required = [&](const char* key, const char* what) {
-    const auto path = map.existing_file(key);
-    if (!path) map.fail(key, fmt::format("is missing: {}; see docs/finetune.md", what));
-    return *path;
-  };
+std::filesystem::path required_path(YamlMap& map, const char* key, const char* what) {
+  const auto path = map.existing_file(key);
+  if (!path) map.fail(key, fmt::format("is missing: {}; see docs/finetune.md", what));
+  return *path;
+}
+
+/// true or false, where the key is given.
+void set_flag(bool& target, YamlMap& map, const char* key) {
+  const auto on = map.value(key);
+  if (!on) return;
+  if (!on->is_boolean()) map.fail(key, "must be true or false");
+  target = *on;
+}
+
+/// What trainings of both kinds have.
+template <typename Setup>
+void read_training(YamlMap& map, const Task& task, Setup& setup) {
   setup.model = task.model;
-  setup.memory_limit = map.bytes("memory_limit");
   setup.seed = task.seed;
-  setup.examples = required("examples", "a file to learn from");
+  setup.memory_limit = map.bytes("memory_limit");
+  set(setup.device, map.choice("device", {"cpu", "cuda"}));
+  set(setup.compute, map.choice("compute", {"fp32", "bf16"}));
+  set(setup.timeout_s, map.number("timeout_s", 1, 1e7));
+  set(setup.threads, map.integer("threads", 1, 4096));
+}
+
+void read_llama(YamlMap& map, const Task& task, FinetuneTask& finetune) {
+  FinetuneSetup& setup = finetune.setup;
+  read_training(map, task, setup);
+  setup.examples = required_path(map, "examples", "a file to learn from");
   setup.form = map.choice("form", {"alpaca", "chat", "text", "document"});
-  setup.data = required("data", "the folder with TASK.jsonl for each task");
+  setup.data = required_path(map, "data", "the folder with TASK.jsonl for each task");
   setup.tasks = map.choices("tasks", task_names()).value_or(task_names());
   set(setup.limit, map.integer("limit", 1, 1000000000));
   set(setup.held_out_limit, map.integer("held_out_limit", 1, 1000000000));
   if (const auto name = map.choice("bit_width", bit_width_names())) finetune.bit_width = bit_width_from(*name);
   setup.bit_width = finetune.bit_width.value_or(BitWidth::int4);
   set(setup.context, map.integer("context", 2, 10000000));
-  set(setup.device, map.choice("device", {"cpu", "cuda"}));
-  set(setup.compute, map.choice("compute", {"fp32", "bf16"}));
   set(setup.optimizer_states, map.choice("optimizer_states", {"fp32", "int8", "offloaded"}));
   set(setup.lora_targets, map.choices("lora_targets", lora_targets()));
-  if (const auto on = map.value("activation_checkpointing")) {
-    if (!on->is_boolean()) map.fail("activation_checkpointing", "must be true or false");
-    setup.activation_checkpointing = *on;
-  }
+  set_flag(setup.activation_checkpointing, map, "activation_checkpointing");
   set(setup.schedule, map.choice("schedule", {"constant", "linear", "cosine"}));
-  set(setup.timeout_s, map.number("timeout_s", 1, 1e7));
-  set(setup.threads, map.integer("threads", 1, 4096));
-  read_search(map, task.file.parent_path(), finetune);
+}
+
+void read_images_task(YamlMap& map, const Task& task, const std::string& method, ImageSetup& setup) {
+  read_training(map, task, setup);
+  setup.method = method;
+  setup.images = required_path(map, "images", "a folder of images to learn from");
+  set(setup.network, map.choice("network", {"resnet20", "resnet32", "resnet50"}));
+  set(setup.shortcut, map.choice("shortcut", {"a", "b"}));
+  if (const auto name = map.text("bit_width")) {
+    try {
+      setup.bits = layer_bits_from(*name);
+    } catch (const UsageError& e) {
+      map.fail("bit_width", e.what());
+    }
+  }
+  set(setup.scaling, map.choice("scaling", {"pretrained", "original"}));
+  set_flag(setup.first_layer, map, "first_layer");
+  set_flag(setup.last_layer, map, "last_layer");
+  set(setup.validation_share, map.number("validation_share", 0, 1));
+  set_flag(setup.flip, map, "flip");
+  set(setup.padding, map.integer("padding", 0, 32));
+  set(setup.normalization, map.choice("normalization", {"images", "imagenet"}));
+  set(setup.optimizer, map.choice("optimizer", {"sgd", "adamw"}));
+  set(setup.schedule, map.choice("schedule", {"constant", "step", "cosine"}));
+  set_flag(setup.nesterov, map, "nesterov");
+  set_flag(setup.decay_norms, map, "decay_norms");
+  set(setup.warmup_epochs, map.number("warmup_epochs", 0, 1000));
+  set(setup.label_smoothing, map.number("label_smoothing", 0, 0.99));
+  set(setup.ema_decay, map.number("ema_decay", 0, 0.999999));
+}
+
+void read_finetune(YamlMap map, Task& task) {
+  if (map.keys().empty()) return;
+  FinetuneTask& finetune = task.finetune.emplace();
+  const std::string method = map.choice("method", {"qlora", "dorefa", "pact"}).value_or("qlora");
+  if (method == "qlora")
+    read_llama(map, task, finetune);
+  else
+    read_images_task(map, task, method, finetune.images.emplace());
+  read_search(map, task.file.parent_path(), finetune.images ? "resnet" : "llama", finetune);
   map.finish();
 }
 
-Json finetune_document(const FinetuneTask& f) {
+Json image_document(const ImageSetup& s) {
+  Json document = {{"method", s.method},
+                   {"images", std::filesystem::absolute(s.images).string()},
+                   {"network", s.network},
+                   {"shortcut", s.shortcut},
+                   {"bit_width", to_string(s.bits)},
+                   {"scaling", s.scaling},
+                   {"first_layer", s.first_layer},
+                   {"last_layer", s.last_layer},
+                   {"validation_share", s.validation_share},
+                   {"flip", s.flip},
+                   {"padding", s.padding},
+                   {"normalization", s.normalization},
+                   {"optimizer", s.optimizer},
+                   {"schedule", s.schedule},
+                   {"nesterov", s.nesterov},
+                   {"decay_norms", s.decay_norms},
+                   {"warmup_epochs", s.warmup_epochs},
+                   {"label_smoothing", s.label_smoothing},
+                   {"ema_decay", s.ema_decay}};
+  return document;
+}
+
+/// What trainings of both kinds have.
+template <typename Setup>
+void add_training(const Setup& s, Json& document) {
+  document["device"] = s.device;
+  document["compute"] = s.compute;
+  if (s.memory_limit) document["memory_limit"] = std::to_string(*s.memory_limit);
+  if (s.timeout_s > 0) document["timeout_s"] = s.timeout_s;
+  if (s.threads > 0) document["threads"] = s.threads;
+}
+
+Json llama_document(const FinetuneTask& f) {
   const FinetuneSetup& s = f.setup;
   Json document = {{"examples", std::filesystem::absolute(s.examples).string()},
                    {"data", std::filesystem::absolute(s.data).string()},
                    {"tasks", s.tasks},
                    {"limit", s.limit},
                    {"context", s.context},
-                   {"device", s.device},
-                   {"compute", s.compute},
                    {"optimizer_states", s.optimizer_states},
                    {"lora_targets", s.lora_targets},
                    {"activation_checkpointing", s.activation_checkpointing},
-                   {"schedule", s.schedule},
-                   {"space", std::filesystem::absolute(f.space).string()}};
+                   {"schedule", s.schedule}};
   if (f.bit_width) document["bit_width"] = to_string(*f.bit_width);
-  if (f.rounds) document["rounds"] = *f.rounds;
-  if (s.memory_limit) document["memory_limit"] = std::to_string(*s.memory_limit);
   if (s.form) document["form"] = *s.form;
   if (s.held_out_limit > 0) document["held_out_limit"] = s.held_out_limit;
-  if (s.timeout_s > 0) document["timeout_s"] = s.timeout_s;
-  if (s.threads > 0) document["threads"] = s.threads;
+  return document;
+}
+
+Json finetune_document(const FinetuneTask& f) {
+  Json document = f.images ? image_document(*f.images) : llama_document(f);
+  f.images ? add_training(*f.images, document) : add_training(f.setup, document);
+  document["space"] = std::filesystem::absolute(f.space).string();
+  if (f.rounds) document["rounds"] = *f.rounds;
   if (!f.sampler.empty()) document["sampler"] = f.sampler;
   return document;
 }

@@ -10,6 +10,7 @@
 #include "haqa/base/yaml_map.h"
 #include "haqa/deploy/benchmark.h"
 #include "haqa/finetune/finetune_setup.h"
+#include "haqa/finetune/image_setup.h"
 #include "haqa/model/memory_plan.h"
 
 namespace haqa {
@@ -25,7 +26,8 @@ struct AgentTask {
 
 /// The section finetune: what `haqa finetune` is asked for, and `haqa run` for the track beside deployment.
 struct FinetuneTask {
-  FinetuneSetup setup;
+  FinetuneSetup setup;                ///< of a language model, by QLoRA
+  std::optional<ImageSetup> images;   ///< in its place: of a network for images, by DoReFa or PACT
   std::optional<BitWidth> bit_width;  ///< where the task names one; the setup has it, or int4
   std::filesystem::path space;        ///< of search
   std::string sampler;                ///< empty: the agent
@@ -41,8 +43,8 @@ struct KernelsInModelTask {
 
 /// What the user asks for: the content of task.yaml. docs/task.md describes every key.
 struct Task {
-  std::filesystem::path file;  ///< where it was read from; empty for `haqa deploy`
-  std::filesystem::path model;
+  std::filesystem::path file;   ///< where it was read from; empty for `haqa deploy`
+  std::filesystem::path model;  ///< a GGUF; for a network for images its weights
   std::string device = "this-machine";
   std::optional<uint64_t> memory_limit;  ///< bytes, of the deployed model
   int context = 512;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "haqa/adapter/gguf_adapter.h"
@@ -19,23 +18,13 @@
 #include "haqa/deploy/evaluation.h"
 #include "haqa/deploy/quantize.h"
 #include "haqa/model/trainable.h"
-#include "haqa/worker/worker.h"
 
 namespace haqa {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// What the worker reads from a configuration, and what a training takes: numbers, or whole ones, from `low` to below a
-/// bound. The names are those of data/spaces/llama.yaml.
-struct Hyperparameter {
-  std::string_view name;
-  bool whole = false;
-  double low = 0, below = 0;
-};
-
-constexpr double kAny = std::numeric_limits<double>::infinity();
-constexpr double kAboveZero = std::numeric_limits<double>::min();
+/// What the worker reads from a configuration. The names are those of data/spaces/llama.yaml.
 constexpr std::array<Hyperparameter, 10> kHyperparameters = {{{"learning_rate", false, kAboveZero, kAny},
                                                               {"per_device_train_batch_size", true, 1, 1e6},
                                                               {"gradient_accumulation_steps", true, 1, 1e6},
@@ -46,10 +35,6 @@ constexpr std::array<Hyperparameter, 10> kHyperparameters = {{{"learning_rate", 
                                                               {"lora_alpha", false, kAboveZero, kAny},
                                                               {"lora_dropout", false, 0, 1},
                                                               {"warmup_ratio", false, 0, 1}}};
-
-double rounded(double value) {
-  return std::round(value * 1e6) / 1e6;
-}
 
 std::vector<EvaluationTask> load_all(const std::vector<std::string>& names) {
   std::vector<EvaluationTask> tasks;
@@ -63,37 +48,6 @@ void check_tasks(const FinetuneSetup& setup) {
     const fs::path file = rows_of(task, setup.data);
     read_items(task, file, ItemPart::validation, setup.limit);
     read_items(task, file, ItemPart::held_out, setup.held_out_limit);
-  }
-}
-
-std::vector<Json> values_within(const Parameter& p) {
-  return p.type == ParameterType::categorical ? p.choices : std::vector<Json>{p.low, p.high};
-}
-
-void check_values(const Parameter& p, const Hyperparameter& known) {
-  for (const Json& value : values_within(p)) {
-    const double number = value.is_number() ? value.get<double>() : -1;
-    const bool fits = value.is_number() && number >= known.low && number < known.below;
-    const bool whole = p.type == ParameterType::integer ||
-                       (value.is_number() && p.type == ParameterType::categorical && number == std::floor(number));
-    if (!fits || (known.whole && !whole))
-      throw UsageError("the search space's '{}' may be {}; a fine-tuning takes {}numbers {}{}", p.name,
-                       value.is_number() ? fmt::format("{}", number) : value.dump(), known.whole ? "whole " : "",
-                       known.low == kAboveZero ? "above 0" : fmt::format("from {}", known.low),
-                       known.below == kAny ? "" : fmt::format(" to below {}", known.below));
-  }
-}
-
-void check_space(const SearchSpace& space) {
-  std::vector<std::string_view> names;
-  for (const Hyperparameter& h : kHyperparameters) names.push_back(h.name);
-  for (const Parameter& p : space.parameters()) {
-    const auto known = std::find_if(kHyperparameters.begin(), kHyperparameters.end(),
-                                    [&](const Hyperparameter& h) { return h.name == p.name; });
-    if (known == kHyperparameters.end())
-      throw UsageError("the search space has '{}', which is no parameter of a fine-tuning; there are {}", p.name,
-                       fmt::join(names, ", "));
-    check_values(p, *known);
   }
 }
 
@@ -152,27 +106,6 @@ struct Passing {
   }
 };
 
-Outcome failure(FailReason reason, std::string message) {
-  Outcome outcome;
-  outcome.reason = reason;
-  outcome.message = std::move(message);
-  return outcome;
-}
-
-/// The worker says in words what it met; that a training diverged is a result of it, though not one to use.
-FailReason reason_of(const WorkerError& error) {
-  const std::string_view what = error.what();
-  if (what.starts_with("the training diverged")) return FailReason::wrong_result;
-  switch (error.end) {
-    case ProcessEnd::out_of_memory:
-      return FailReason::out_of_memory;
-    case ProcessEnd::timed_out:
-      return FailReason::timed_out;
-    default:
-      return FailReason::crashed;
-  }
-}
-
 }  // namespace
 
 std::string training_base(const FinetuneSetup& setup) {
@@ -188,7 +121,7 @@ std::string training_base(const FinetuneSetup& setup) {
 }
 
 ModelInfo check_finetune(const FinetuneSetup& setup, const SearchSpace& space) {
-  check_space(space);
+  check_hyperparameters(space, kHyperparameters);
   ModelInfo model = read_model(setup.model);
   check_trainable(model);
   check_ranks(space, model, setup.lora_targets);
@@ -232,21 +165,25 @@ Json to_json(const TaskAccuracies& a) {
           {"error", std::isnan(a.error) ? Json(nullptr) : Json(rounded(a.error))}};
 }
 
+namespace {
+
+WorkerLimits worker_limits(const FinetuneSetup& setup) {
+  const bool in_main_memory = setup.device == "cpu";
+  return {setup.timeout_s, in_main_memory ? setup.memory_limit.value_or(0) : 0};
+}
+
+}  // namespace
+
 FinetuneObjective::FinetuneObjective(FinetuneSetup setup, const SearchSpace& space, fs::path folder,
                                      std::function<void(std::string_view, double)> progress)
-    : setup_(std::move(setup)),
-      space_(space),
+    : TrainingObjective(space, folder / "adapters", worker_limits(setup), setup.seed, std::move(progress)),
+      setup_(std::move(setup)),
       folder_(fs::absolute(folder)),
-      progress_(std::move(progress)),
       model_(check_finetune(setup_, space)) {
   const std::vector<Example> examples = read_examples(setup_).examples;
   n_examples_ = examples.size();
   plain_texts_ = is_plain_text(examples.front());
   lengths_ = estimated_lengths(examples, setup_.context);
-}
-
-void FinetuneObjective::tell(std::string_view what, double share) const {
-  if (progress_) progress_(what, share);
 }
 
 std::string FinetuneObjective::gguf_type() const {
@@ -295,23 +232,6 @@ TaskAccuracies FinetuneObjective::accuracy(const fs::path& model, const fs::path
   return accuracies(evaluate_model(request, [&](double share) { tell("measuring accuracy", share); }));
 }
 
-fs::path FinetuneObjective::adapter_folder(const Configuration& configuration) const {
-  return folder_ / "adapters" / fmt::format("{}-{}", space_.hash(configuration), setup_.seed);
-}
-
-void FinetuneObjective::keep_only(std::span<const Configuration> configurations) const {
-  const fs::path all = folder_ / "adapters";
-  if (!fs::exists(all)) return;
-  std::vector<std::string> kept;
-  for (const Configuration& c : configurations) kept.push_back(space_.hash(c) + "-");
-  for (const fs::directory_entry& entry : fs::directory_iterator(all)) {
-    const std::string name = entry.path().filename().string();
-    std::error_code ignored;
-    if (std::none_of(kept.begin(), kept.end(), [&](const std::string& k) { return name.starts_with(k); }))
-      fs::remove_all(entry.path(), ignored);
-  }
-}
-
 TrainingMemory FinetuneObjective::memory(const Configuration& c) const {
   TrainingUse use;
   use.base = training_base(setup_);
@@ -342,6 +262,18 @@ std::optional<std::string> FinetuneObjective::too_large(const Configuration& con
   return std::nullopt;
 }
 
+Json FinetuneObjective::untuned(Half half) {
+  return to_json(accuracy(base(), {}, half));
+}
+
+Json FinetuneObjective::tuned(const Configuration& configuration, Half half) {
+  return to_json(accuracy(base(), trained_folder(configuration) / trained_file(), half));
+}
+
+Json FinetuneObjective::fingerprints() const {
+  return input_fingerprints(setup_);
+}
+
 Json FinetuneObjective::request(const Configuration& configuration) const {
   Json request = {{"command", "finetune"},
                   {"model", setup_.model.string()},
@@ -349,7 +281,7 @@ Json FinetuneObjective::request(const Configuration& configuration) const {
                   {"folder", adapter_folder(configuration).string()},
                   {"context", setup_.context},
                   {"threads", setup_.threads},
-                  {"seed", setup_.seed},
+                  {"seed", seed()},
                   {"method",
                    {{"base", training_base(setup_)},
                     {"device", setup_.device},
@@ -363,21 +295,6 @@ Json FinetuneObjective::request(const Configuration& configuration) const {
   return request;
 }
 
-/// What the worker told of the training, kept beside the adapter: a kill during what follows costs no second training.
-Json FinetuneObjective::train(const Configuration& configuration) {
-  const fs::path folder = adapter_folder(configuration), told = folder / "training.json";
-  if (fs::exists(told)) return read_json(told);
-  make_folder(folder);
-  const bool in_main_memory = setup_.device == "cpu";
-  const WorkerLimits limits = {setup_.timeout_s, in_main_memory ? setup_.memory_limit.value_or(0) : 0};
-  const Json result =
-      call_worker("haqa-train", request(configuration), limits, [&](double share) { tell("training", share); });
-  write_file(told, result.dump(2) + "\n");
-  std::error_code ignored;
-  for (const char* no_more : {"checkpoint", "losses.json"}) fs::remove(folder / no_more, ignored);
-  return result;
-}
-
 Outcome FinetuneObjective::measure(const Configuration& configuration) {
   if (std::optional<std::string> why = too_large(configuration))
     return failure(FailReason::out_of_memory, std::move(*why));
@@ -388,9 +305,7 @@ Outcome FinetuneObjective::measure(const Configuration& configuration) {
   Outcome outcome;
   outcome.value = found.mean;
   outcome.metrics = {{"error", to_json(found)["error"]}, {"tasks", found.tasks}};
-  Json losses = Json::array();
-  for (const Json& loss : trained.at("losses")) losses.push_back(std::round(loss.get<double>() * 1e4) / 1e4);
-  outcome.metrics["training"] = {{"losses", std::move(losses)}};
+  outcome.metrics["training"] = {{"losses", told_losses(trained.at("losses"))}};
   for (const char* name : {"validation_loss_before", "validation_loss"})
     if (const Json loss = trained.value(name, Json()); loss.is_number())
       outcome.metrics["training"][name] = std::round(loss.get<double>() * 1e4) / 1e4;
@@ -398,26 +313,6 @@ Outcome FinetuneObjective::measure(const Configuration& configuration) {
   for (const char* name : {"tokens_per_second", "seconds", "peak_bytes"})
     if (const Json value = trained.value(name, Json()); value.is_number()) outcome.metrics[name] = value;
   return outcome;
-}
-
-/// What failed is not tried again and leaves nothing. A full disk is no fault of a configuration: NoSpaceError ends the
-/// study, and the checkpoint stays.
-Outcome FinetuneObjective::evaluate(const Configuration& configuration, const Report&) {
-  const bool is_earlier_trials = fs::exists(adapter_folder(configuration) / "training.json");
-  const auto failed = [&](FailReason reason, const char* what) {
-    std::error_code ignored;
-    if (!is_earlier_trials) fs::remove_all(adapter_folder(configuration), ignored);
-    return failure(reason, what);
-  };
-  try {
-    return measure(configuration);
-  } catch (const WrongResult& e) {
-    return failed(FailReason::wrong_result, e.what());
-  } catch (const MergeRangeError& e) {
-    return failed(FailReason::wrong_result, e.what());
-  } catch (const WorkerError& e) {
-    return failed(reason_of(e), e.what());
-  }
 }
 
 }  // namespace haqa

@@ -8,6 +8,7 @@
 
 #include "haqa/finetune/finetune_setup.h"
 #include "haqa/finetune/training_memory.h"
+#include "haqa/finetune/training_objective.h"
 #include "haqa/model/model_info.h"
 #include "haqa/study/study.h"
 
@@ -35,26 +36,20 @@ TaskAccuracies accuracies(const Evaluation& evaluation);
 /// {"tasks", "mean", "error"}, rounded to six digits.
 Json to_json(const TaskAccuracies& accuracies);
 
-/// Of a task's questions: those that rounds choose by, and those that the report is of (tasks/task.h, ItemPart).
-enum class Half { validation, held_out };
-
 /// Format of the frozen weights while adapters are trained (train/frozen_matrix.h): "nf4_double" for int4, "int8" for
 /// int8, "gguf", as they are, for fp16, and for int8 on a GPU, where LLM.int8's products are not.
 std::string training_base(const FinetuneSetup& setup);
 
 /// Fine-tunes a model by QLoRA with one configuration and measures what would ship: the model in its bit width
 /// (int4: Q4_0, int8: Q8_0, fp16: F16, unless the setup names another type) with the adapter, beside it or merged, by
-/// llama.cpp, on the validation half of the tasks.
+/// llama.cpp, on one half of the tasks' questions (tasks/task.h, ItemPart).
 /// Value: the mean accuracy over the tasks, from 0 to 1. Source: the paper, section 4.1.
-class FinetuneObjective : public Objective {
+class FinetuneObjective : public TrainingObjective {
  public:
   /// folder: gets models/ and adapters/. progress: called with what is done and its share. The space names the folders
   /// of trials. Throws what check_finetune() throws.
   FinetuneObjective(FinetuneSetup setup, const SearchSpace& space, std::filesystem::path folder,
                     std::function<void(std::string_view what, double share)> progress = {});
-
-  /// A training that was killed goes on from its checkpoint; one that is finished is not done again.
-  Outcome evaluate(const Configuration& configuration, const Report& report = {}) override;
 
   const FinetuneSetup& setup() const { return setup_; }
   const ModelInfo& model() const { return model_; }
@@ -72,26 +67,24 @@ class FinetuneObjective : public Objective {
                           const std::string& type_k = "f16", const std::string& type_v = "f16") const;
 
   /// Where a configuration's adapter.gguf and adapter/ are kept, and what it is merged into.
-  std::filesystem::path adapter_folder(const Configuration& configuration) const;
-  /// Removes all adapters but those of these configurations, trained with this or another seed.
-  void keep_only(std::span<const Configuration> configurations) const;
-  /// Of trainings from now on.
-  void use_seed(uint64_t seed) { setup_.seed = seed; }
+  std::filesystem::path adapter_folder(const Configuration& configuration) const {
+    return trained_folder(configuration);
+  }
+  Json untuned(Half half) override;
+  Json tuned(const Configuration& configuration, Half half) override;
+  std::string trained_file() const override { return "adapter.gguf"; }
+  Json fingerprints() const override;
 
   /// What a training with this configuration needs; nothing where it fits, else why it does not.
   TrainingMemory memory(const Configuration& configuration) const;
   std::optional<std::string> too_large(const Configuration& configuration) const;
 
  private:
-  Outcome measure(const Configuration& configuration);
-  Json train(const Configuration& configuration);
-  Json request(const Configuration& configuration) const;
-  void tell(std::string_view what, double share) const;
+  Json request(const Configuration& configuration) const override;
+  Outcome measure(const Configuration& configuration) override;
 
-  FinetuneSetup setup_;
-  const SearchSpace space_;
+  const FinetuneSetup setup_;
   const std::filesystem::path folder_;
-  const std::function<void(std::string_view, double)> progress_;
   ModelInfo model_;
   size_t n_examples_ = 0;
   bool plain_texts_ = false;

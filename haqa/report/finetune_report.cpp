@@ -52,13 +52,18 @@ std::string sentence(const std::string& what, const std::string& against, const 
   return fmt::format("{} is {} than {}: {}.", what, g.value > 0 ? "better" : "worse", against, figures);
 }
 
+/// Of a network for images, not of a language model.
+bool is_of_images(const Part& summary) {
+  return !summary["network"].is_missing();
+}
+
 std::vector<std::pair<std::string, Json>> held_out_columns(const Part& summary) {
   std::vector<std::pair<std::string, Json>> columns;
   const Part held_out = summary["held_out"];
   for (const auto& [key, name] :
-       {std::pair("given", "as given"), std::pair("given_tuned", "as given, tuned"), std::pair("base", "untuned"),
-        std::pair("defaults", "defaults"), std::pair("best", "best"), std::pair("merged", "best, merged"),
-        std::pair("deployed", "deployed")})
+       {std::pair("given", is_of_images(summary) ? "full precision" : "as given"),
+        std::pair("given_tuned", "as given, tuned"), std::pair("base", "untuned"), std::pair("defaults", "defaults"),
+        std::pair("best", "best"), std::pair("merged", "best, merged"), std::pair("deployed", "deployed")})
     if (!held_out[key].is_missing()) columns.emplace_back(name, held_out[key].json());
   return columns;
 }
@@ -91,6 +96,12 @@ std::vector<std::string> tasks_of(std::span<const Json> outcomes) {
   std::vector<Part> all;
   for (const Json& outcome : outcomes) all.push_back(Part(outcome)["held_out"]);
   return tasks_of(all);
+}
+
+/// Whether there is one mean over the tasks; bit widths beside each other have none.
+bool have_mean(std::span<const Json> outcomes) {
+  return std::any_of(outcomes.begin(), outcomes.end(),
+                     [](const Json& o) { return Part(o)["held_out"]["mean"].number().has_value(); });
 }
 
 /// Of a single seed there is none.
@@ -132,6 +143,9 @@ std::vector<std::string> finetune_answer(const Json& summary) {
     sentences.push_back(sentence(round, "the untuned model", *g));
   if (const auto g = gain(held_out["defaults"], held_out["best"]); g && *best != 0)
     sentences.push_back(sentence("It", "the defaults of round 1", *g));
+  if (const auto g = gain(held_out["given"], held_out["best"]); g && is_of_images(part))
+    sentences.push_back(
+        sentence("In " + one_line(part["network"]["bit_width"].text()) + " it", "the model in full precision", *g));
   if (part["deployed"].text() == "untuned")
     sentences.push_back(
         "On the questions that rounds choose by none answered as well as the untuned model, which is deployed.");
@@ -181,32 +195,41 @@ std::string finetune_text(const Json& summary) {
   std::string text;
   for (const std::string& s : finetune_answer(summary)) text += (text.empty() ? "" : " ") + s;
   if (!text.empty()) text += '\n';
+  const bool images = is_of_images(part);
   if (const Table table = held_out_table(part); !table.rows.empty()) {
-    text += text_table("Accuracy on held-out questions", table);
-    text += "± is one standard error. The rounds chose by other questions than these.\n";
+    text += text_table(images ? "Accuracy on the test images" : "Accuracy on held-out questions", table);
+    text += fmt::format("± is one standard error. The rounds chose by other {} than these.\n",
+                        images ? "images" : "questions");
   }
-  text += text_table("Rounds: accuracy on the questions to choose by", finetune_rounds_table(part));
+  text += text_table(fmt::format("Rounds: accuracy on the {} to choose by", images ? "images" : "questions"),
+                     finetune_rounds_table(part));
   if (const std::string file = part["files"]["adapter"].text(); !file.empty())
     text += fmt::format("\nUse it\n  llama-cli --model {} --lora {}\n  llama-cli --model {}\n",
                         one_line(part["files"]["base"].text(), 1000), one_line(file, 1000),
                         one_line(part["files"]["merged"].text(), 1000));
+  if (const std::string file = part["files"]["network"].text(); !file.empty())
+    text += fmt::format("\nThe network, by the names that torchvision has: {}\n", one_line(file, 1000));
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }
 
 std::vector<std::string> finetune_ideas(const Part& part) {
   const Part held_out = part["held_out"];
+  const bool images = is_of_images(part);
   std::vector<std::string> ideas;
   const auto add = [&](std::string what) { ideas.push_back(std::move(what)); };
   const auto g = gain(held_out["base"], held_out["best"]);
   if (g && !g->is_told())
     add(fmt::format(
-        "Measure on more questions (finetune.limit, finetune.held_out_limit): a gain of {:.2f} points is {}.",
+        "Measure on more {}: a gain of {:.2f} points is {}.",
+        images ? "images (finetune.validation_share; and the test set)"
+               : "questions (finetune.limit, finetune.held_out_limit)",
         100 * g->value,
         g->error ? fmt::format("within its error of {:.2f}", 100 * *g->error) : "all that one question tells"));
   if (g && g->is_told() && g->value < 0)
-    add("Do not ship this adapter: the untuned model is better. Examples nearer to the tasks, or a smaller learning "
-        "rate, may help.");
+    add(images ? "Do not ship this network: the untuned one is better. A smaller learning rate may help."
+               : "Do not ship this adapter: the untuned model is better. Examples nearer to the tasks, or a smaller "
+                 "learning rate, may help.");
   size_t failed = 0, memory = 0, slow = 0;
   const std::vector<Part> trials = part["trials"].list();
   for (const Part& t : trials) {
@@ -216,10 +239,8 @@ std::vector<std::string> finetune_ideas(const Part& part) {
     slow += reason == "timed_out";
   }
   if (memory > 0)
-    add(
-        fmt::format("{} of {} rounds needed too much memory: allow activation_checkpointing, a smaller context or "
-                    "smaller batches.",
-                    memory, trials.size()));
+    add(fmt::format("{} of {} rounds needed too much memory: allow {}smaller batches.", memory, trials.size(),
+                    images ? "" : "activation_checkpointing, a smaller context or "));
   if (slow > 0) add(fmt::format("{} of {} rounds took too long: raise finetune.timeout_s.", slow, trials.size()));
   if (failed > memory + slow)
     add(fmt::format("{} of {} rounds failed otherwise; log.jsonl has their messages.", failed - memory - slow,
@@ -229,10 +250,8 @@ std::vector<std::string> finetune_ideas(const Part& part) {
     const double first = losses.size() < 5 ? 0 : losses[losses.size() - 1 - losses.size() / 5].number().value_or(0);
     const double last = losses.empty() ? 0 : losses.back().number().value_or(0);
     if (last < 0.95 * first)
-      add(
-          fmt::format("Train longer (max_steps): the best round's loss was still falling, from {} to {} in its last "
-                      "fifth.",
-                      figure(first), figure(last)));
+      add(fmt::format("Train longer ({}): the best round's loss was still falling, from {} to {} in its last fifth.",
+                      images ? "num_epochs" : "max_steps", figure(first), figure(last)));
   }
   return ideas;
 }
@@ -249,11 +268,12 @@ Table methods_table(std::span<const Json> outcomes) {
   const std::vector<std::string> tasks = tasks_of(outcomes);
   Table t{{"method", "seeds"}, "lr", {}};
   for (const std::string& task : tasks) t.head.push_back(one_line(task));
-  t.head.push_back("mean");
-  t.align += std::string(tasks.size() + 1, 'r');
+  const bool with_mean = have_mean(outcomes);
+  if (with_mean) t.head.push_back("mean");
+  t.align += std::string(t.head.size() - 2, 'r');
   for (const MethodRow& row : method_rows(outcomes, tasks)) {
     t.rows.push_back({one_line(row.method), std::to_string(row.seeds)});
-    for (const std::vector<double>& values : row.values)
+    for (const std::vector<double>& values : std::span(row.values).first(t.head.size() - 2))
       t.rows.back().push_back(values.empty() ? "" : percent(mean(values), deviation(values)));
   }
   return t;
@@ -263,10 +283,11 @@ std::string methods_csv(std::span<const Json> outcomes) {
   const std::vector<std::string> tasks = tasks_of(outcomes);
   std::string text = "method,seeds";
   for (const std::string& task : tasks) text += fmt::format(",{},{}", csv_field(task), csv_field(task + "_sd"));
-  text += ",mean,mean_sd\n";
+  const bool with_mean = have_mean(outcomes);
+  text += with_mean ? ",mean,mean_sd\n" : "\n";
   for (const MethodRow& row : method_rows(outcomes, tasks)) {
     text += fmt::format("{},{}", csv_field(row.method), row.seeds);
-    for (const std::vector<double>& values : row.values)
+    for (const std::vector<double>& values : std::span(row.values).first(tasks.size() + with_mean))
       text += values.empty() ? ",," : fmt::format(",{},{}", mean(values), csv_number(deviation(values)));
     text += '\n';
   }

@@ -105,5 +105,35 @@ TEST(FinetuneReport, MethodsHaveMeansAndDeviationsOverSeeds) {
   EXPECT_THAT(methods_csv(outcomes), HasSubstr("\nexpert,0,,,,,,\n"));
 }
 
+// The paper's table 1: bit widths beside each other, without a mean over them.
+TEST(FinetuneReport, BitWidthsStandBesideEachOther) {
+  const auto outcome = [](const char* method, int seed, double wide, double narrow) -> Json {
+    return {{"method", method},
+            {"seed", seed},
+            {"held_out", {{"tasks", {{"w8a8", {{"accuracy", wide}}}, {"w2a2", {{"accuracy", narrow}}}}}}}};
+  };
+  const std::vector<Json> outcomes = {outcome("default", 0, 0.9, 0.6), outcome("default", 1, 0.9, 0.8)};
+  const Table t = methods_table(outcomes);
+  EXPECT_THAT(t.head, ElementsAre("method", "seeds", "w2a2", "w8a8"));
+  EXPECT_EQ(t.align.size(), 4u);
+  EXPECT_THAT(t.rows, ElementsAre(ElementsAre("default", "2", "70.00 ± 14.14", "90.00 ± 0.00")));
+  EXPECT_THAT(methods_csv(outcomes), HasSubstr("method,seeds,w2a2,w2a2_sd,w8a8,w8a8_sd\ndefault,2,0.7"));
+}
+
+TEST(FinetuneReport, SpeaksOfImagesWhereANetworkForThemWasTuned) {
+  Json s = summary(0.5, 0.6, 0.62);
+  s["network"] = {{"bit_width", "w2a2"}};
+  s["files"] = {{"network", "/run/resnet20-w2a2.safetensors"}};
+  s["held_out"]["given"] = accuracies(0.95, 0.95, 0.01);
+  EXPECT_THAT(finetune_answer(s),
+              testing::Contains("In w2a2 it is worse than the model in full precision: -33.00 ± 1.41 points."));
+  const std::string text = finetune_text(s);
+  for (const char* expected : {"Accuracy on the test images", "full precision %", "images to choose by",
+                               "names that torchvision has: /run/resnet20-w2a2.safetensors"})
+    EXPECT_THAT(text, HasSubstr(expected));
+  EXPECT_THAT(text, Not(HasSubstr("question")));
+  EXPECT_THAT(finetune_suggestions(s), HasSubstr("Train longer (num_epochs)"));
+}
+
 }  // namespace
 }  // namespace haqa

@@ -1,0 +1,55 @@
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "haqa/finetune/image_setup.h"
+#include "haqa/finetune/training_objective.h"
+
+namespace haqa {
+
+/// What a folder of images holds, as far as a training depends on it.
+struct ImageCounts {
+  std::vector<std::string> classes;
+  size_t training = 0, validation = 0, test = 0;
+};
+/// Throws UsageError: images that cannot be read, nothing to choose by or to learn from.
+ImageCounts count_images(const ImageSetup& setup);
+
+/// count_images(), once the model is there and the names and ranges of the space are those of a training on these
+/// images. Throws Error or UsageError that names the file or the parameter.
+ImageCounts check_image_training(const ImageSetup& setup, const SearchSpace& space);
+
+/// Trains a quantized network on images from a model in full precision with one configuration and measures it on the
+/// images that are kept to choose by. Value: the share that it knows, after the last epoch.
+/// Source: the paper, section 4.1, DoReFa on CIFAR-10.
+class ImageObjective : public TrainingObjective {
+ public:
+  /// folder: gets networks/. progress: called with what is done and its share. The space names the folders of trials.
+  /// Throws what check_image_training() throws.
+  ImageObjective(ImageSetup setup, const SearchSpace& space, std::filesystem::path folder,
+                 std::function<void(std::string_view what, double share)> progress = {});
+
+  const ImageSetup& setup() const { return setup_; }
+  const ImageCounts& counts() const { return counts_; }
+
+  /// Of the model in full precision.
+  Json full_precision(Half half) const;
+  /// Of the model with its weights and activations quantized and nothing learned.
+  Json untuned(Half half) override;
+  Json tuned(const Configuration& configuration, Half half) override;
+  std::string trained_file() const override { return "network.safetensors"; }
+  Json fingerprints() const override;
+
+ private:
+  Json request(const Configuration& configuration) const override;
+  Outcome measure(const Configuration& configuration) override;
+  Json measured(const std::filesystem::path& weights, const LayerBits& bits, bool fit, Half half) const;
+
+  const ImageSetup setup_;
+  const ImageCounts counts_;
+};
+
+}  // namespace haqa

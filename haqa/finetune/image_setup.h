@@ -1,0 +1,48 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "haqa/base/json.h"
+
+namespace haqa {
+
+/// Bits of weights and of activations; 32 are full precision.
+struct LayerBits {
+  int weights = 4, activations = 4;
+  bool operator==(const LayerBits&) const = default;
+};
+/// Of a name such as "w4a4" or "w8a32". Throws UsageError for other forms and for bits that are not from 1 to 32.
+LayerBits layer_bits_from(std::string_view name);
+std::string to_string(const LayerBits& bits);
+
+/// What every training of a network on images shares.
+struct ImageSetup {
+  std::filesystem::path model;   ///< weights in full precision, safetensors or PyTorch's; empty: random ones
+  std::filesystem::path images;  ///< folder (images/image_set.h)
+  std::string network = "resnet20";
+  std::string shortcut = "a";
+  std::string method = "dorefa";  ///< "dorefa" or "pact"
+  LayerBits bits;
+  std::string scaling = "pretrained";  ///< of weights: "pretrained" or "original"
+  bool first_layer = false, last_layer = false;
+  double validation_share = 0.1;  ///< of the images to train on, by which rounds choose
+  bool flip = true;
+  int padding = 4;
+  std::string normalization = "images";  ///< or "imagenet"
+  std::string optimizer = "sgd", schedule = "cosine";
+  bool nesterov = false, decay_norms = true;
+  double warmup_epochs = 0, label_smoothing = 0, ema_decay = 0;
+  std::string device = "cpu", compute = "fp32";
+  double timeout_s = 0;                  ///< of one training; 0: none
+  int threads = 0;                       ///< 0: all cores
+  std::optional<uint64_t> memory_limit;  ///< bytes a training may take, on the CPU
+  uint64_t seed = 1;
+};
+
+/// The setup's part of what haqa-train is asked: everything but "command", "folder" and "configuration".
+Json image_request(const ImageSetup& setup);
+
+}  // namespace haqa

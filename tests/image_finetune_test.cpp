@@ -1,0 +1,210 @@
+// haqa pretrain images, and haqa finetune and haqa compare --task on a network for images, as a user runs them.
+#include <algorithm>
+
+#include "haqa/adapter/safetensors.h"
+#include "tests/finetune_program.h"
+
+namespace haqa {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+/// A folder with generated images, and the means to run haqa in it.
+class ImagesTest : public LearningTest {
+ protected:
+  ImagesTest() : LearningTest(1) {
+    const ProcessResult made = run({"data", "make-images", "cifar10", path("shapes"), "--train", "300", "--test", "90",
+                                    "--classes", "3", "--noise", "0.05", "-q"});
+    EXPECT_TRUE(made.ok()) << made.errors;
+    write("space.yaml",
+          "learning_rate: {type: float, low: 1e-3, high: 0.5, log: true, default: 0.02}\n"
+          "batch_size: {type: int, low: 32, high: 64, default: 40}\n"
+          "momentum: {type: float, low: 0.5, high: 0.99, default: 0.9}\n"
+          "num_epochs: {type: int, low: 1, high: 2, default: 1}\n");
+    write("task.yaml", task());
+  }
+  std::vector<std::string> pretrain(const std::string& output, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all = {"pretrain", "images",     "resnet20", path("shapes"),       "--epochs",
+                                    "3",        "--batch",    "32",       "--validation-share", "0.2",
+                                    "-o",       path(output), "-q"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  void pretrain() const {
+    const ProcessResult r = run(pretrain("model.safetensors"));
+    ASSERT_TRUE(r.ok()) << r.errors;
+  }
+  /// `more`: lines of the section, which take the place of the usual ones of the same key.
+  std::string task(const std::vector<std::pair<std::string, std::string>>& more = {}) const {
+    std::vector<std::pair<std::string, std::string>> keys = {{"method", "dorefa"},    {"images", "shapes"},
+                                                             {"bit_width", "w2a2"},   {"validation_share", "0.2"},
+                                                             {"space", "space.yaml"}, {"rounds", "3"}};
+    for (const auto& [key, value] : more) {
+      std::erase_if(keys, [&, k = key](const auto& known) { return known.first == k; });
+      keys.emplace_back(key, value);
+    }
+    std::string text = "model: model.safetensors\nfinetune:\n";
+    for (const auto& [key, value] : keys)
+      if (value != "-") text += "  " + key + ": " + value + "\n";
+    return text;
+  }
+};
+
+TEST_F(ImagesTest, APretrainedNetworkIsTunedAtTwoBits) {
+  const ProcessResult pretrained = run(pretrain("model.safetensors", {"--json"}));
+  ASSERT_TRUE(pretrained.ok()) << pretrained.errors;
+  const Json told = Json::parse(pretrained.output);
+  EXPECT_EQ(told["losses"].size(), 3u);
+  EXPECT_EQ(told["training_images"], 240);
+  EXPECT_FALSE(fs::exists(path("model.safetensors.unfinished")));
+  EXPECT_THAT(run(pretrain("model.safetensors")).errors, HasSubstr("is there already"));
+
+  const ProcessResult r = run({"finetune", path("task.yaml"), "--output", path("out"), "--json"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = Json::parse(r.output), held_out = summary["held_out"];
+  ASSERT_EQ(summary["trials"].size(), 3u);
+  EXPECT_EQ(summary["trials"][0]["proposed_by"], "default");
+  EXPECT_EQ(summary["trials"][1]["proposed_by"], "expert");
+  for (const char* key : {"given", "base", "defaults", "best"})
+    EXPECT_TRUE(held_out[key]["tasks"]["shapes"]["accuracy"].is_number()) << key;
+  EXPECT_EQ(summary["network"]["bit_width"], "w2a2");
+  EXPECT_EQ(summary["network"]["test_images"], 90);
+  EXPECT_THAT(summary["answer"].dump(), HasSubstr("In w2a2 it"));
+  // The network is there, and what was in work is not.
+  const SafetensorsFile network(path("out/resnet20-w2a2.safetensors"));
+  EXPECT_TRUE(network.tensors().contains("layer3.2.conv2.weight"));
+  for (const char* name : {"study.html", "suggestions.md", "log.jsonl"})
+    EXPECT_TRUE(fs::exists(folder_ / "out" / name)) << name;
+  EXPECT_TRUE(fs::is_empty(folder_ / "out/networks"));
+  // The agent was told what the paper tells it: the losses of epochs, and the code of quantizer and network.
+  const std::string transcript = read_file(folder_ / "out/transcript.jsonl");
+  EXPECT_THAT(transcript, AllOf(HasSubstr("quantization-aware training by DoReFa at w2a2"), HasSubstr("quantize_k"),
+                                HasSubstr("conv3x3"), HasSubstr("validation_accuracies"), HasSubstr("losses"),
+                                HasSubstr("shapes (240 images of 3 classes)")));
+  const ProcessResult again = run({"finetune", "--resume", path("out")});
+  EXPECT_THAT(again.output, AllOf(HasSubstr("Accuracy on the test images"), HasSubstr("full precision %"),
+                                  HasSubstr("resnet20-w2a2.safetensors"), Not(HasSubstr("llama-cli"))));
+  EXPECT_EQ(run({"show", path("out")}).output, again.output);
+  EXPECT_THAT(run({"run", path("task.yaml")}).errors, HasSubstr("haqa finetune"));
+}
+
+// By whole trainings; from a checkpoint within one: vision/train_images_test.cpp.
+TEST_F(ImagesTest, GoesOnAfterAKill) {
+  pretrain();
+  const auto arguments = [&](const std::string& out) {
+    return std::vector<std::string>{"finetune", path("task.yaml"), "--sampler", "random", "--output", path(out), "-q"};
+  };
+  ASSERT_TRUE(run(arguments("whole")).ok());
+  {
+    BackgroundProcess first(haqa(arguments("killed")), folder_ / "first.log");
+    ASSERT_TRUE(wait_until([&] { return trials_in(folder_ / "killed/log.jsonl") == 1; }));
+    first.signal(SIGKILL);
+    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
+  }
+  ASSERT_FALSE(fs::exists(folder_ / "killed/summary.json"));
+  const std::string records = read_file(folder_ / "shapes/test_batch.bin");
+  write("shapes/test_batch.bin", records.substr(0, records.size() - 3073));
+  EXPECT_THAT(run({"finetune", "--resume", path("killed"), "-q"}).errors, HasSubstr("is not what it was when"));
+  write("shapes/test_batch.bin", records);
+  const ProcessResult r = run({"finetune", "--resume", path("killed"), "-q"});
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json whole = read_json(folder_ / "whole/summary.json"), resumed = read_json(folder_ / "killed/summary.json");
+  EXPECT_EQ(tried(resumed), tried(whole));
+  EXPECT_EQ(resumed["held_out"], whole["held_out"]);
+}
+
+TEST_F(ImagesTest, AKilledPretrainingGoesOnFromItsCheckpoint) {
+  ASSERT_TRUE(run(pretrain("whole.safetensors")).ok());
+  {
+    BackgroundProcess first(haqa(pretrain("killed.safetensors", {"--checkpoint", "0.001"})), folder_ / "first.log");
+    ASSERT_TRUE(wait_until([&] { return fs::exists(path("killed.safetensors.unfinished/checkpoint")); }));
+    first.signal(SIGKILL);
+    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
+  }
+  ASSERT_FALSE(fs::exists(path("killed.safetensors")));
+  const ProcessResult r = run(pretrain("killed.safetensors", {"--checkpoint", "0.001"}));
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_EQ(read_file(path("killed.safetensors")), read_file(path("whole.safetensors")));
+}
+
+TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
+  write("model.safetensors", "");
+  write("rank.yaml", "lora_r: {type: int, low: 8, high: 16}\n");
+  write("batch.yaml", "batch_size: {type: int, low: 32, high: 256}\n");
+  fs::create_directory(path("short"));
+  fs::create_directory(path("labels"));
+  for (const fs::directory_entry& entry : fs::directory_iterator(path("shapes"))) {
+    const std::string name = entry.path().filename().string(), bytes = read_file(entry.path());
+    const bool records = name == "test_batch.bin";
+    write("short/" + name, records ? bytes.substr(1) : bytes);
+    write("labels/" + name, records ? "\x09" + bytes.substr(1) : bytes);
+  }
+  using More = std::vector<std::pair<std::string, std::string>>;
+  const std::pair<More, std::string> cases[] = {
+      {{{"images", "-"}}, "finetune.images: is missing"},
+      {{{"images", "none"}}, "none"},
+      {{{"images", "short"}}, "test_batch.bin"},
+      {{{"images", "labels"}}, "test_batch.bin"},
+      {{{"bit_width", "w0a4"}}, "from 1 to 32"},
+      {{{"bit_width", "w4a33"}}, "from 1 to 32"},
+      {{{"bit_width", "int4"}}, "w4a4"},
+      {{{"network", "resnet18"}}, "resnet20"},
+      {{{"method", "lsq"}}, "dorefa"},
+      {{{"validation_share", "0"}}, "leaves none to choose by"},
+      {{{"validation_share", "1"}}, "share"},
+      {{{"flip", "often"}}, "true or false"},
+      {{{"space", "rank.yaml"}}, "'lora_r'"},
+      {{{"space", "batch.yaml"}}, "more than the 240 images"},
+      {{{"examples", "examples.jsonl"}}, "examples"},
+  };
+  for (const auto& [more, expected] : cases) {
+    const ProcessResult r = run({"finetune", write("wrong.yaml", task(more)), "--output", path("out")});
+    EXPECT_TRUE(r.code == 1 || r.code == 2) << expected;
+    EXPECT_THAT(r.errors, HasSubstr(expected));
+    EXPECT_FALSE(fs::exists(folder_ / "out")) << expected;
+  }
+  // What only the worker can see: tensors of another network.
+  fs::remove(path("model.safetensors"));
+  ASSERT_TRUE(run({"pretrain", "images", "resnet32", path("shapes"), "--epochs", "1", "--batch", "32", "-o",
+                   path("model.safetensors"), "-q"})
+                  .ok());
+  const ProcessResult r = run({"finetune", path("task.yaml"), "--output", path("out")});
+  EXPECT_EQ(r.code, 1);
+  EXPECT_THAT(r.errors, AllOf(HasSubstr("does not fit the network"), HasSubstr("it has layer1.3.bn1.bias")));
+  EXPECT_FALSE(fs::exists(folder_ / "out"));
+  EXPECT_THAT(run({"compare", "--task", path("task.yaml"), "--bit-widths", "w4", "-o", path("cmp")}).errors,
+              HasSubstr("'w4' is no bit width"));
+  EXPECT_THAT(run(pretrain("none/model.safetensors")).errors, HasSubstr("none"));
+  EXPECT_THAT(run(pretrain("big.safetensors", {"--batch", "300"})).errors, HasSubstr("set a smaller --batch"));
+}
+
+// The paper's table 1 for the images at hand.
+TEST_F(ImagesTest, MethodsAreComparedAtSeveralBitWidths) {
+  pretrain();
+  const std::vector<std::string> arguments = {"compare",   "--task",   path("task.yaml"), "--methods", "default,random",
+                                              "--seeds",   "2",        "--rounds",        "2",         "--bit-widths",
+                                              "w8a8,w2a2", "--output", path("cmp"),       "-q"};
+  const ProcessResult r = run(arguments);
+  ASSERT_TRUE(r.ok()) << r.errors;
+  EXPECT_THAT(r.output, AllOf(HasSubstr("Methods over 2 seeds, 2 rounds"), HasSubstr("full precision"),
+                              HasSubstr("untuned"), HasSubstr("Accuracy in % on test images"), HasSubstr("w8a8")));
+  const std::string table = read_file(folder_ / "cmp/table.csv");
+  EXPECT_THAT(table, AllOf(HasSubstr("method,seeds,w2a2,w2a2_sd,w8a8,w8a8_sd\nfull precision,1,"),
+                           HasSubstr("\nuntuned,1,"), HasSubstr("\ndefault,2,"), HasSubstr("\nrandom,2,")));
+  for (const char* width : {"w8a8", "w2a2"}) EXPECT_TRUE(fs::exists(folder_ / "cmp" / width / "compare.html")) << width;
+  // It goes on, and shows the same.
+  const std::string written = read_file(folder_ / "cmp/w2a2/results.jsonl");
+  EXPECT_EQ(run(arguments).output, r.output);
+  EXPECT_EQ(read_file(folder_ / "cmp/w2a2/results.jsonl"), written);
+  std::vector<std::string> as_json = arguments;
+  as_json.emplace_back("--json");
+  const Json json = Json::parse(run(as_json).output);
+  EXPECT_TRUE(json["bit_widths"]["w2a2"]["methods"].is_array());
+  EXPECT_EQ(json["held_out"][0]["method"], "full precision");
+}
+
+}  // namespace
+}  // namespace haqa
