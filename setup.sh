@@ -12,7 +12,7 @@ set -euo pipefail
 
 PACKAGES=(build-essential cmake ninja-build python3 python3-venv
   nlohmann-json3-dev libvalijson-dev libyaml-cpp-dev libcli11-dev libfmt-dev
-  libcurl4-openssl-dev libeigen3-dev libnlopt-dev libpcre2-dev libicu-dev libjpeg62-turbo-dev libhwloc-dev libseccomp-dev ocl-icd-opencl-dev pocl-opencl-icd
+  libcurl4-openssl-dev libeigen3-dev libnlopt-dev libpcre2-dev libicu-dev libjpeg62-turbo-dev libonnx-dev libprotobuf-dev libhwloc-dev libseccomp-dev ocl-icd-opencl-dev pocl-opencl-icd
   libsoci-dev libboost-dev libsqlite3-dev libpq-dev libjs-chart.js libgtest-dev libgmock-dev)
 TEST_PACKAGES=(postgresql) # a server that the tests start; Debian starts one of its own where it is installed
 LLAMA_PACKAGE=llama-cpp-python # its source distribution carries llama.cpp in vendor/

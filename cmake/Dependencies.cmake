@@ -39,6 +39,13 @@ if(HAQA_SANITIZE)
   target_compile_options(soci INTERFACE -fno-sanitize=vptr) # needs type information that SOCI's libraries hide
 endif()
 
+# The classes of ONNX's file format alone: its library of operators is of another version than what we write.
+find_package(ONNX CONFIG REQUIRED)
+find_package(Protobuf REQUIRED)
+add_library(ONNX::proto INTERFACE IMPORTED)
+target_link_libraries(ONNX::proto INTERFACE onnx_proto protobuf::libprotobuf)
+target_compile_definitions(ONNX::proto INTERFACE ONNX_NAMESPACE=onnx ONNX_ML=1)
+
 # llama.cpp: a folder with include/ and build/bin/ as setup.sh leaves it, or -DHAQA_LLAMA_CPP=DIR, or an
 # installed package.
 if(NOT HAQA_LLAMA_CPP)

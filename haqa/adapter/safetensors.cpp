@@ -30,6 +30,7 @@ static_assert(std::endian::native == std::endian::little, "safetensors is little
 // A thousand tensors need some 150 kB. The format's own limit, 100 MB, would let a file claim gigabytes of memory.
 constexpr uint64_t kMaxHeaderBytes = 16'000'000;
 constexpr int kMaxDimensions = 8;
+constexpr const char* kNotes = "__metadata__";
 
 using Tensor = SafetensorsFile::Tensor;
 
@@ -125,8 +126,9 @@ void check_places(const std::map<std::string, Tensor>& tensors, uint64_t data_by
   if (end < data_bytes) throw_damaged(file, "there is more data than its tensors have");
 }
 
-std::string header_of(const std::vector<TensorToSave>& tensors) {
-  nlohmann::ordered_json header = {{"__metadata__", {{"format", "pt"}}}};  // which transformers insists on
+std::string header_of(const std::vector<TensorToSave>& tensors, std::map<std::string, std::string> notes) {
+  notes["format"] = "pt";  // which transformers insists on
+  nlohmann::ordered_json header = {{kNotes, notes}};
   uint64_t end = 0;
   for (const TensorToSave& tensor : tensors) {
     const uint64_t begin = end;
@@ -162,7 +164,10 @@ SafetensorsFile::SafetensorsFile(fs::path file) : file_(std::move(file)) {
 
   const nlohmann::json header = parse_header(text, file_);
   for (const auto& [name, entry] : header.items())
-    if (name != "__metadata__") tensors_.emplace(name, tensor_of(name, entry, file_));
+    if (name != kNotes) tensors_.emplace(name, tensor_of(name, entry, file_));
+  if (header.contains(kNotes))
+    for (const auto& [name, note] : header[kNotes].items())
+      if (note.is_string()) notes_.emplace(name, note);
   check_places(tensors_, bytes - data_, file_);
 }
 
@@ -188,8 +193,9 @@ std::vector<float> SafetensorsFile::floats(const std::string& name) const {
   return values;
 }
 
-void write_safetensors(const std::vector<TensorToSave>& tensors, const fs::path& file) {
-  const std::string header = header_of(tensors);
+void write_safetensors(const std::vector<TensorToSave>& tensors, const fs::path& file,
+                       const std::map<std::string, std::string>& notes) {
+  const std::string header = header_of(tensors, notes);
   const uint64_t length = header.size();
   uint64_t offset = sizeof length + length;
   uint64_t bytes = offset;

@@ -25,6 +25,8 @@ class SafetensorsFile {
 
   const std::filesystem::path& file() const { return file_; }
   const std::map<std::string, Tensor>& tensors() const { return tensors_; }
+  /// Texts beside the tensors.
+  const std::map<std::string, std::string>& notes() const { return notes_; }
   /// Throws Error where there is no such tensor, or it is neither F32 nor F16 nor BF16.
   std::vector<float> floats(const std::string& name) const;
 
@@ -32,6 +34,7 @@ class SafetensorsFile {
   std::filesystem::path file_;
   uint64_t data_ = 0;  ///< where the data starts
   std::map<std::string, Tensor> tensors_;
+  std::map<std::string, std::string> notes_;
 };
 
 /// A tensor to write, as F32; the numbers are the caller's.
@@ -41,7 +44,8 @@ struct TensorToSave {
   std::span<const float> numbers;
 };
 
-/// Writes the file whole or not at all. Throws Error (no space, no permission).
-void write_safetensors(const std::vector<TensorToSave>& tensors, const std::filesystem::path& file);
+/// Writes the file whole or not at all, with texts beside the tensors. Throws Error (no space, no permission).
+void write_safetensors(const std::vector<TensorToSave>& tensors, const std::filesystem::path& file,
+                       const std::map<std::string, std::string>& notes = {});
 
 }  // namespace haqa

@@ -16,6 +16,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Pair;
 
 /// A file by the letter of the format: the header's length in eight bytes, the header, the data.
 std::string raw(const std::string& header, const std::string& data, std::optional<uint64_t> length = {}) {
@@ -58,12 +59,14 @@ TEST_F(Safetensors, ReadsEachType) {
 
 TEST_F(Safetensors, ReadsBackWhatItWrites) {
   const std::vector<float> a = {1, -0.0f, std::numeric_limits<float>::infinity()}, b = {3, 4, 5, 6};
-  write_safetensors({{"z \"quoted\"", {3}, a}, {"a", {2, 2}, b}, {"empty", {0, 7}, {}}}, folder_ / "w.safetensors");
+  write_safetensors({{"z \"quoted\"", {3}, a}, {"a", {2, 2}, b}, {"empty", {0, 7}, {}}}, folder_ / "w.safetensors",
+                    {{"made by", "a \"test\""}});
   const SafetensorsFile file(folder_ / "w.safetensors");
   EXPECT_EQ(file.floats("z \"quoted\""), a);
   EXPECT_EQ(file.floats("a"), b);
   EXPECT_THAT(file.tensors().at("a").shape, ElementsAre(2, 2));
   EXPECT_TRUE(file.floats("empty").empty());
+  EXPECT_THAT(file.notes(), ElementsAre(Pair("format", "pt"), Pair("made by", "a \"test\"")));
   uint64_t length = 0;
   std::memcpy(&length, read_file(folder_ / "w.safetensors").data(), sizeof length);
   EXPECT_EQ(length % 8, 0u);

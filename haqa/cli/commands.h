@@ -19,6 +19,7 @@ void add_finetune(CLI::App& app);
 void add_pretrain(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_export(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_show(CLI::App& app);
 void add_importance(CLI::App& app);

@@ -28,6 +28,7 @@ void add_commands(CLI::App& app) {
   haqa::add_quantize(app);
   haqa::add_convert(app);
   haqa::add_merge(app);
+  haqa::add_export(app);
   haqa::add_show(app);
   haqa::add_importance(app);
   haqa::add_compare(app);

@@ -8,6 +8,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/train/finetune.h"
+#include "haqa/vision/export_job.h"
 #include "haqa/vision/train_images.h"
 #include "haqa/worker/worker.h"
 
@@ -34,6 +35,7 @@ Json handle(const Json& request, const std::function<void(double)>& progress) {
   try {
     if (command == "finetune") return finetune(finetune_job_from(request), progress);
     if (command == "train_images" || command == "measure_images") return serve_images(request, progress);
+    if (command == "export") return export_checkpoint(request);
   } catch (const c10::OutOfMemoryError&) {
     throw no_memory("the device's memory");
   } catch (const std::bad_alloc&) {

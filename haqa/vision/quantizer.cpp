@@ -208,10 +208,18 @@ QuantizationMethod quantization_method_from(std::string_view name) {
   throw UsageError("'{}' is no method of quantization-aware training; dorefa and pact are", name);
 }
 
+std::string_view name_of(QuantizationMethod method) {
+  return method == QuantizationMethod::dorefa ? "dorefa" : "pact";
+}
+
 WeightScaling weight_scaling_from(std::string_view name) {
   if (name == "original") return WeightScaling::original;
   if (name == "pretrained") return WeightScaling::pretrained;
   throw UsageError("'{}' is no scaling of quantized weights; original and pretrained are", name);
+}
+
+std::string_view name_of(WeightScaling scaling) {
+  return scaling == WeightScaling::original ? "original" : "pretrained";
 }
 
 void check(const Quantization& quantization) {

@@ -11,6 +11,7 @@ namespace haqa {
 enum class QuantizationMethod { dorefa, pact };
 /// "dorefa" or "pact". Throws UsageError that lists them.
 QuantizationMethod quantization_method_from(std::string_view name);
+std::string_view name_of(QuantizationMethod method);
 
 /// How quantized weights are scaled. original: they reach from -1 to 1, and a gradient flows through the largest weight
 /// too, as in the authors' code. pretrained: multiplied by the largest |tanh(w)|, a constant, so that they stay near
@@ -18,6 +19,7 @@ QuantizationMethod quantization_method_from(std::string_view name);
 enum class WeightScaling { original, pretrained };
 /// "original" or "pretrained". Throws UsageError that lists them.
 WeightScaling weight_scaling_from(std::string_view name);
+std::string_view name_of(WeightScaling scaling);
 
 /// The number of bits that means full precision.
 inline constexpr int kFullPrecision = 32;

@@ -81,6 +81,10 @@ ResNetKind resnet_kind_from(std::string_view name) {
   throw UsageError("'{}' is no network here; resnet20, resnet32 and resnet50 are", name);
 }
 
+std::string_view name_of(ResNetKind kind) {
+  return kind == ResNetKind::resnet20 ? "resnet20" : kind == ResNetKind::resnet32 ? "resnet32" : "resnet50";
+}
+
 bool bfloat16_is_fast() {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("avx512bf16");
@@ -105,7 +109,7 @@ ResNet::Convolution ResNet::convolution(const std::string& name, int64_t in, int
                                         int bits) {
   const double deviation = std::sqrt(2.0 / static_cast<double>(out * size * size));  // He et al. 2015, by what goes out
   const Tensor weight = at::empty({out, in, size, size}).normal_(0, deviation, random_);
-  return {parameter(name + ".weight", weight), stride, size / 2, bits};
+  return {name, parameter(name + ".weight", weight), stride, size / 2, bits};
 }
 
 BatchNorm ResNet::batch_norm(const std::string& name, int64_t channels) {

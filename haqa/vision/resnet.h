@@ -15,6 +15,7 @@ enum class ResNetKind {
 };
 /// "resnet20", "resnet32" or "resnet50". Throws UsageError that lists them.
 ResNetKind resnet_kind_from(std::string_view name);
+std::string_view name_of(ResNetKind kind);
 
 /// What the input of a block that changes the shape goes through on its way past: every other place, and channels of
 /// zeros before and behind (option A), or a convolution and a normalization (option B).
@@ -52,14 +53,9 @@ class ResNet {
   /// by PACT, which learns its bounds.
   void fit_activations(const torch::Tensor& images);
 
-  const ResNetOptions& options() const { return options_; }
-  /// What is trained, by name.
-  const std::map<std::string, torch::Tensor>& parameters() const { return parameters_; }
-  /// The running statistics, by name.
-  const std::map<std::string, torch::Tensor>& buffers() const { return buffers_; }
-
- private:
+  /// What it consists of.
   struct Convolution {
+    std::string name;
     torch::Tensor weight;
     int64_t stride = 1, padding = 0;
     int bits = kFullPrecision;
@@ -74,6 +70,16 @@ class ResNet {
     std::vector<Unit> projection;  ///< one, or none
     bool padded = false;           ///< option A
   };
+
+  const ResNetOptions& options() const { return options_; }
+  const Unit& stem() const { return stem_.front(); }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  /// What is trained, by name.
+  const std::map<std::string, torch::Tensor>& parameters() const { return parameters_; }
+  /// The running statistics, by name.
+  const std::map<std::string, torch::Tensor>& buffers() const { return buffers_; }
+
+ private:
   /// Activations of one bound: the normalizations that write them, and those that follow what reads them.
   struct Range {
     std::vector<BatchNorm> writers, readers;

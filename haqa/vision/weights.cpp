@@ -1,10 +1,13 @@
 #include "haqa/vision/weights.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include "haqa/adapter/safetensors.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/json.h"
+#include "haqa/base/text.h"
 #include "haqa/vision/torch_file.h"
 
 namespace haqa {
@@ -15,6 +18,8 @@ using torch::Tensor;
 using Tensors = std::map<std::string, Tensor>;
 
 constexpr std::string_view kCount = ".num_batches_tracked", kClip = ".clip", kMean = ".running_mean";
+constexpr std::string_view kZip = "PK", kPickle = "\x80\x02";
+constexpr const char* kNote = "haqa.quantization";  // beside the tensors of safetensors
 
 std::string beginning_of(const fs::path& file) {
   if (!fs::is_regular_file(file)) throw Error("{}: no such file", file.string());
@@ -57,6 +62,12 @@ Tensors all_of(const ResNet& network) {
   return all;
 }
 
+std::vector<std::string> names_of(const Tensors& tensors) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors) names.push_back(one_line(name, 100));
+  return names;
+}
+
 std::string shape_of(const Tensor& tensor) {
   return fmt::format("[{}]", fmt::join(tensor.sizes(), ", "));
 }
@@ -68,19 +79,72 @@ std::string listed(const std::vector<std::string>& names) {
   return fmt::format("{} and {} more", fmt::join(names.begin(), names.begin() + kMost, ", "), names.size() - kMost);
 }
 
+/// Those of a file by the names that torchvision has for them.
+Tensors read_by_our_names(const fs::path& file) {
+  Tensors tensors;
+  for (auto& [name, tensor] : read_tensors(file)) tensors[our_name(name)] = tensor;
+  return tensors;
+}
+
+bool is_safetensors(const fs::path& file) {
+  const std::string begin = beginning_of(file);
+  return !begin.starts_with(kZip) && !begin.starts_with(kPickle);
+}
+
+Json as_json(const Quantization& q) {
+  return {{"weight_bits", q.weight_bits},  {"activation_bits", q.activation_bits}, {"method", name_of(q.method)},
+          {"scaling", name_of(q.scaling)}, {"first_layer", q.first_layer},         {"last_layer", q.last_layer}};
+}
+
+Quantization quantization_from(const std::string& text, const fs::path& file) {
+  try {
+    const Json json = Json::parse(text);
+    const Quantization q = {.weight_bits = json.at("weight_bits"),
+                            .activation_bits = json.at("activation_bits"),
+                            .method = quantization_method_from(json.at("method").get<std::string>()),
+                            .scaling = weight_scaling_from(json.at("scaling").get<std::string>()),
+                            .first_layer = json.at("first_layer"),
+                            .last_layer = json.at("last_layer")};
+    check(q);
+    return q;
+  } catch (const std::exception& error) {
+    throw Error("{}: its note {} is damaged: {}", file.string(), kNote, one_line(error.what(), 200));
+  }
+}
+
 }  // namespace
 
 Tensors read_tensors(const fs::path& file) {
   const std::string begin = beginning_of(file);
-  const bool zip = begin.starts_with("PK"), pickle = begin.starts_with("\x80\x02");
+  const bool zip = begin.starts_with(kZip), pickle = begin.starts_with(kPickle);
   const Tensors tensors = zip || pickle ? read_torch_file(file, zip) : read_safetensors(file);
   if (tensors.empty()) throw Error("{}: holds no tensors by name", file.string());
   return tensors;
 }
 
+WeightsFile describe_weights(const fs::path& file) {
+  const Tensors tensors = read_by_our_names(file);
+  const auto has = [&](const std::string& name) { return tensors.contains(name); };
+  if (!has("layer1.0.conv1.weight"))
+    throw Error("{}: holds no ResNet that is known here; its tensors are {}", file.string(), listed(names_of(tensors)));
+  WeightsFile found;
+  found.options.kind = has("layer1.0.conv3.weight")   ? ResNetKind::resnet50
+                       : has("layer1.4.conv1.weight") ? ResNetKind::resnet32
+                                                      : ResNetKind::resnet20;
+  if (has("layer2.0.downsample.0.weight")) found.options.shortcut = Shortcut::b;
+  if (has("fc.weight") && tensors.at("fc.weight").dim() == 2)
+    found.options.classes = std::max<int64_t>(2, tensors.at("fc.weight").size(0));
+  found.has_clips = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.first.ends_with(kClip); });
+  if (is_safetensors(file)) {
+    const SafetensorsFile source(file);
+    if (const auto note = source.notes().find(kNote); note != source.notes().end())
+      found.quantization = quantization_from(note->second, file);
+  }
+  return found;
+}
+
 void load_weights(ResNet& network, const fs::path& file, bool new_classes) {
-  Tensors given;
-  for (auto& [name, tensor] : read_tensors(file)) given[our_name(name)] = tensor;
+  const Tensors given = read_by_our_names(file);
   std::vector<std::string> missing, extra, shapes;
   Tensors taken;
   const Tensors own = all_of(network);
@@ -118,7 +182,7 @@ void save_weights(const ResNet& network, const fs::path& file) {
   for (const auto& [name, tensor] : network.buffers())
     if (name.ends_with(kMean))
       tensors.push_back({name.substr(0, name.size() - kMean.size()) + std::string(kCount), {}, {&none, 1}});
-  write_safetensors(tensors, file);
+  write_safetensors(tensors, file, {{kNote, as_json(network.options().quantization).dump()}});
 }
 
 }  // namespace haqa
