@@ -11,6 +11,7 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
+using testing::StartsWith;
 
 /// A folder with generated images, and the means to run haqa in it.
 class ImagesTest : public LearningTest {
@@ -87,7 +88,7 @@ TEST_F(ImagesTest, APretrainedNetworkIsTunedAtTwoBits) {
   const ProcessResult again = run({"finetune", "--resume", path("out")});
   EXPECT_THAT(again.output, AllOf(HasSubstr("Accuracy on the test images"), HasSubstr("full precision %"),
                                   HasSubstr("resnet20-w2a2.safetensors"), Not(HasSubstr("llama-cli"))));
-  EXPECT_EQ(run({"show", path("out")}).output, again.output);
+  EXPECT_THAT(again.output, StartsWith(run({"show", path("out")}).output));
   EXPECT_THAT(run({"run", path("task.yaml")}).errors, HasSubstr("haqa finetune"));
 }
 
@@ -178,7 +179,9 @@ TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
   EXPECT_THAT(run({"compare", "--task", path("task.yaml"), "--bit-widths", "w4", "-o", path("cmp")}).errors,
               HasSubstr("'w4' is no bit width"));
   EXPECT_THAT(run(pretrain("none/model.safetensors")).errors, HasSubstr("none"));
-  EXPECT_THAT(run(pretrain("big.safetensors", {"--batch", "300"})).errors, HasSubstr("set a smaller --batch"));
+  EXPECT_THAT(
+      run({"pretrain", "images", "resnet20", path("shapes"), "--batch", "300", "-o", path("big.safetensors")}).errors,
+      HasSubstr("set a smaller --batch"));
 }
 
 // The paper's table 1 for the images at hand.
@@ -192,7 +195,7 @@ TEST_F(ImagesTest, MethodsAreComparedAtSeveralBitWidths) {
   EXPECT_THAT(r.output, AllOf(HasSubstr("Methods over 2 seeds, 2 rounds"), HasSubstr("full precision"),
                               HasSubstr("untuned"), HasSubstr("Accuracy in % on test images"), HasSubstr("w8a8")));
   const std::string table = read_file(folder_ / "cmp/table.csv");
-  EXPECT_THAT(table, AllOf(HasSubstr("method,seeds,w2a2,w2a2_sd,w8a8,w8a8_sd\nfull precision,1,"),
+  EXPECT_THAT(table, AllOf(HasSubstr("method,seeds,w8a8,w8a8_sd,w2a2,w2a2_sd\nfull precision,1,"),
                            HasSubstr("\nuntuned,1,"), HasSubstr("\ndefault,2,"), HasSubstr("\nrandom,2,")));
   for (const char* width : {"w8a8", "w2a2"}) EXPECT_TRUE(fs::exists(folder_ / "cmp" / width / "compare.html")) << width;
   // It goes on, and shows the same.

@@ -186,8 +186,10 @@ void add_width(const std::string& width, const std::vector<Json>& outcomes, std:
     if (outcome.at("held_out").is_null()) continue;
     const auto same = [&](const Json& a) { return a["method"] == outcome["method"] && a["seed"] == outcome["seed"]; };
     auto row = std::find_if(all.begin(), all.end(), same);
-    if (row == all.end())
-      row = all.insert(row, {{"method", outcome["method"]}, {"seed", outcome["seed"]}, {"held_out", Json::object()}});
+    if (row == all.end()) {
+      const Json empty = {{"method", outcome["method"]}, {"seed", outcome["seed"]}, {"held_out", Json::object()}};
+      row = all.insert(row, empty);
+    }
     const Json& found = outcome["held_out"];
     (*row)["held_out"]["tasks"][width] = {{"accuracy", found["mean"]}, {"error", found["error"]}};
   }
