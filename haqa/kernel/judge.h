@@ -40,8 +40,8 @@ class Judge {
   bool is_partly_cold(const MachineRates& machine) const;
 
   /// One launch of each: the problem and the held-out shapes, each distribution, aligned and not, with and without gaps
-  /// between rows. `quick`, for what was verified before: one distribution of each, and large problems by their timed
-  /// launches alone. Throws KernelFault.
+  /// between rows. `quick`, for what was verified before: one distribution of each, held-out shapes in one of the two
+  /// ways, and large problems by their timed launches alone. Throws KernelFault.
   void verify(Contestant& contestant, bool quick);
 
   /// Contestants in rotating order, batch by batch, all of each round on the same inputs; what each batch of strange
