@@ -60,7 +60,7 @@ class Judge {
   void draw_weights(const MachineRates& machine, bool cold);
   void sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_t bytes);
   void place_outputs(Batch& batch, bool spread);
-  Batch make_batch(size_t launches, bool cold);
+  Batch make_batch(size_t launches, bool cold, bool may_be_whole = true);
   double timed(Contestant& contestant, const Batch& batch);
   void check_batch(Contestant& contestant, const Batch& batch);
   void check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch, const CheckEffort& effort);
@@ -73,6 +73,8 @@ class Judge {
                    const TimingOptions& options);
 
   const KernelSpec& spec_;
+  const KernelSpec strict_;  ///< its tolerance is that of Distribution::whole
+  const bool tries_whole_;
   const KernelProblem problem_;
   const std::vector<TensorShape> shapes_;  ///< without gaps: as they are timed
   FastRandom random_;                      ///< of the inputs
