@@ -7,6 +7,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/vision/weights.h"
 
 namespace haqa {
 namespace {
@@ -104,6 +105,13 @@ TEST_F(TorchFile, HasTensorsThatAreParts) {
   EXPECT_TRUE(tensors.at("w").equal(torch::tensor({1.f, 3.f, 2.f, 4.f}).view({2, 2})));
   EXPECT_TRUE(tensors.at("p").equal(torch::tensor({2.f, 4.f})));
   EXPECT_EQ(tensors.at("none").numel(), 0);
+}
+
+TEST_F(TorchFile, IsKnownByItsBeginning) {
+  for (const char protocol : {2, 3, 4, 5}) {
+    write_file(folder_ / "file.pt", file_of(dictionary({{"w", tensor(kFour, {4}, {1})}}), kNumbers, protocol));
+    EXPECT_EQ(read_tensors(folder_ / "file.pt").count("w"), 1u) << int{protocol};
+  }
 }
 
 TEST_F(TorchFile, RefusesTensorsThatAreNone) {
