@@ -59,9 +59,9 @@ std::string dictionary(const std::vector<std::pair<std::string, std::string>>& e
 }
 
 /// A file as PyTorch before 1.6 wrote it, with storages of floats by their keys.
-std::string file_of(const std::string& object,
-                    const std::vector<std::pair<std::string, std::vector<float>>>& storages) {
-  const std::string begin = "\x80\x02";
+std::string file_of(const std::string& object, const std::vector<std::pair<std::string, std::vector<float>>>& storages,
+                    int protocol = 2) {
+  const std::string begin = {'\x80', static_cast<char>(protocol)};
   std::string bytes;
   for (int i = 0; i < 3; ++i) bytes += begin + "N.";
   bytes += begin + object + "." + begin + "](";
@@ -108,9 +108,9 @@ TEST_F(TorchFile, HasTensorsThatAreParts) {
 }
 
 TEST_F(TorchFile, IsKnownByItsBeginning) {
-  for (const char protocol : {2, 3, 4, 5}) {
+  for (const int protocol : {2, 3, 4, 5}) {
     write_file(folder_ / "file.pt", file_of(dictionary({{"w", tensor(kFour, {4}, {1})}}), kNumbers, protocol));
-    EXPECT_EQ(read_tensors(folder_ / "file.pt").count("w"), 1u) << int{protocol};
+    EXPECT_EQ(read_tensors(folder_ / "file.pt").count("w"), 1u) << protocol;
   }
 }
 
