@@ -91,7 +91,9 @@ TEST_F(ExportTest, SaysWhatIsWrong) {
            {{"export", good, "-o", out, "--scaling", "none"}, 2, "--scaling"},
            {{"export", good, "-o", out, "--opset", "12"}, 2, "--opset"},
            {{"export", good, "-o", out, "--mean", "0", "0", "0"}, 2, "--mean and --deviation"},
-           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "0", "1"}, 2, "above 0"}}) {
+           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "0", "1"}, 2, "above 0"},
+           {{"export", good, "-o", out, "--mean", "nan", "0", "0", "--deviation", "1", "1", "1"}, 2, "--mean nan"},
+           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "1", "inf"}, 2, "finite"}}) {
     const ProcessResult r = run(c.arguments);
     EXPECT_EQ(r.code, c.code) << c.says << r.errors;
     EXPECT_THAT(r.errors, HasSubstr(c.says));

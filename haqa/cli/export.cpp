@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -28,8 +30,11 @@ Json request_of(const Options& o) {
                   {"four_bits", o.opset >= 21},
                   {"exact", o.exact}};
   if (o.mean.empty() != o.deviation.empty()) throw UsageError("--mean and --deviation are given both or not at all");
+  for (const float mean : o.mean)
+    if (!std::isfinite(mean)) throw UsageError("--mean {}: must be a finite number", mean);
   for (const float deviation : o.deviation)
-    if (!(deviation > 0)) throw UsageError("--deviation {}: must be above 0, as pixels are divided by it", deviation);
+    if (!std::isfinite(deviation) || deviation <= 0)
+      throw UsageError("--deviation {}: must be a finite number above 0, as pixels are divided by it", deviation);
   if (!o.mean.empty()) request["mean"] = o.mean, request["deviation"] = o.deviation;
   return request;
 }

@@ -19,7 +19,8 @@ void take(const Json& asked, const char* key, bool known, T& value, const fs::pa
   value = wanted;
 }
 
-Quantization quantization_of(const WeightsFile& found, const Json& asked, const fs::path& file) {
+Quantization quantization_of(const Weights& found, const Json& asked) {
+  const fs::path& file = found.file;
   const bool known = found.quantization.has_value();
   Quantization q = found.quantization.value_or(Quantization{});
   take(asked, "weight_bits", known, q.weight_bits, file);
@@ -29,7 +30,7 @@ Quantization quantization_of(const WeightsFile& found, const Json& asked, const 
   std::string scaling(name_of(q.scaling));
   take(asked, "scaling", known, scaling, file);
   q.scaling = weight_scaling_from(scaling);
-  if (!known && found.has_clips) {
+  if (!known && has_clips(found)) {
     if (!asked.contains("activation_bits"))
       throw UsageError("{}: has PACT's bounds, but does not say how many bits activations have; give --activation-bits",
                        file.string());
@@ -40,7 +41,7 @@ Quantization quantization_of(const WeightsFile& found, const Json& asked, const 
 
 OnnxExportOptions options_from(const Json& request) {
   OnnxExportOptions options{.four_bits = request.value("four_bits", true), .exact = request.value("exact", false)};
-  if (request.contains("mean")) options.pixels = PixelScale{request.at("mean"), request.at("deviation")};
+  if (request.contains("mean")) options.pixels = Normalization{request.at("mean"), request.at("deviation")};
   return options;
 }
 
@@ -49,11 +50,11 @@ OnnxExportOptions options_from(const Json& request) {
 Json export_checkpoint(const Json& request) {
   const fs::path checkpoint = request.at("checkpoint").get<std::string>();
   const fs::path output = request.at("output").get<std::string>();
-  const WeightsFile found = describe_weights(checkpoint);
-  ResNetOptions options = found.options;
-  options.quantization = quantization_of(found, request.value("quantization", Json::object()), checkpoint);
+  const Weights found = read_weights(checkpoint);
+  ResNetOptions options = network_of(found);
+  options.quantization = quantization_of(found, request.value("quantization", Json::object()));
   ResNet network(options);
-  load_weights(network, checkpoint);
+  load_weights(network, found);
   const OnnxExport made = export_onnx(network, output, options_from(request));
   const Quantization& q = options.quantization;
   return {{"network", name_of(options.kind)},

@@ -8,7 +8,7 @@ namespace haqa {
 /// activation_bits, scaling, first_layer, last_layer; the rest is full precision as trained); what contradicts the
 /// checkpoint is refused. "four_bits" and "exact" as in OnnxExportOptions, "mean" and "deviation" (of three) where the
 /// file's network is to scale pixels itself. Returns what `haqa export --json` prints. Throws Error and UsageError:
-/// what read_tensors(), load_weights() and export_onnx() throw.
+/// what read_weights(), load_weights() and export_onnx() throw.
 Json export_checkpoint(const Json& request);
 
 }  // namespace haqa

@@ -167,7 +167,7 @@ class Exporter {
     classify(x);
   }
 
-  std::string scaled(const std::string& images, const std::optional<PixelScale>& pixels) {
+  std::string scaled(const std::string& images, const std::optional<Normalization>& pixels) {
     if (!pixels) return images;
     const Shape shape = {3, 1, 1};
     const std::string centred =

@@ -121,8 +121,8 @@ TEST_F(WithPyTorch, ReadsAndWritesItsCheckpoints) {
   load_weights(network, path("before.pt"));  // under "state_dict", names behind "module.", linear
   save_weights(network, path("ours.safetensors"));
   EXPECT_NO_THROW(peer("load"));
-  // Ours, PyTorch's before 1.6, and one with arguments of a program beside the weights.
-  for (const char* file : {"ours.safetensors", "legacy.pt", "objects.pt"}) {
+  // Ours, PyTorch's before 1.6, also by the latest protocol, and one with arguments of a program beside the weights.
+  for (const char* file : {"ours.safetensors", "legacy.pt", "legacy-5.pt", "objects.pt"}) {
     ResNet other({.seed = 5});
     load_weights(other, path(file));
     for (const auto& [name, tensor] : network.parameters())
