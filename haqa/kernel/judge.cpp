@@ -51,6 +51,14 @@ void flush(const std::byte* from, uint64_t bytes) {
 #endif
 }
 
+/// Without what lies between them.
+void copy_rows(const TensorShape& shape, const std::byte* from, std::byte* to) {
+  for (int64_t r = 0; r < shape.rows(); ++r) {
+    const int64_t at = r % shape.ne[1] * shape.nb[1] + r / shape.ne[1] * shape.nb[2];
+    std::memcpy(to + at, from + at, static_cast<size_t>(shape.row));
+  }
+}
+
 /// What waking takes: none of the waiting that disturbs.
 constexpr double kWakes = 40e-6;
 /// Seconds of a launch, of what a batch of them took.
@@ -139,11 +147,12 @@ KernelSpec Judge::with_other_scalars() {
 }
 
 void Judge::verify_on(Contestant& contestant, const KernelSpec& spec, const Shape& shape, int64_t padding,
-                      const CheckEffort& effort, std::span<const Distribution> distributions) {
+                      const CheckEffort& effort, std::span<const Distribution> distributions, bool in_place) {
   const KernelProblem problem = {problem_.type, shape};
   const std::vector<TensorShape> shapes = tensors_of(spec, problem, padding);
   const bool aligned = padding == 0;
   LaunchPlace place;
+  place.in_place = in_place;
   std::vector<const std::byte*> inputs;
   uint64_t at = 4096;
   for (size_t i = 0; i < spec_.inputs(); ++i) {
@@ -163,8 +172,10 @@ void Judge::verify_on(Contestant& contestant, const KernelSpec& spec, const Shap
         draw(spec_.arguments[i], shapes[i], distribution, random_, contest_.inputs.data() + place.in[i]);
     if (is_first || !has_blocks) hand_over(contestant, spec, shapes);
     poison(contestant.outputs() + place.out - kMargin, static_cast<uint64_t>(shapes.back().bytes()) + 2 * kMargin);
-    const std::string where = fmt::format("{} with {}{}", problem.label(), to_string(distribution),
-                                          aligned ? "" : ", unaligned and with gaps between rows");
+    if (in_place) copy_rows(shapes[0], inputs[0], contestant.outputs() + place.out);
+    const std::string where =
+        fmt::format("{} with {}{}{}", problem.label(), to_string(distribution),
+                    aligned ? "" : ", unaligned and with gaps between rows", in_place ? ", in place" : "");
     try {
       contestant.run({&place, 1}, timeout_s_);
     } catch (const KernelFault& fault) {
@@ -186,10 +197,20 @@ void Judge::verify(Contestant& contestant, bool quick) {
     for (const int64_t padding :
          quick ? std::span(kPaddings).subspan(choices_.below(kPaddings.size()), 1) : std::span(kPaddings))
       verify_on(contestant, with_other_scalars(), shape, padding, all, distributions());
+  if (spec_.is_in_place && !contestant.is_on_device()) verify_in_place(contestant, quick);
   double bytes = 0;
   for (const TensorShape& s : shapes_) bytes += static_cast<double>(s.bytes());
   if (!quick || bytes < kLarge) verify_on(contestant, spec_, problem_.shape, 0, quick ? some : all, distributions());
   if (!quick) verify_on(contestant, spec_, problem_.shape, 36, some, kinds.first(1));
+}
+
+/// By numbers of one kind: what goes wrong is that they are overwritten.
+void Judge::verify_in_place(Contestant& contestant, bool quick) {
+  constexpr std::array kNormal = {Distribution::normal};
+  std::vector<Shape> shapes = held_out_shapes(spec_, problem_.type);
+  if (quick) shapes = {shapes[choices_.below(shapes.size())]};
+  for (const Shape& shape : shapes) verify_on(contestant, with_other_scalars(), shape, 20, {}, kNormal, true);
+  if (!quick) verify_on(contestant, spec_, problem_.shape, 0, {1 << 15, 1 << 20}, kNormal, true);
 }
 
 /// One in many values of a timed stretch is what the kernel must bear as well.

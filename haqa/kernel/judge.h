@@ -40,8 +40,8 @@ class Judge {
   bool is_partly_cold(const MachineRates& machine) const;
 
   /// One launch of each: the problem and the held-out shapes, each distribution, aligned and not, with and without gaps
-  /// between rows. `quick`, for what was verified before: one distribution of each, held-out shapes in one of the two
-  /// ways, and large problems by their timed launches alone. Throws KernelFault.
+  /// between rows; in place where the specification says so. `quick`, for what was verified before: one distribution of
+  /// each, held-out shapes in one of the two ways, and large problems by their timed launches alone. Throws KernelFault.
   void verify(Contestant& contestant, bool quick);
 
   /// Contestants in rotating order, batch by batch, all of each round on the same inputs; what each batch of strange
@@ -53,7 +53,8 @@ class Judge {
  private:
   struct Batch;
   void verify_on(Contestant& contestant, const KernelSpec& spec, const Shape& shape, int64_t padding,
-                 const CheckEffort& effort, std::span<const Distribution> distributions);
+                 const CheckEffort& effort, std::span<const Distribution> distributions, bool in_place = false);
+  void verify_in_place(Contestant& contestant, bool quick);
   KernelSpec with_other_scalars();
   size_t copies_for(const MachineRates& machine) const;
   void hand_over(Contestant& contestant, const KernelSpec& spec, const std::vector<TensorShape>& shapes);

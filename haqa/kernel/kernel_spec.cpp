@@ -213,6 +213,7 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   check_arguments(spec);
   if (kernel.contains("ShapeConditions"))
     spec.shape_conditions = read_expressions(kernel["ShapeConditions"], "ShapeConditions");
+  spec.is_in_place = kernel.value("InPlace", false);
   spec.reference = need_as<std::string>(kernel, "Reference");
   check_reference(spec);
   read_tolerance(need(kernel, "Tolerance"), spec);

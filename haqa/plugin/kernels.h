@@ -20,7 +20,7 @@ class Kernels {
   /// For products with these weights, which may be packed for it: a matrix of a type that there is a kernel for. Null
   /// where stock code serves.
   const KernelFunctions* of_weights(const ggml_tensor& weights) const;
-  /// "rms_norm", "attention-Q8_0"; null where stock code serves.
+  /// "rms_norm-F32", "attention-Q8_0": of what is not packed, and so of no shape; null where stock code serves.
   const KernelFunctions* find(std::string_view name) const;
   /// Whether there is a kernel for products with weights of any type.
   bool has_products() const;
@@ -30,7 +30,8 @@ class Kernels {
     int64_t rows = 0, columns = 0;  ///< of the weights; 0 for any
     KernelFunctions functions;
   };
-  std::multimap<std::string, ForShape, std::less<>> kernels_;  ///< by kernel and type, exact shapes first
+  std::multimap<std::string, ForShape, std::less<>>
+      kernels_;  ///< by kernel and type, those for more exact shapes first
 };
 
 }  // namespace haqa
