@@ -31,7 +31,8 @@ constexpr const char* kName = "HAQA";
 /// All that lives as long as the process: ggml keeps pointers to it.
 struct Module {
   explicit Module(const std::filesystem::path& folder)
-      : kernels(folder / "kernels", read_tuning(tuning_file(folder))) {}
+      : tuning(read_tuning(tuning_file(folder))), kernels(folder / "kernels", tuning) {}
+  const Tuning tuning;
   Kernels kernels;
   ggml_backend_reg registry = {};
   ggml_backend_device device = {};

@@ -15,6 +15,7 @@ namespace haqa {
 class Kernels {
  public:
   /// Opens what `tuning` names and, for the rest, the defaults in `folder`. What cannot be used is said in the log.
+  /// `tuning` is to live on: its files stay open, so that none that is opened later has the name of one in use.
   Kernels(const std::filesystem::path& folder, const Tuning& tuning);
 
   /// For products with these weights, which may be packed for it: a matrix of a type that there is a kernel for. Null
