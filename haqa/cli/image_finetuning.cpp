@@ -48,6 +48,14 @@ std::string structure_of(const ImageSetup& s, size_t classes, const Prompts& pro
   return prompts.render("images_resnet_cifar", values);
 }
 
+/// What is done before the first epoch, a line, or nothing.
+std::string fitting_of(const ImageSetup& s) {
+  if (s.bits.activations == 32) return "";
+  return s.method == "pact" ? "clip of each layer begins at the bound with the least error on some images\n"
+                            : "activations of the pretrained model are brought into the quantizer's range: "
+                              "normalizations divided by the bound with the least error on some images\n";
+}
+
 /// To the weights of a quantized network.
 class ImageRun : public FinetuneRun {
  public:
@@ -68,14 +76,18 @@ class ImageRun : public FinetuneRun {
   Json description() override {
     const ImageSetup& setup = finetuning_.objective().setup();
     const ImageCounts& counts = finetuning_.objective().counts();
-    return {{"network",
-             {{"kind", setup.network},
-              {"method", setup.method},
-              {"bit_width", to_string(setup.bits)},
-              {"classes", counts.classes},
-              {"training_images", counts.training},
-              {"validation_images", counts.validation},
-              {"test_images", counts.test}}},
+    Json network = {{"kind", setup.network},
+                    {"method", setup.method},
+                    {"bit_width", to_string(setup.bits)},
+                    {"classes", counts.classes},
+                    {"training_images", counts.training},
+                    {"validation_images", counts.validation},
+                    {"test_images", counts.test}};
+    if (const auto trained = trained_images_of(network_)) {
+      network["mean"] = trained->normalization.mean;
+      network["deviation"] = trained->normalization.deviation;
+    }
+    return {{"network", std::move(network)},
             {"files", {{"model", setup.model.string()}, {"network", network_.string()}}}};
   }
 
@@ -109,6 +121,11 @@ Track image_track(const ImageObjective& objective, const SearchSpace& space, con
        {"validation", std::to_string(counts.validation)},
        {"full", to_line(full)},
        {"before", to_line(before)},
+       {"fitting", fitting_of(s)},
+       {"update", prompts.render(s.optimizer == "adamw" ? "images_adamw"
+                                 : s.nesterov           ? "images_nesterov"
+                                                        : "images_sgd",
+                                 {})},
        {"structure", structure_of(s, counts.classes.size(), prompts)},
        {"quantizer", prompts.render(s.method == "dorefa" ? "images_dorefa" : "images_pact",
                                     {{"scale", s.scaling == "pretrained" ? "max |tanh(w)|, a constant" : "1"}})}});

@@ -39,9 +39,13 @@ Quantization quantization_of(const Weights& found, const Json& asked) {
   return q;
 }
 
-OnnxExportOptions options_from(const Json& request) {
+OnnxExportOptions options_from(const Json& request, const std::optional<TrainedImages>& trained) {
   OnnxExportOptions options{.four_bits = request.value("four_bits", true), .exact = request.value("exact", false)};
-  if (request.contains("mean")) options.pixels = Normalization{request.at("mean"), request.at("deviation")};
+  if (request.contains("mean"))
+    options.pixels = Normalization{request.at("mean"), request.at("deviation")};
+  else if (trained && !request.value("normalized", false))
+    options.pixels = trained->normalization;
+  if (trained) options.classes = trained->classes;
   return options;
 }
 
@@ -55,9 +59,12 @@ Json export_checkpoint(const Json& request) {
   options.quantization = quantization_of(found, request.value("quantization", Json::object()));
   ResNet network(options);
   load_weights(network, found);
-  const OnnxExport made = export_onnx(network, output, options_from(request));
+  const OnnxExportOptions how = options_from(request, found.images);
+  const OnnxExport made = export_onnx(network, output, how);
   const Quantization& q = options.quantization;
   return {{"network", name_of(options.kind)},
+          {"mean", how.pixels ? Json(how.pixels->mean) : Json(nullptr)},
+          {"deviation", how.pixels ? Json(how.pixels->deviation) : Json(nullptr)},
           {"classes", options.classes},
           {"weight_bits", q.weight_bits},
           {"activation_bits", q.activation_bits},

@@ -1,6 +1,8 @@
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "haqa/images/augmentation.h"
 #include "haqa/vision/resnet.h"
@@ -10,7 +12,8 @@ namespace haqa {
 struct OnnxExportOptions {
   bool four_bits = true;  ///< weights of up to 4 bits take 4 in the file, which needs version 21 of ONNX's operators
   bool exact = false;     ///< sums with shortcuts are taken in floats where whole numbers would round them
-  std::optional<Normalization> pixels;  ///< the file's network scales its input itself
+  std::optional<Normalization> pixels;  ///< the file's network scales its input, values from 0 to 1, itself
+  std::vector<std::string> classes;     ///< names for the file's note "classes", a list in JSON; none: no note
 };
 
 /// What became of the convolutions and of the last layer.

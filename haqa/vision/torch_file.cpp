@@ -11,6 +11,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
+#include "haqa/train/torch_message.h"
 #include "haqa/vision/pickle.h"
 
 namespace haqa {
@@ -210,19 +211,13 @@ Tensors read_legacy(const fs::path& file) {
   return TensorSearch(rows).in(object.value());
 }
 
-/// Without the stack and the places in its own source that libtorch's have.
-std::string first_line(std::string_view text) {
-  return one_line(text.substr(0, text.find('\n')), 200);
-}
-
 }  // namespace
 
 Tensors read_torch_file(const fs::path& file, bool zip) {
   try {
     return zip ? read_zip(file) : read_legacy(file);
   } catch (const c10::Error& error) {
-    throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(),
-                first_line(error.what_without_backtrace()));
+    throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(), first_line(error));
   } catch (const Error& error) {
     throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(), error.what());
   }

@@ -131,6 +131,14 @@ Quantization quantization_from(const std::string& text, const fs::path& file) {
   }
 }
 
+TrainedImages images_from(const std::string& text, const fs::path& file) {
+  try {
+    return trained_images_from(text);
+  } catch (const Error& error) {
+    throw Error("{}: {}", file.string(), error.what());
+  }
+}
+
 }  // namespace
 
 Tensors read_tensors(const fs::path& file) {
@@ -152,6 +160,8 @@ Weights read_weights(const fs::path& file) {
   if (weights.tensors.empty()) throw Error("{}: holds no tensors by name", file.string());
   if (const auto note = source.notes().find(kNote); note != source.notes().end())
     weights.quantization = quantization_from(note->second, file);
+  if (const auto note = source.notes().find(kImagesNote); note != source.notes().end())
+    weights.images = images_from(note->second, file);
   return weights;
 }
 
@@ -176,17 +186,16 @@ bool has_clips(const Weights& weights) {
                      [](const auto& t) { return t.first.ends_with(kClip); });
 }
 
-void load_weights(ResNet& network, const fs::path& file, bool new_classes) {
-  load_weights(network, read_weights(file), new_classes);
+void load_weights(ResNet& network, const fs::path& file) {
+  load_weights(network, read_weights(file));
 }
 
-void load_weights(ResNet& network, const Weights& weights, bool new_classes) {
+void load_weights(ResNet& network, const Weights& weights) {
   const Tensors& given = weights.tensors;
   std::vector<std::string> missing, extra, shapes;
   Tensors taken;
   const Tensors own = all_of(network);
   for (const auto& [name, tensor] : own) {
-    if (new_classes && name.starts_with("fc.")) continue;
     const auto found = given.find(name);
     if (found == given.end()) {
       if (!name.ends_with(kClip)) missing.push_back(name);
@@ -207,7 +216,7 @@ void load_weights(ResNet& network, const Weights& weights, bool new_classes) {
   for (const auto& [name, tensor] : taken) own.at(name).copy_(tensor);
 }
 
-void save_weights(const ResNet& network, const fs::path& file) {
+void save_weights(const ResNet& network, const fs::path& file, const std::optional<TrainedImages>& images) {
   std::vector<Tensor> values;  // which outlive the spans
   std::vector<TensorToSave> tensors;
   for (const auto& [name, tensor] : all_of(network)) {
@@ -219,7 +228,9 @@ void save_weights(const ResNet& network, const fs::path& file) {
   for (const auto& [name, tensor] : network.buffers())
     if (name.ends_with(kMean))
       tensors.push_back({name.substr(0, name.size() - kMean.size()) + std::string(kCount), {}, {&none, 1}});
-  write_safetensors(tensors, file, {{kNote, as_json(network.options().quantization).dump()}});
+  std::map<std::string, std::string> notes = {{kNote, as_json(network.options().quantization).dump()}};
+  if (images) notes[kImagesNote] = to_line(to_json(*images));
+  write_safetensors(tensors, file, notes);
 }
 
 }  // namespace haqa

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "haqa/images/trained_images.h"
 #include "haqa/vision/resnet.h"
 
 namespace haqa {
@@ -17,7 +18,8 @@ std::map<std::string, torch::Tensor> read_tensors(const std::filesystem::path& f
 struct Weights {
   std::filesystem::path file;
   std::map<std::string, torch::Tensor> tensors;  ///< by torchvision's names
-  std::optional<Quantization> quantization;      ///< as save_weights() noted it
+  std::optional<Quantization> quantization;      ///< as save_weights() noted it, as well as
+  std::optional<TrainedImages> images;           ///< what it learned from
 };
 /// Takes torchvision's names and those of the common CIFAR repositories (linear for fc, shortcut for downsample), each
 /// behind "module." and the like or not.
@@ -29,15 +31,15 @@ ResNetOptions network_of(const Weights& weights);
 /// Whether they have PACT's bounds.
 bool has_clips(const Weights& weights);
 
-/// new_classes: the last layer keeps its own weights. Throws Error that lists what the file lacks, what it has beside
-/// the network's, and what has another shape; nothing is taken then. PACT's bounds and counts of batches may be
-/// missing, as models without quantization have none.
-void load_weights(ResNet& network, const Weights& weights, bool new_classes = false);
+/// Throws Error that lists what the file lacks, what it has beside the network's, and what has another shape; nothing is
+/// taken then. PACT's bounds and counts of batches may be missing, as models without quantization have none.
+void load_weights(ResNet& network, const Weights& weights);
 /// The same of a file. Throws what read_weights() throws too.
-void load_weights(ResNet& network, const std::filesystem::path& file, bool new_classes = false);
+void load_weights(ResNet& network, const std::filesystem::path& file);
 
 /// Writes weights and running statistics as safetensors that load_weights() and torchvision take, and beside them how
-/// the network is quantized: whole or not at all. Throws Error (no space).
-void save_weights(const ResNet& network, const std::filesystem::path& file);
+/// the network is quantized and what it learned from: whole or not at all. Throws Error (no space).
+void save_weights(const ResNet& network, const std::filesystem::path& file,
+                  const std::optional<TrainedImages>& images = std::nullopt);
 
 }  // namespace haqa
