@@ -107,7 +107,9 @@ kill $!; wait $!; echo "stopped: $?"; exec "$@")";
                                    path("disk")};
   const Command command = haqa(pretrain("disk/m.gguf", {"--steps", "600", "--checkpoint", "0.2"}));
   argv.insert(argv.end(), command.argv.begin(), command.argv.end());
-  const ProcessResult r = run_process({argv, {}, 120});
+  Command on_small_disk{argv};
+  on_small_disk.timeout_s = 120;
+  const ProcessResult r = run_process(on_small_disk);
   EXPECT_THAT(r.output, AllOf(HasSubstr("stopped: 130"), HasSubstr("disk/m.gguf: "))) << r.errors;
   EXPECT_EQ(r.code, 0) << r.errors;
 }
