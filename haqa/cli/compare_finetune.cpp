@@ -197,11 +197,10 @@ void add_width(const std::string& width, const std::vector<Json>& outcomes, std:
   }
 }
 
-void print_table(const std::vector<Json>& outcomes, const char* what, const fs::path& folder,
-                 const std::vector<std::string>& order = {}) {
+void print_table(const std::vector<Json>& outcomes, const char* what, const fs::path& folder) {
   const std::string title = fmt::format("Accuracy in % on {}, mean ± standard deviation over seeds", what);
   fmt::print("{}Each method's best configuration of each seed. {}: table.csv\n",
-             text_table(title, methods_table(outcomes, order)), one_line(folder.string()));
+             text_table(title, methods_table(outcomes)), one_line(folder.string()));
 }
 
 /// A comparison of each bit width in a folder of its own, and the paper's table 1.
@@ -226,8 +225,8 @@ void compare_widths(const CompareOptions& o, const Task& task, Progress& progres
     json["bit_widths"][width] = to_json(comparison);
     json["bit_widths"][width]["held_out"] = all.held_out;
   }
-  write_file(o.flags.output / "table.csv", methods_csv(outcomes, o.bit_widths));
-  if (!o.flags.json) return print_table(outcomes, "test images", o.flags.output, o.bit_widths);
+  write_file(o.flags.output / "table.csv", methods_csv(outcomes));
+  if (!o.flags.json) return print_table(outcomes, "test images", o.flags.output);
   json["held_out"] = outcomes;
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }

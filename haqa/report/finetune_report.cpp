@@ -92,8 +92,7 @@ std::vector<MethodRow> method_rows(std::span<const Json> outcomes, const std::ve
   return rows;
 }
 
-std::vector<std::string> tasks_of(std::span<const Json> outcomes, const std::vector<std::string>& order) {
-  if (!order.empty()) return order;
+std::vector<std::string> tasks_of(std::span<const Json> outcomes) {
   std::vector<Part> all;
   for (const Json& outcome : outcomes) all.push_back(Part(outcome)["held_out"]);
   return tasks_of(all);
@@ -271,8 +270,8 @@ std::string finetune_suggestions(const Json& summary) {
   return text;
 }
 
-Table methods_table(std::span<const Json> outcomes, const std::vector<std::string>& order) {
-  const std::vector<std::string> tasks = tasks_of(outcomes, order);
+Table methods_table(std::span<const Json> outcomes) {
+  const std::vector<std::string> tasks = tasks_of(outcomes);
   Table t{{"method", "seeds"}, "lr", {}};
   for (const std::string& task : tasks) t.head.push_back(one_line(task));
   const bool with_mean = have_mean(outcomes);
@@ -286,8 +285,8 @@ Table methods_table(std::span<const Json> outcomes, const std::vector<std::strin
   return t;
 }
 
-std::string methods_csv(std::span<const Json> outcomes, const std::vector<std::string>& order) {
-  const std::vector<std::string> tasks = tasks_of(outcomes, order);
+std::string methods_csv(std::span<const Json> outcomes) {
+  const std::vector<std::string> tasks = tasks_of(outcomes);
   std::string text = "method,seeds";
   for (const std::string& task : tasks) text += fmt::format(",{},{}", csv_field(task), csv_field(task + "_sd"));
   const bool with_mean = have_mean(outcomes);
