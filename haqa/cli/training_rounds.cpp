@@ -50,7 +50,7 @@ void TrainingRounds::require_same_inputs() {
 }
 
 void TrainingRounds::finish_round(const Trial& trial) {
-  const Configuration defaults = space_.defaults();
+  const Configuration defaults = track_.space.defaults();
   progress_.done(describe_round(trial, defaults));
   if (const std::string note = trial.metrics.value("examples", ""); trial.number == 0 && !note.empty())
     progress_.note(note);

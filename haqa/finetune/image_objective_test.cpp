@@ -94,6 +94,32 @@ TEST_F(ImageObjectiveTest, TrainsMeasuresAndKeepsWhatIsNeeded) {
   EXPECT_NE(o.fingerprints(), before);
 }
 
+TEST_F(ImageObjectiveTest, TheConfigurationChoosesTheBitWidth) {
+  const SearchSpace s = space();
+  setup_.bits = {32, 32};
+  ImageObjective pretraining(setup_, s, folder_ / "full");
+  ASSERT_TRUE(pretraining.evaluate(s.defaults()).value);
+  setup_.model = pretraining.trained_folder(s.defaults()) / pretraining.trained_file();
+  setup_.bit_widths = {{4, 4}, {2, 8}};
+  setup_.bits = {4, 4};
+  ImageObjective o(setup_, s, folder_ / "run");
+  Configuration c = s.defaults();
+  EXPECT_EQ(o.bits_of(c), (LayerBits{4, 4}));
+  c["bit_width"] = "w2a8";
+  EXPECT_EQ(o.bits_of(c), (LayerBits{2, 8}));
+  ASSERT_TRUE(o.evaluate(c).value);
+  // The file knows what it was trained as; another bit width is another training.
+  const Json told = o.export_tuned(c, folder_ / "tuned.onnx"), image = {3, 32, 32};
+  EXPECT_EQ(told["weight_bits"], 2);
+  EXPECT_EQ(told["activation_bits"], 8);
+  EXPECT_EQ(told["image"], image);
+  EXPECT_THAT(read_file(o.trained_folder(c) / o.trained_file()), HasSubstr("\\\"weight_bits\\\":2"));
+  c["bit_width"] = "w4a4";
+  EXPECT_FALSE(fs::exists(o.trained_folder(c)));
+  EXPECT_EQ(o.export_untuned({32, 32}, folder_ / "full.onnx")["weight_bits"], 32);
+  EXPECT_LT(5 * fs::file_size(folder_ / "tuned.onnx"), fs::file_size(folder_ / "full.onnx"));
+}
+
 TEST_F(ImageObjectiveTest, ATrainingThatDivergesEndsEarlyAndLeavesNothing) {
   const SearchSpace s = space();
   ImageObjective o(setup_, s, folder_ / "run");

@@ -1,7 +1,6 @@
 #include "haqa/vision/export_job.h"
 
 #include "haqa/base/error.h"
-#include "haqa/vision/onnx_export.h"
 #include "haqa/vision/weights.h"
 
 namespace haqa {
@@ -46,15 +45,8 @@ OnnxExportOptions options_from(const Json& request) {
 
 }  // namespace
 
-Json export_checkpoint(const Json& request) {
-  const fs::path checkpoint = request.at("checkpoint").get<std::string>();
-  const fs::path output = request.at("output").get<std::string>();
-  const WeightsFile found = describe_weights(checkpoint);
-  ResNetOptions options = found.options;
-  options.quantization = quantization_of(found, request.value("quantization", Json::object()), checkpoint);
-  ResNet network(options);
-  load_weights(network, checkpoint);
-  const OnnxExport made = export_onnx(network, output, options_from(request));
+Json to_json(const ResNet& network, const OnnxExport& made) {
+  const ResNetOptions& options = network.options();
   const Quantization& q = options.quantization;
   return {{"network", name_of(options.kind)},
           {"classes", options.classes},
@@ -68,6 +60,18 @@ Json export_checkpoint(const Json& request) {
           {"integer_weights", made.weights},
           {"rounded_weights", made.rounded_weights},
           {"rounded_sums", made.rounded_sums}};
+}
+
+Json export_checkpoint(const Json& request) {
+  const fs::path checkpoint = request.at("checkpoint").get<std::string>();
+  const fs::path output = request.at("output").get<std::string>();
+  const WeightsFile found = describe_weights(checkpoint);
+  ResNetOptions options = found.options;
+  options.quantization = quantization_of(found, request.value("quantization", Json::object()), checkpoint);
+  ResNet network(options);
+  load_weights(network, checkpoint);
+  const OnnxExport made = export_onnx(network, output, options_from(request));
+  return to_json(network, made);
 }
 
 }  // namespace haqa

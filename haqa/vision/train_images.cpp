@@ -10,7 +10,9 @@
 #include "haqa/images/image_set.h"
 #include "haqa/train/checkpoint.h"
 #include "haqa/train/computing.h"
+#include "haqa/vision/export_job.h"
 #include "haqa/vision/loaded_images.h"
+#include "haqa/vision/onnx_export.h"
 #include "haqa/vision/weights.h"
 
 namespace haqa {
@@ -111,6 +113,7 @@ class Images {
     if (part == ImagePart::validation) return loaded(data_.training, require(split_.validation), options);
     return loaded(data_.test, all_of(data_.test), options);
   }
+  const Normalization& normalization() const { return normalization_; }
   /// Some to train on as they are, from all classes, which may stand one after the other.
   torch::Tensor samples() const {
     const size_t n = std::min(data_.training.in_memory() ? kFitted : kFittedFiles, n_training());
@@ -278,9 +281,25 @@ Json measure_images(const ImageTraining& training, ImagePart part, bool fit) {
   return result;
 }
 
+Json export_network(const ImageTraining& training, const fs::path& output, bool fit) {
+  if (training.threads > 0) at::set_num_threads(training.threads);
+  const Images images(training.input, training.threads);
+  ResNet network = network_for(training, images);
+  const torch::Tensor samples = images.samples();
+  if (fit) network.fit_activations(samples);
+  Json result = to_json(
+      network, export_onnx(network, output,
+                           {.pixels = PixelScale{images.normalization().mean, images.normalization().deviation}}));
+  result["image"] = samples.sizes().slice(1).vec();
+  return result;
+}
+
 Json serve_images(const Json& request, const std::function<void(double)>& progress) {
   const ImageTraining training = image_training_from(request);
-  if (request.value("command", "") == "train_images") return train_images(training, progress);
+  const std::string command = request.value("command", "");
+  if (command == "train_images") return train_images(training, progress);
+  if (command == "export_network")
+    return export_network(training, request.at("output").get<std::string>(), request.value("fit", false));
   const std::string part = request.value("part", "validation");
   if (part != "validation" && part != "test")
     throw UsageError("'{}' is no part of the images; validation and test are", part);
