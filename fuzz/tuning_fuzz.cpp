@@ -31,7 +31,7 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
       std::ofstream(corpus / "seed") << R"({"format": 1, "processor": ")" << haqa::processor_identity()
                                      << R"(", "stock": ["attention"], "kernels": [{"kernel": "matvec", "type": "Q8_0",)"
                                      << R"("rows": 2048, "columns": 64, "file": "variant.so", "hash": ")"
-                                     << haqa::file_hash(variant()) << R"("}]})";
+                                     << haqa::OpenFile(variant()).hash() << R"("}]})";
   return 0;
 }
 

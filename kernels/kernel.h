@@ -16,10 +16,12 @@ struct haqa_tensor {
   int64_t nb[3];
 };
 
-/// One launch, as one of its threads sees it.
+/// One launch, as one of its threads sees it. llama.cpp computes some operations in place: then out.data is in[0].data,
+/// in the same layout, and what a thread writes another one must not want to read any more. Any other overlap there is
+/// never.
 struct haqa_launch {
   haqa_tensor in[4];     ///< in the specification's order
-  haqa_tensor out;       ///< holds NaN
+  haqa_tensor out;       ///< holds NaN; where the specification says InPlace it may be in[0] itself, see below
   const float* scalars;  ///< in the specification's order
   const void* packed;    ///< what haqa_pack() made of in[0], whose data is then null; null without haqa_pack()
   void* scratch;         ///< haqa_scratch_bytes of this thread, aligned to 64 bytes
@@ -44,6 +46,16 @@ void haqa_pack_rows(const haqa_tensor* weights, void* packed, int64_t first_row,
 /// Optional beside them: writes the rows that were packed back to weights->data, byte by byte as they were.
 void haqa_unpack(const haqa_tensor* weights, const void* packed);
 }
+
+/// What a compiled kernel says of itself, so that none is called by an interface that it does not know or for another
+/// operation: this number, which changes with whatever stands above, and its name, which the compiler is told.
+#define HAQA_INTERFACE "haqa 1 "
+#ifdef HAQA_KERNEL_NAME
+extern "C" {
+extern const char haqa_interface[];
+const char haqa_interface[] = HAQA_INTERFACE HAQA_KERNEL_NAME;
+}
+#endif
 
 /// How rows are shared out among the threads.
 enum haqa_schedule {

@@ -54,7 +54,12 @@ TEST_F(ExportTest, WritesOnnx) {
   const ProcessResult full = run({"export", checkpoint, "-o", path("full.onnx")});
   ASSERT_TRUE(full.ok()) << full.errors;
   EXPECT_THAT(full.output, AllOf(HasSubstr("full.onnx: resnet20, weights in full precision"),
+                                 HasSubstr("\ntakes images that are normalized as they were in training\n"),
                                  HasSubstr("0 of 20 layers compute with whole numbers")));
+  const ProcessResult scaled = run(
+      {"export", checkpoint, "--mean", "0.5", "0.25", "0", "--deviation", "1", "2", "0.1", "-o", path("scaled.onnx")});
+  EXPECT_THAT(scaled.output, HasSubstr("\ntakes pixels from 0 to 1; subtracts the mean 0.5 0.25 0 itself and divides "
+                                       "by the deviation 1 2 0.1\n"));
   const ProcessResult quantized = run({"export", checkpoint, "--weight-bits", "4", "--activation-bits", "4", "-o",
                                        path("w4a4.onnx"), "--json", "--quiet"});
   ASSERT_TRUE(quantized.ok()) << quantized.errors;
@@ -91,7 +96,10 @@ TEST_F(ExportTest, SaysWhatIsWrong) {
            {{"export", good, "-o", out, "--scaling", "none"}, 2, "--scaling"},
            {{"export", good, "-o", out, "--opset", "12"}, 2, "--opset"},
            {{"export", good, "-o", out, "--mean", "0", "0", "0"}, 2, "--mean and --deviation"},
-           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "0", "1"}, 2, "above 0"}}) {
+           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--normalized"}, 2, "--normalized excludes --mean"},
+           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "0", "1"}, 2, "above 0"},
+           {{"export", good, "-o", out, "--mean", "nan", "0", "0", "--deviation", "1", "1", "1"}, 2, "--mean nan"},
+           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "1", "inf"}, 2, "finite"}}) {
     const ProcessResult r = run(c.arguments);
     EXPECT_EQ(r.code, c.code) << c.says << r.errors;
     EXPECT_THAT(r.errors, HasSubstr(c.says));

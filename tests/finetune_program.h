@@ -15,6 +15,12 @@ class LearningTest : public testing::Test {
     command.timeout_s = 240;
     return command;
   }
+  /// As a user calls it who is in the folder.
+  Command haqa_in_folder(std::vector<std::string> arguments) const {
+    Command command = haqa(std::move(arguments));
+    command.argv.insert(command.argv.begin(), {"env", "-C", folder_.path().string()});
+    return command;
+  }
   /// From now on a llama-bench that runs `script` first, which may end it.
   void use_llama_bench(const std::string& script) { llama_bin_ = llama_bench_that(folder_.path(), script); }
   ProcessResult run(std::vector<std::string> arguments) const { return run_process(haqa(std::move(arguments))); }

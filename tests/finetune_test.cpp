@@ -53,11 +53,12 @@ TEST_F(FinetuneTest, HandsOverAnAdapterThatIsBetterThanTheUntunedModel) {
 // By whole trainings, as these take no minute; from a checkpoint within one: train/finetune_test.cpp.
 TEST_F(FinetuneTest, GoesOnAfterAKill) {
   const auto arguments = [&](const std::string& out) {
-    return std::vector<std::string>{"finetune", path("task.yaml"), "--sampler", "random", "--output", path(out), "-q"};
+    return std::vector<std::string>{"finetune", "task.yaml", "--sampler", "random", "--output", path(out), "-q"};
   };
-  ASSERT_TRUE(run(arguments("whole")).ok());
+  // From the task's folder, by a relative path; what goes on is called from elsewhere.
+  ASSERT_TRUE(run_process(haqa_in_folder(arguments("whole"))).ok());
   {
-    BackgroundProcess first(haqa(arguments("killed")), folder_ / "first.log");
+    BackgroundProcess first(haqa_in_folder(arguments("killed")), folder_ / "first.log");
     ASSERT_TRUE(wait_until([&] { return trials_in(folder_ / "killed/log.jsonl") == 1; }));
     ASSERT_TRUE(wait_until([&] { return adapters(folder_ / "killed") > 1; })) << "the second is in training";
     first.signal(SIGKILL);

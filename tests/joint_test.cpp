@@ -101,7 +101,8 @@ TEST_F(JointTest, AKilledRunGoesOnWithoutAskingTwice) {
   const std::string file = joint_task({}, "bit_widths: [int8]\n", 3);
   ASSERT_TRUE(run({"run", file, "-o", path("whole"), "-q"}).ok());
   {
-    BackgroundProcess first(haqa({"run", file, "-o", path("killed"), "-q"}), folder_ / "first.log");
+    const std::string relative = fs::path(file).filename().string();  // from the task's folder
+    BackgroundProcess first(haqa_in_folder({"run", relative, "-o", path("killed"), "-q"}), folder_ / "first.log");
     // Both tracks' first round, and the fine-tuning's second: the runtime's answer of the same exchange is still to
     // come.
     for (const int trials : {1, 3})  // a minute each

@@ -1,6 +1,7 @@
 """The same epoch by PyTorch from Python: peer.py REQUEST.json, as steps.cpp has it, and "compile": whether by
 torch.compile. The images are in memory; a batch is cropped, mirrored and normalized at once."""
 import json
+import pathlib
 import sys
 import time
 
@@ -10,31 +11,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-
-class Round(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return torch.round(x)
-
-    @staticmethod
-    def backward(ctx, g):
-        return g
-
-
-def quantized_weight(w, bits):
-    if bits == 32:
-        return w
-    n = 2**bits - 1
-    t = torch.tanh(w)
-    largest = t.abs().max().detach()
-    return largest * (2 * Round.apply((t / (2 * largest) + 0.5) * n) / n - 1)
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent.parent / "haqa" / "vision"))
+from vision_peer import dorefa_activation, dorefa_weight  # noqa: E402: what the tests compare with
 
 
 def activation(x, bits):
-    if bits == 32:
-        return F.relu(x)
-    n = 2**bits - 1
-    return Round.apply(x.clamp(0, 1) * n) / n
+    return F.relu(x) if bits == 32 else dorefa_activation(x, bits)
 
 
 class Convolution(nn.Conv2d):
@@ -43,7 +26,7 @@ class Convolution(nn.Conv2d):
         self.bits = bits
 
     def forward(self, x):
-        return F.conv2d(x, quantized_weight(self.weight, self.bits), None, self.stride, self.padding)
+        return F.conv2d(x, dorefa_weight(self.weight, self.bits, "pretrained"), None, self.stride, self.padding)
 
 
 class Block(nn.Module):
@@ -79,7 +62,8 @@ class ResNet(nn.Module):
 
 
 def read_cifar(folder):
-    records = np.fromfile(f"{folder}/data_batch_1.bin", dtype=np.uint8).reshape(-1, 3073)
+    files = sorted(pathlib.Path(folder).glob("data_batch_*.bin"))
+    records = np.concatenate([np.fromfile(file, dtype=np.uint8) for file in files]).reshape(-1, 3073)
     images = torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
     return images.to(memory_format=torch.channels_last), torch.from_numpy(records[:, 0].astype(np.int64))
 

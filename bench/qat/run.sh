@@ -8,9 +8,9 @@ cd "$(dirname "$0")/../.."
 python=${QAT_PYTHON:-build/qat-venv/bin/python}
 if [[ ! -x $(command -v "$python") ]]; then
   python3 -m venv build/qat-venv
-  build/qat-venv/bin/pip install -q 'torch==2.13.0+cpu' 2>/dev/null || build/qat-venv/bin/pip install -q torch
+  build/qat-venv/bin/pip install -q 'torch==2.13.0+cpu' 2>/dev/null || build/qat-venv/bin/pip install -q torch==2.13.0
   build/qat-venv/bin/pip install -q numpy safetensors
 fi
-cmake --build build --target haqa-qat-steps >&2
+cmake --build build --target haqa haqa-qat-steps >&2
 mkdir -p bench/results
 "$python" bench/qat/run.py --results bench/results/qat.json "$@"

@@ -200,7 +200,7 @@ void write_safetensors(const std::vector<TensorToSave>& tensors, const fs::path&
   uint64_t offset = sizeof length + length;
   uint64_t bytes = offset;
   for (const TensorToSave& tensor : tensors) bytes += tensor.numbers.size_bytes();
-  require_space(file.parent_path(), bytes, "the adapter");
+  require_space(file.parent_path(), bytes, "the weights");
   PendingFile pending(file);
   {
     const Descriptor out(open(pending.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));

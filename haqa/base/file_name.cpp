@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "haqa/base/fnv.h"
+
 namespace haqa {
 namespace {
 
@@ -23,15 +25,11 @@ std::string as_file_name(std::string_view text) {
 }
 
 uint32_t fnv1a_32(std::string_view text) {
-  uint32_t hash = 2166136261u;
-  for (const unsigned char c : text) hash = (hash ^ c) * 16777619u;
-  return hash;
+  return Fnv1a<uint32_t>().add(text).value();
 }
 
 uint64_t fnv1a_64(std::string_view text) {
-  uint64_t hash = 14695981039346656037u;
-  for (const unsigned char c : text) hash = (hash ^ c) * 1099511628211u;
-  return hash;
+  return Fnv1a<uint64_t>().add(text).value();
 }
 
 }  // namespace haqa

@@ -10,7 +10,7 @@ namespace haqa {
 /// which tells texts apart that look alike then. At most 200 bytes, never empty.
 std::string as_file_name(std::string_view text);
 
-/// FNV-1a, which is the same in every build, unlike std::hash. Source: draft-eastlake-fnv.
+/// FNV-1a (fnv.h).
 uint32_t fnv1a_32(std::string_view text);
 uint64_t fnv1a_64(std::string_view text);
 

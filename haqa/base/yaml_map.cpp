@@ -244,7 +244,7 @@ std::optional<std::filesystem::path> YamlMap::existing_file(const std::string& k
   std::error_code code;  // too long a name or a locked folder is no file either
   if (!std::filesystem::exists(file, code))
     fail(key, fmt::format("there is no file {}; paths are taken from the folder of this file", file.string()));
-  return file;
+  return std::filesystem::absolute(file);  // not normalized: behind a link, .. is another folder
 }
 
 YamlMap YamlMap::map(const std::string& key) {

@@ -34,7 +34,7 @@ class YamlMap {
   std::optional<double> number(const std::string& key, double low, double high);
   /// An amount of memory such as 12GB.
   std::optional<uint64_t> bytes(const std::string& key);
-  /// A path, relative ones from the YAML file's folder. Throws where nothing is there.
+  /// An absolute path; relative ones are taken from the YAML file's folder. Throws where nothing is there.
   std::optional<std::filesystem::path> existing_file(const std::string& key);
   /// Whatever stands there, as yaml_value() reads it.
   std::optional<Json> value(const std::string& key);

@@ -220,6 +220,11 @@ TEST(YamlMap, PathsAreTakenFromItsFolder) {
   EXPECT_EQ(map.existing_file("near"), folder / "task.yaml");
   EXPECT_EQ(map.existing_file("far"), "/proc/self/status");
   EXPECT_EQ(map.existing_file("none"), std::nullopt);
+  // Also where the file itself was named by a relative path, so that what is kept of it holds anywhere.
+  YamlMap relative = YamlMap::load(std::filesystem::relative(folder / "task.yaml"));
+  const std::filesystem::path near = *relative.existing_file("near");
+  EXPECT_TRUE(near.is_absolute()) << near;
+  EXPECT_TRUE(std::filesystem::equivalent(near, folder / "task.yaml"));
 }
 
 }  // namespace

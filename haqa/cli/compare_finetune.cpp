@@ -53,13 +53,15 @@ Json settings(const Task& task) {
 /// Methods on the fine-tuning of a task, whatever it trains.
 class FinetuneComparison {
  public:
-  FinetuneComparison(const CompareOptions& o, const Task& task, Progress& progress)
+  /// full: keeps what does not depend on the bit width, where several are compared; nullptr: it is the only one.
+  FinetuneComparison(const CompareOptions& o, const Task& task, Progress& progress, Results* full)
       : o_(o),
         progress_(progress),
         task_(task),
         space_(read_space(finetune_section(task_).space)),
         objective_(make_objective()),
-        accuracies_(o.flags.output / "accuracies.jsonl") {
+        accuracies_(o.flags.output / "accuracies.jsonl"),
+        full_(full ? *full : accuracies_) {
     for (const std::string& method : o.methods) check_sampler(method, space_);
     if (fs::exists(file())) runs_ = read_comparison(file()).runs;
   }
@@ -87,9 +89,8 @@ class FinetuneComparison {
       outcomes.push_back({{"method", method}, {"seed", seed}, {"held_out", std::move(found)}});
     };
     if (images_)
-      add("full precision", 0, accuracies_.once("full precision:" + held_out_key(), [&] {
-        return images_->full_precision(Half::held_out);
-      }));
+      add("full precision", 0,
+          full_.once("full precision:" + held_out_key(), [&] { return images_->full_precision(Half::held_out); }));
     add("untuned", 0,
         accuracies_.once("untuned:" + held_out_key(), [&] { return objective_->untuned(Half::held_out); }));
     for (const MethodRun& run : runs) {
@@ -117,7 +118,7 @@ class FinetuneComparison {
     const Json before = accuracies_.once("untuned:validation", [&] { return objective_->untuned(Half::validation); });
     if (llama_) return finetune_track(*llama_, space_, before);
     const Json full =
-        accuracies_.once("full precision:validation", [&] { return images_->full_precision(Half::validation); });
+        full_.once("full precision:validation", [&] { return images_->full_precision(Half::validation); });
     return image_track(*images_, space_, full, before);
   }
   /// What was measured on other questions is another accuracy.
@@ -161,6 +162,7 @@ class FinetuneComparison {
   ImageObjective* images_ = nullptr;
   const std::unique_ptr<TrainingObjective> objective_;
   Results accuracies_;
+  Results& full_;                ///< of the model in full precision
   std::vector<MethodRun> runs_;  ///< so far, to know whose files are still needed
 };
 
@@ -170,9 +172,9 @@ struct Compared {
   std::vector<Json> held_out;
 };
 
-Compared compared(const CompareOptions& o, const Task& task, Progress& progress) {
+Compared compared(const CompareOptions& o, const Task& task, Progress& progress, Results* full = nullptr) {
   make_folder(o.flags.output);
-  FinetuneComparison comparison(o, task, progress);
+  FinetuneComparison comparison(o, task, progress, full);
   Compared all{comparison.run(), {}};
   require_a_value(all.stored.runs);
   all.held_out = comparison.held_out(all.stored.runs);
@@ -186,30 +188,35 @@ void add_width(const std::string& width, const std::vector<Json>& outcomes, std:
     if (outcome.at("held_out").is_null()) continue;
     const auto same = [&](const Json& a) { return a["method"] == outcome["method"] && a["seed"] == outcome["seed"]; };
     auto row = std::find_if(all.begin(), all.end(), same);
-    if (row == all.end())
-      row = all.insert(row, {{"method", outcome["method"]}, {"seed", outcome["seed"]}, {"held_out", Json::object()}});
+    if (row == all.end()) {
+      const Json empty = {{"method", outcome["method"]}, {"seed", outcome["seed"]}, {"held_out", Json::object()}};
+      row = all.insert(row, empty);
+    }
     const Json& found = outcome["held_out"];
     (*row)["held_out"]["tasks"][width] = {{"accuracy", found["mean"]}, {"error", found["error"]}};
   }
 }
 
-void print_table(const std::vector<Json>& outcomes, const char* what, const fs::path& folder) {
+void print_table(const std::vector<Json>& outcomes, const char* what, const fs::path& folder,
+                 const std::vector<std::string>& order = {}) {
   const std::string title = fmt::format("Accuracy in % on {}, mean ± standard deviation over seeds", what);
   fmt::print("{}Each method's best configuration of each seed. {}: table.csv\n",
-             text_table(title, methods_table(outcomes)), one_line(folder.string()));
+             text_table(title, methods_table(outcomes, order)), one_line(folder.string()));
 }
 
 /// A comparison of each bit width in a folder of its own, and the paper's table 1.
 void compare_widths(const CompareOptions& o, const Task& task, Progress& progress) {
   std::vector<Json> outcomes;
   Json json = {{"bit_widths", Json::object()}};
+  make_folder(o.flags.output);
+  Results full(o.flags.output / "full-precision.jsonl");
   for (const std::string& width : o.bit_widths) {
     Task at_width = task;
     at_width.finetune->images->bits = layer_bits_from(width);
     at_width.finetune->images->bit_widths.clear();
     CompareOptions in_folder = o;
     in_folder.flags.output /= width;
-    const Compared all = compared(in_folder, at_width, progress);
+    const Compared all = compared(in_folder, at_width, progress, &full);
     add_width(width, all.held_out, outcomes);
     const MethodComparison comparison =
         keep_comparison(all.stored, task.file.stem().string() + " " + width, in_folder.flags);
@@ -220,8 +227,8 @@ void compare_widths(const CompareOptions& o, const Task& task, Progress& progres
     json["bit_widths"][width] = to_json(comparison);
     json["bit_widths"][width]["held_out"] = all.held_out;
   }
-  write_file(o.flags.output / "table.csv", methods_csv(outcomes));
-  if (!o.flags.json) return print_table(outcomes, "test images", o.flags.output);
+  write_file(o.flags.output / "table.csv", methods_csv(outcomes, o.bit_widths));
+  if (!o.flags.json) return print_table(outcomes, "test images", o.flags.output, o.bit_widths);
   json["held_out"] = outcomes;
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }

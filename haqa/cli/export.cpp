@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "haqa/base/bytes.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -17,7 +19,7 @@ struct Options {
   Json quantization = Json::object();  ///< what was given of it
   std::vector<float> mean, deviation;
   int opset = 21;
-  bool exact = false, json = false, quiet = false;
+  bool normalized = false, exact = false, json = false, quiet = false;
 };
 
 Json request_of(const Options& o) {
@@ -26,10 +28,14 @@ Json request_of(const Options& o) {
                   {"output", fs::absolute(o.output).string()},
                   {"quantization", o.quantization},
                   {"four_bits", o.opset >= 21},
+                  {"normalized", o.normalized},
                   {"exact", o.exact}};
   if (o.mean.empty() != o.deviation.empty()) throw UsageError("--mean and --deviation are given both or not at all");
+  for (const float mean : o.mean)
+    if (!std::isfinite(mean)) throw UsageError("--mean {}: must be a finite number", mean);
   for (const float deviation : o.deviation)
-    if (!(deviation > 0)) throw UsageError("--deviation {}: must be above 0, as pixels are divided by it", deviation);
+    if (!std::isfinite(deviation) || deviation <= 0)
+      throw UsageError("--deviation {}: must be a finite number above 0, as pixels are divided by it", deviation);
   if (!o.mean.empty()) request["mean"] = o.mean, request["deviation"] = o.deviation;
   return request;
 }
@@ -38,10 +44,21 @@ std::string bits(const Json& number, std::string_view what) {
   return number == 32 ? fmt::format("{} in full precision", what) : fmt::format("{} of {} bits", what, number.dump());
 }
 
+std::string pixels(const Json& made) {
+  if (made.at("mean").is_null()) return "takes images that are normalized as they were in training";
+  const auto by_channel = [&](const char* key) {
+    const auto n = made.at(key).get<std::vector<double>>();
+    return fmt::format("{:.4g} {:.4g} {:.4g}", n.at(0), n.at(1), n.at(2));
+  };
+  return fmt::format("takes pixels from 0 to 1; subtracts the mean {} itself and divides by the deviation {}",
+                     by_channel("mean"), by_channel("deviation"));
+}
+
 void print(const Options& o, const Json& made) {
   fmt::print("{}: {}, {}, {}, {}\n", o.output.string(), made.at("network").get<std::string>(),
              bits(made.at("weight_bits"), "weights"), bits(made.at("activation_bits"), "activations"),
              format_bytes(made.at("bytes").get<uint64_t>()));
+  fmt::print("{}\n", pixels(made));
   const auto whole = made.at("integer_layers").get<int64_t>(), floats = made.at("float_layers").get<int64_t>();
   fmt::print("{} of {} layers compute with whole numbers; version {} of ONNX's operators\n", whole, whole + floats,
              made.at("opset").dump());
@@ -98,9 +115,15 @@ void add_export(CLI::App& app) {
       "--first-layer", [o] { o->quantization["first_layer"] = true; }, "The first layer was quantized too");
   command->add_flag_callback(
       "--last-layer", [o] { o->quantization["last_layer"] = true; }, "The last layer was quantized too");
-  command->add_option("--mean", o->mean, "The file's network takes pixels from 0 to 1, from which it subtracts these")
-      ->expected(3)
-      ->type_name("R G B");
+  CLI::Option* mean =
+      command
+          ->add_option("--mean", o->mean,
+                       "The file's network takes pixels from 0 to 1, from which it subtracts these (default: those of "
+                       "the training, where the checkpoint has them)")
+          ->expected(3)
+          ->type_name("R G B");
+  command->add_flag("--normalized", o->normalized, "It takes images that are normalized already, as in the training")
+      ->excludes(mean);
   command->add_option("--deviation", o->deviation, "and which it divides by these")->expected(3)->type_name("R G B");
   command->add_option("--opset", o->opset, "Version of ONNX's operators: 21 has weights of 4 bits, 13 runs anywhere")
       ->check(CLI::IsMember({13, 21}))

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 
 #include "haqa/base/bytes.h"
@@ -80,6 +81,15 @@ std::string deployment_of(const ImageSetup& setup, const Json& deployment, const
   return prompts.render("images_deployment", {{"limits", words_of_limits(setup.limits)}, {"table", table}}) + "\n\n";
 }
 
+/// What is done before the first epoch, a line, or nothing.
+std::string fitting_of(const ImageSetup& s) {
+  const std::vector<LayerBits> choices = s.choices();
+  if (std::all_of(choices.begin(), choices.end(), [](const LayerBits& b) { return b.activations == 32; })) return "";
+  return s.method == "pact" ? "clip of each layer begins at the bound with the least error on some images\n"
+                            : "activations of the pretrained model are brought into the quantizer's range: "
+                              "normalizations divided by the bound with the least error on some images\n";
+}
+
 /// To the weights of a quantized network.
 class ImageRun : public FinetuneRun {
  public:
@@ -105,14 +115,18 @@ class ImageRun : public FinetuneRun {
   Json description() override {
     const ImageSetup& setup = finetuning_.objective().setup();
     const ImageCounts& counts = finetuning_.objective().counts();
-    Json found = {{"network",
-                   {{"kind", setup.network},
+    Json network = {{"kind", setup.network},
                     {"method", setup.method},
                     {"bit_width", to_string(finetuning_.best_bits())},
                     {"classes", counts.classes},
                     {"training_images", counts.training},
                     {"validation_images", counts.validation},
-                    {"test_images", counts.test}}},
+                    {"test_images", counts.test}};
+    if (const auto trained = trained_images_of(file(".safetensors"))) {
+      network["mean"] = trained->normalization.mean;
+      network["deviation"] = trained->normalization.deviation;
+    }
+    Json found = {{"network", std::move(network)},
                   {"files",
                    {{"model", setup.model.string()},
                     {"network", file(".safetensors").string()},
@@ -152,6 +166,11 @@ Track image_track(const ImageObjective& objective, const SearchSpace& space, con
        {"full", to_line(full)},
        {"before", to_line(before)},
        {"deployment", deployment_of(s, deployment, prompts)},
+       {"fitting", fitting_of(s)},
+       {"update", prompts.render(s.optimizer == "adamw" ? "images_adamw"
+                                 : s.nesterov           ? "images_nesterov"
+                                                        : "images_sgd",
+                                 {})},
        {"structure", structure_of(s, counts.classes.size(), prompts)},
        {"quantizer", prompts.render(s.method == "dorefa" ? "images_dorefa" : "images_pact",
                                     {{"scale", s.scaling == "pretrained" ? "max |tanh(w)|, a constant" : "1"}})}});

@@ -226,7 +226,7 @@ class KernelRun {
                 {"speedup", best["ratio"]},           {"speedup_low", best["low"]},
                 {"speedup_high", best["high"]},       {"over_default", is_default ? 1.0 : gain.median},
                 {"is_default", is_default},           {"code_changed", !configuration.value(kCode, "").empty()},
-                {"round", trial.number + 1},          {"configuration", configuration}};
+                {"round", is_default ? 1 : trial.number + 1},          {"configuration", configuration}};
     // A device's rates are not known.
     if (task_.engine == "cpu") row["roofline_share"] = roofline_share(times, best);
     if (found.contains("device")) row["device"] = found["device"];

@@ -47,6 +47,7 @@ Json request_of(const Options& o, const fs::path& folder) {
 void pretrain(const Options& o) {
   const FileTraining training(o.output);
   const ImageCounts counts = count_images(o.setup);
+  check_held_back(o.setup, counts);
   if (o.batch > static_cast<int64_t>(counts.training))
     throw UsageError("a batch of {} is more than the {} images to train on; set a smaller --batch", o.batch,
                      counts.training);
@@ -65,9 +66,7 @@ void pretrain(const Options& o) {
   }
   fmt::print("{}: {}, {} in full precision, {} epochs over {} images\n", o.output.string(),
              format_bytes(fs::file_size(o.output)), o.setup.network, o.epochs, counts.training);
-  if (s["skipped"] > 0)
-    fmt::print("{} damaged images left out, the first: {}\n", s["skipped"].dump(),
-               s["skipped_files"].front().get<std::string>());
+  if (const std::string skipped = describe_skipped(s); !skipped.empty()) fmt::print("{}\n", skipped);
   fmt::print(
       "accuracy {:.2f} % on {} images that it was not trained on; loss {:.3f} in the first epoch, {:.3f} in the "
       "last; {:.0f} images/s, {}\n",

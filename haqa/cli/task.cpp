@@ -62,9 +62,10 @@ void read_search(YamlMap& map, const std::filesystem::path& folder, const std::s
   finetune.rounds = map.integer("rounds", 1, 100);
 }
 
-std::filesystem::path required_path(YamlMap& map, const char* key, const char* what) {
+std::filesystem::path required_path(YamlMap& map, const char* key, const char* what,
+                                    const char* page = "docs/finetune.md") {
   const auto path = map.existing_file(key);
-  if (!path) map.fail(key, fmt::format("is missing: {}; see docs/finetune.md", what));
+  if (!path) map.fail(key, fmt::format("is missing: {}; see {}", what, page));
   return *path;
 }
 
@@ -131,7 +132,7 @@ void read_layer_bits(YamlMap& map, ImageSetup& setup) {
 void read_images_task(YamlMap& map, const Task& task, const std::string& method, ImageSetup& setup) {
   read_training(map, task, setup);
   setup.method = method;
-  setup.images = required_path(map, "images", "a folder of images to learn from");
+  setup.images = required_path(map, "images", "a folder of images to learn from", "docs/images.md");
   set(setup.network, map.choice("network", {"resnet20", "resnet32", "resnet50"}));
   set(setup.shortcut, map.choice("shortcut", {"a", "b"}));
   read_layer_bits(map, setup);
@@ -273,7 +274,10 @@ Task read_task(const std::filesystem::path& file) {
   Task task;
   task.file = file;
   const auto model = map.existing_file("model");
-  if (!model) map.fail("model", "is missing: the path of a GGUF file; see examples/quickstart.yaml");
+  if (!model)
+    map.fail("model",
+             "is missing: the path of a GGUF file, or of a network's weights where finetune has "
+             "images; see examples/quickstart.yaml and examples/digits/task.yaml");
   task.model = *model;
   set(task.device, map.choice("device", known_devices()));
   task.memory_limit = map.bytes("memory_limit");

@@ -4,6 +4,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/text.h"
+#include "haqa/finetune/image_objective.h"
 #include "haqa/report/findings.h"
 
 namespace haqa {
@@ -34,19 +35,27 @@ Json TrainingRounds::accuracy_of(const std::string& step, const std::function<Js
     const Json& error = found.at("error");
     progress_.done(fmt::format("accuracy of {}: {:.2f}{} %", step, 100 * found.at("mean").get<double>(),
                                error.is_number() ? fmt::format(" ± {:.2f}", 100 * error.get<double>()) : ""));
+    if (const std::string skipped = describe_skipped(found); !skipped.empty()) progress_.note(skipped);
     return found;
   });
 }
 
 /// A ranking of rounds is of one model, one set of examples and the same questions.
 void TrainingRounds::require_same_inputs() {
-  const Json now = objective().fingerprints();
+  const Json found = objective().fingerprints();
+  Json now = Json::object();  // a run goes on from any folder
+  for (const auto& [file, hash] : found.items())
+    now[std::filesystem::absolute(file).lexically_normal().string()] = hash;
   const std::vector<Json> began = log_.events("inputs");
   if (began.empty()) return log_.add_event("inputs", {{"files", now}});
-  for (const auto& [file, hash] : began.front()["files"].items())
+  const Json before = began.front()["files"];
+  for (const auto& [file, hash] : before.items())
     if (now.value(file, Json()) != hash)
       throw Error("{}: is not what it was when {} began; bring it back, or begin a new run", file,
                   log_.folder().string());
+  for (const auto& [file, hash] : now.items())
+    if (!before.contains(file))
+      throw Error("{}: was not there when {} began; take it away, or begin a new run", file, log_.folder().string());
 }
 
 void TrainingRounds::finish_round(const Trial& trial) {

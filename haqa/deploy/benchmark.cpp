@@ -24,30 +24,47 @@ std::string llama_bench_program() {
   return (llama_bin_folder() / "llama-bench").string();
 }
 
-/// Nanoseconds of the one test with one repetition that was asked for.
-double sample_seconds(const std::string& output) {
+/// With nothing of the module's that the user's shell may have: what runs it says so itself.
+Command llama_bench_command(const std::vector<std::string>& arguments) {
+  Command command{{llama_bench_program()}};
+  command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+  command.without = {"GGML_BACKEND_PATH", "HAQA_TUNING"};
+  return command;
+}
+
+/// The one test with one repetition that was asked for, and its seconds.
+struct BenchResult {
+  Json test;
+  double seconds = 0;
+};
+
+BenchResult bench_result(const std::string& output) {
   const Json results = Json::parse(output, nullptr, /*allow_exceptions=*/false);
   if (results.is_array() && results.size() == 1 && results[0].is_object()) {
     const Json samples = results[0].value("samples_ns", Json());
     if (samples.is_array() && samples.size() == 1 && samples[0].is_number() && samples[0] > 0)
-      return samples[0].get<double>() * 1e-9;
+      return {results[0], samples[0].get<double>() * 1e-9};
   }
   throw WrongResult("llama-bench wrote no result that can be read: " + one_line(output, 120));
 }
 
-/// What the module says where it leaves a tuning file's kernel to a default one, or everything to stock code: then
-/// something else would be timed.
-void require_served(const std::string& log) {
+/// What the module says where it leaves a tuning file's kernel to a default one, or everything to stock code, and what
+/// llama-bench does: then something else would be timed.
+void require_served(const Json& test, const std::string& log) {
   std::istringstream lines(log);
   for (std::string line; std::getline(lines, line);)
     if (line.starts_with("haqa: ") && (line.ends_with("default serves") || line.ends_with("default kernels serve") ||
                                        line.ends_with("stock code serves")))
       throw WrongResult(one_line(line));
+  const Json named = test.value("backends", Json());  // "HAQA", or "BLAS,HAQA"
+  const std::string backends = named.is_string() ? named.get<std::string>() : "nothing";
+  if (("," + backends + ",").find(",HAQA,") == std::string::npos)
+    throw WrongResult("the module does not serve: llama-bench ran " + one_line(backends, 60));
 }
 
 TimedRun run_llama_bench(const Setup& setup, bool prompt, const std::vector<std::string>& test, double timeout_s,
                          uint64_t memory_bytes) {
-  Command command{{llama_bench_program(), "-m", setup.model.string(), "-r", "1", "-o", "json"}};
+  Command command = llama_bench_command({"-m", setup.model.string(), "-r", "1", "-o", "json"});
   command.argv.insert(command.argv.end(), test.begin(), test.end());
   for (std::string& argument : bench_arguments(setup.options, prompt)) command.argv.push_back(std::move(argument));
   command.environment = runtime_environment(setup.options, backend_module());
@@ -56,8 +73,9 @@ TimedRun run_llama_bench(const Setup& setup, bool prompt, const std::vector<std:
   command.memory_bytes = memory_bytes;
   const ProcessResult result = run_process(command);
   if (!result.ok()) throw WorkerError(result.end, "llama-bench: " + result.describe());
-  if (!setup.tuning.empty()) require_served(result.errors);
-  return {sample_seconds(result.output), result.peak_bytes};
+  const BenchResult timed = bench_result(result.output);
+  if (setup.options.kernels == "haqa") require_served(timed.test, result.errors);
+  return {timed.seconds, result.peak_bytes};
 }
 
 std::vector<double> column(const std::vector<Measurement>& rows, double Measurement::*member) {
@@ -93,7 +111,7 @@ void require_plain_path(const std::filesystem::path& path) {
 }
 
 int default_llama_threads() {
-  const ProcessResult help = run_process({{llama_bench_program(), "--help"}});
+  const ProcessResult help = run_process(llama_bench_command({"--help"}));
   const size_t option = help.output.find("--threads <n>"), value = help.output.find("(default: ", option);
   const int threads =
       option == std::string::npos || value == std::string::npos ? 0 : std::atoi(help.output.c_str() + value + 10);
@@ -104,7 +122,7 @@ int default_llama_threads() {
 }
 
 bool llama_uses_gpu() {
-  const ProcessResult list = run_process({{llama_bench_program(), "--list-devices"}});
+  const ProcessResult list = run_process(llama_bench_command({"--list-devices"}));
   return list.ok() && list.output.find("(none)") == std::string::npos;
 }
 

@@ -154,6 +154,33 @@ TEST_F(LlamaBench, AMissingOneEndsTheStudy) {
   EXPECT_EQ(default_llama_threads(), 24);
 }
 
+/// What the user's shell has of the module is not measured in the name of llama.cpp's defaults, nor is a refused module
+/// in that of ours.
+TEST_F(LlamaBench, WhatServesIsWhatWasAskedFor) {
+  script(R"(name=CPU; [ -n "$GGML_BACKEND_PATH$HAQA_TUNING" ] && name=HAQA
+name=${BACKEND:-$name}; echo $name >> "$(dirname "$0")/served"
+case "$*" in
+  *list-devices*) [ $name = CPU ] && echo '(none)' || echo $name ;;
+  *) echo "[{\"backends\": \"$name\", \"samples_ns\": [5]}]" ;;
+esac)");
+  setenv("GGML_BACKEND_PATH", "/elsewhere/libggml-haqa.so", 1);
+  setenv("HAQA_TUNING", "/elsewhere/tuning.json", 1);
+  RuntimeOptions ours;
+  ours.kernels = "haqa";
+  EXPECT_NO_THROW(llama_bench({}, 60)({"m.gguf", {}}));
+  EXPECT_FALSE(llama_uses_gpu());
+  EXPECT_EQ(read_file(folder_ / "served"), "CPU\nCPU\nCPU\n");
+  for (const auto& [backends, is_ours] :
+       {std::pair("HAQA", true), {"BLAS,HAQA", true}, {"CPU", false}, {"HAQA2", false}, {"BLAS", false}}) {
+    setenv("BACKEND", backends, 1);
+    if (is_ours)
+      EXPECT_NO_THROW(llama_bench({}, 60)({"m.gguf", ours})) << backends;
+    else
+      EXPECT_THROW(llama_bench({}, 60)({"m.gguf", ours}), WrongResult) << backends;
+  }
+  for (const char* name : {"GGML_BACKEND_PATH", "HAQA_TUNING", "BACKEND"}) unsetenv(name);
+}
+
 // The prompt runs with threads_batch, the generation with threads, both in the environment of the options.
 TEST_F(LlamaBench, TellsLlamaBenchEverything) {
   script(

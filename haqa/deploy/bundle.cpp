@@ -50,9 +50,9 @@ std::string environment_words(const RuntimeOptions& options) {
   return words;
 }
 
-/// For a script that knows the bundle's folder as $here.
+/// For a script that knows the bundle's folder as $here. What the user's shell says of the module is of no bundle.
 std::string exports_of(const RuntimeOptions& options) {
-  std::string exports;
+  std::string exports = "unset GGML_BACKEND_PATH HAQA_TUNING\n";
   for (const auto& [name, value] : measured_environment(options))
     exports += fmt::format("export {}={}{}\n", name, name == "GGML_BACKEND_PATH" ? "\"$here\"/" : "", quoted(value));
   return exports;
@@ -134,39 +134,62 @@ std::string verify_script(const std::string& model_name, const RuntimeOptions& o
 here=$(dirname -- "$(readlink -f -- "$0")")
 bench=${{LLAMA_BENCH:-llama-bench}}
 tokens=${{TOKENS:-128}}
-command -v "$bench" >/dev/null || {{ echo "verify.sh: no $bench; set LLAMA_BENCH=/path/to/llama-bench" >&2; exit 1; }}
-rate() {{ # of one test: avg_ts in llama-bench's table
-  "$bench" -m "$here"/{0} -r 1 -o csv "$@" 2>/dev/null | awk -F'"?,"?' '
-    NR == 1 {{ for (i = 1; i <= NF; ++i) {{ gsub(/"/, "", $i); if ($i == "avg_ts") at = i }} }}
-    NR == 2 {{ gsub(/"/, "", $at); print $at }}'
+wanted={4} # the back end that this bundle runs, where it brings one
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+fail() {{ # with what llama-bench said, above all the module
+  grep '^haqa:' "$log" >&2 || tail -n 5 "$log" >&2
+  echo "verify.sh: $1" >&2
+  exit 1
 }}
-stock_prompt() {{ rate -p "$tokens" -n 0; }}
-stock_generation() {{ rate -p 0 -n "$tokens"; }}
-environment() {{
-:
+command -v "$bench" >/dev/null || fail "no $bench; set LLAMA_BENCH=/path/to/llama-bench"
+rate() {{ # of one test: tokens per second, and the back end that llama-bench names
+  "$bench" -m "$here"/{0} -r 1 -o jsonl "$@" 2>"$log" |
+    sed -n 's/.*"backends": *"\([^"]*\)".*"avg_ts": *\([0-9.][0-9.eE+-]*\).*/\2 \1/p'
+}}
+stock_environment() {{ unset GGML_BACKEND_PATH HAQA_TUNING; }}
+tuned_environment() {{
 {1}}}
-tuned_prompt() {{ environment; rate -p "$tokens" -n 0{2}; }}
-tuned_generation() {{ environment; rate -p 0 -n "$tokens"{3}; }}
+stock_prompt() {{ stock_environment; rate -p "$tokens" -n 0; }}
+stock_generation() {{ stock_environment; rate -p 0 -n "$tokens"; }}
+tuned_prompt() {{ tuned_environment; rate -p "$tokens" -n 0{2}; }}
+tuned_generation() {{ tuned_environment; rate -p 0 -n "$tokens"{3}; }}
+measure() {{ # "$1": stock or tuned
+  result=$("$1_$2")
+  [ -n "$result" ] || fail "$bench gave no result"
+  backend=${{result#* }}
+  case ,$backend, in
+    *",$wanted,"*) ;;
+    *) [ "$1" = stock ] || [ -z "$wanted" ] || fail "the bundle's kernels do not serve here: $bench ran $backend" ;;
+  esac
+}}
 compare() {{
   pairs=
   for i in 1 2 3 4 5; do
-    stock=$(stock_"$1") tuned=$(tuned_"$1")
-    [ -n "$stock" ] && [ -n "$tuned" ] || {{ echo "verify.sh: $bench failed; run it by hand to see why" >&2; exit 1; }}
-    pairs="$pairs$stock $tuned
+    case $i in # whoever comes first
+      [135]) measure stock "$1"; stock=$result; measure tuned "$1"; tuned=$result ;;
+      *) measure tuned "$1"; tuned=$result; measure stock "$1"; stock=$result ;;
+    esac
+    pairs="$pairs${{stock%% *}} ${{tuned%% *}}
 "
   done
-  printf '%s' "$pairs" | awk -v name="$1" '
-    function middle(v,  i, j, t) {{
+  printf '%s' "$pairs" | awk -v name="$1" -v backends="${{stock#* }} and ${{tuned#* }}" '
+    function sort(v,  i, j, t) {{
       for (i = 1; i <= NR; ++i) for (j = i + 1; j <= NR; ++j) if (v[j] < v[i]) {{ t = v[i]; v[i] = v[j]; v[j] = t }}
-      return v[(NR + 1) / 2]
     }}
     {{ stock[NR] = $1; tuned[NR] = $2; ratio[NR] = $2 / $1 }}
-    END {{ printf "%-10s  stock %8.2f tokens/s, this bundle %8.2f: %.2f times as fast\n", name, middle(stock), middle(tuned), middle(ratio) }}'
+    END {{
+      sort(stock); sort(tuned); sort(ratio)
+      middle = (NR + 1) / 2
+      printf "%-10s  stock %8.2f tokens/s, this bundle %8.2f: %.2f times as fast (%.2f to %.2f over %d pairs), by %s\n",
+        name, stock[middle], tuned[middle], ratio[middle], ratio[1], ratio[NR], NR, backends
+    }}'
 }}
 compare prompt
 compare generation
 )sh",
-                     quoted(model_name), exports_of(options), words(true), words(false));
+                     quoted(model_name), exports_of(options), words(true), words(false),
+                     options.kernels == "haqa" ? "HAQA" : "");
 }
 
 Bundle write_bundle(const fs::path& folder, const Setup& setup, int context, const HardwareProfile& profile) {

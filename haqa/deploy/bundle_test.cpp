@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <fstream>
+#include <sstream>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/base/text.h"
-#include "haqa/worker/process.h"
+#include "haqa/model/make_model.h"
+#include "haqa/worker/worker.h"
 
 namespace haqa {
 namespace {
@@ -161,9 +163,11 @@ TEST_F(BundleTest, BringsTheModuleThatItsOptionsRun) {
   for (const bool is_served : {true, false}) {
     const std::string devices = is_served ? "  HAQA: tuned kernels" : "Available devices:";
     write("llama-server", "#!/bin/sh\n[ \"$1\" = --list-devices ] && echo '" + devices +
-                              "' && exit\necho \"$GGML_BACKEND_PATH\"\necho \"$*\"\n");
+                              "' && exit\necho \"$GGML_BACKEND_PATH$HAQA_TUNING\"\necho \"$*\"\n");
     Command launch{{(folder_ / "moved here/launch.sh").string(), "--port", "1"}};
-    launch.environment = {{"LLAMA_SERVER", (folder_ / "llama-server").string()}};
+    launch.environment = {{"LLAMA_SERVER", (folder_ / "llama-server").string()},
+                          {"HAQA_TUNING", "/elsewhere"},
+                          {"GGML_BACKEND_PATH", "/elsewhere"}};
     const std::string output = run_process(launch).output;
     const fs::path named = output.substr(0, output.find('\n'));
     EXPECT_EQ(named, folder_ / "moved here/haqa/libggml-haqa.so");
@@ -172,31 +176,81 @@ TEST_F(BundleTest, BringsTheModuleThatItsOptionsRun) {
   }
 }
 
-/// A llama-bench that is 2.5 times as fast where the module is named, and notes its arguments.
-TEST_F(BundleTest, VerifyComparesWithStockInTurn) {
-  write("m.gguf", "GGUF");
-  write("llama-bench", R"(#!/bin/sh
-echo "${GGML_BACKEND_PATH:+module }$*" >>"$0.log"
-echo 'build_commit,n_prompt,avg_ts,stddev_ts'
-[ -n "$GGML_BACKEND_PATH" ] && echo '"abc","128","25.000","0.1"' || echo '"abc","128","10.000","0.1"'
-)");
-  chmod((folder_ / "llama-bench").c_str(), 0755);
-  RuntimeOptions options;
-  options.kernels = "haqa";
-  options.threads = 2;
-  if (backend_module().empty()) GTEST_SKIP() << "this build has no module";
-  write_bundle(folder_ / "out", {folder_ / "m.gguf", options}, 512, {});
-  Command verify{{(folder_ / "out/verify.sh").string()}};
-  verify.environment = {{"LLAMA_BENCH", (folder_ / "llama-bench").string()}};
-  const ProcessResult r = run_process(verify);
+/// A llama-bench that is 2.5 times as fast where the module is named, and notes its arguments; on a processor whose
+/// name has commas and quotes.
+constexpr const char* kBench = R"sh(#!/bin/sh
+echo "${GGML_BACKEND_PATH:+module }${HAQA_TUNING:+tuning }$*" >>"$0.log"
+[ -n "$GGML_BACKEND_PATH" ] && result='"HAQA", ' rate=25 || result='"CPU", ' rate=10
+[ -n "$REFUSED" ] && echo 'haqa: another GPU; stock code serves' >&2 && result='"CPU", '
+[ -n "$BROKEN" ] && echo 'error: no such model' >&2 && exit 1
+echo '{"cpu_info": "OpenBLAS, \"Intel\", 1 GHz", "backends": '"$result"'"n_prompt": 128, "avg_ns": 5, "avg_ts": '"$rate"'.000000, "stddev_ts": 0.1, "samples_ts": [ 9.9 ]}'
+)sh";
+
+class VerifyTest : public BundleTest {
+ protected:
+  void SetUp() override {
+    if (backend_module().empty()) GTEST_SKIP() << "this build has no module";
+    write("m.gguf", "GGUF");
+    write("llama-bench", kBench);
+    chmod((folder_ / "llama-bench").c_str(), 0755);
+    RuntimeOptions options;
+    options.kernels = "haqa";
+    options.threads = 2;
+    write_bundle(folder_ / "out", {folder_ / "m.gguf", options}, 512, {});
+    verify_.argv = {(folder_ / "out/verify.sh").string()};
+    verify_.environment = {{"LLAMA_BENCH", (folder_ / "llama-bench").string()}};
+  }
+  Command verify_;
+};
+
+/// With what the user's shell has of another module.
+TEST_F(VerifyTest, ComparesWithStockInTurn) {
+  verify_.environment.emplace_back("GGML_BACKEND_PATH", "/elsewhere/libggml-haqa.so");
+  verify_.environment.emplace_back("HAQA_TUNING", "/elsewhere/tuning.json");
+  const ProcessResult r = run_process(verify_);
   EXPECT_TRUE(r.ok()) << r.describe();
-  EXPECT_THAT(r.output, HasSubstr("prompt      stock    10.00 tokens/s, this bundle    25.00: 2.50 times as fast"));
-  EXPECT_THAT(r.output, HasSubstr("generation  stock    10.00 tokens/s, this bundle    25.00: 2.50 times as fast"));
+  const std::string rest =
+      "stock    10.00 tokens/s, this bundle    25.00: 2.50 times as fast (2.50 to 2.50 over 5 pairs), by CPU and HAQA";
+  EXPECT_EQ(r.output, "prompt      " + rest + "\ngeneration  " + rest + "\n");
   const std::string log = read_file(folder_ / "llama-bench.log");
   EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 20);
-  EXPECT_THAT(log, HasSubstr("module -m " + (folder_ / "out/m.gguf").string() + " -r 1 -o csv -p 128 -n 0 -t 2"));
-  verify.environment = {{"LLAMA_BENCH", "/nowhere/llama-bench"}};
-  EXPECT_THAT(run_process(verify).errors, HasSubstr("no /nowhere/llama-bench; set LLAMA_BENCH"));
+  EXPECT_THAT(log, HasSubstr("module -m " + (folder_ / "out/m.gguf").string() + " -r 1 -o jsonl -p 128 -n 0 -t 2"));
+  std::string order;
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);)
+    order += line.starts_with("module -m") ? 't' : line[0] == '-' ? 's' : '?';
+  EXPECT_EQ(order,
+            "stts"
+            "stts"
+            "st"
+            "stts"
+            "stts"
+            "st")
+      << "whoever comes first";
+}
+
+TEST_F(VerifyTest, FailsWhereTheModuleDoesNotServe) {
+  verify_.environment.emplace_back("REFUSED", "1");
+  const ProcessResult refused = run_process(verify_);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_EQ(refused.output, "");
+  EXPECT_THAT(refused.errors, HasSubstr("haqa: another GPU; stock code serves\nverify.sh: the bundle's kernels do not "
+                                        "serve here: " +
+                                        (folder_ / "llama-bench").string() + " ran CPU"));
+  verify_.environment.back().first = "BROKEN";
+  const ProcessResult broken = run_process(verify_);
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_THAT(broken.errors, HasSubstr("error: no such model\nverify.sh: "));
+  verify_.environment = {{"LLAMA_BENCH", "/nowhere/llama-bench"}};
+  EXPECT_THAT(run_process(verify_).errors, HasSubstr("no /nowhere/llama-bench; set LLAMA_BENCH"));
+}
+
+TEST_F(VerifyTest, TheRealLlamaBenchIsUnderstood) {
+  make_model(model_shape("tiny"), default_vocabulary(), 1, folder_ / "out/m.gguf");
+  verify_.environment = {{"LLAMA_BENCH", (llama_bin_folder() / "llama-bench").string()}, {"TOKENS", "4"}};
+  const ProcessResult r = run_process(verify_);
+  EXPECT_TRUE(r.ok()) << r.describe();
+  EXPECT_THAT(r.output, HasSubstr("over 5 pairs), by CPU and HAQA\n"));
 }
 
 TEST_F(BundleTest, FollowsASymbolicLinkToTheModel) {

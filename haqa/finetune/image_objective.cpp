@@ -5,13 +5,18 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <map>
 
+#include "haqa/adapter/safetensors.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/file_name.h"
 #include "haqa/dataset/split.h"
 #include "haqa/finetune/bit_width_choice.h"
-#include "haqa/images/image_set.h"
+#include "haqa/images/cifar.h"
+#include "haqa/images/image_folder.h"
+#include "haqa/tasks/multiple_choice.h"
 
 namespace haqa {
 namespace {
@@ -25,16 +30,21 @@ constexpr std::array<Hyperparameter, 5> kHyperparameters = {{{"learning_rate", f
                                                              {"momentum", false, 0, 1},
                                                              {"num_epochs", true, 1, 1e6}}};
 
-/// Of a share p of n. Source: lm-eval's, for the tasks of language models.
-Json standard_error(double p, double n) {
-  return n > 1 ? Json(rounded(std::sqrt(p * (1 - p) / (n - 1)))) : Json(nullptr);
+/// Null for a single image.
+Json error_of(double accuracy, double images) {
+  const double error = standard_error(accuracy, images);
+  return std::isfinite(error) ? Json(rounded(error)) : Json(nullptr);
 }
 
-/// In the form of what language models are measured on: the images are the one task.
-Json accuracies(const ImageSetup& setup, double accuracy, double images) {
-  const Json error = standard_error(accuracy, images), value = rounded(accuracy);
+/// What the worker measured, in the form of what language models are measured on: the images are the one task.
+Json accuracies(const ImageSetup& setup, const Json& found) {
+  const double accuracy = found.at("accuracy");
+  const Json error = error_of(accuracy, found.at("images")), value = rounded(accuracy);
   const std::string name = fs::path(setup.images / "").parent_path().filename().string();
-  return {{"tasks", {{name, {{"accuracy", value}, {"error", error}}}}}, {"mean", value}, {"error", error}};
+  Json all = {{"tasks", {{name, {{"accuracy", value}, {"error", error}}}}}, {"mean", value}, {"error", error}};
+  if (found.at("skipped") > 0)
+    for (const char* key : {"skipped", "skipped_files"}) all[key] = found.at(key);
+  return all;
 }
 
 void check_batches(const SearchSpace& space, const ImageCounts& counts) {
@@ -48,11 +58,34 @@ void check_batches(const SearchSpace& space, const ImageCounts& counts) {
 }
 
 std::string describe_images(const Json& trained) {
-  std::string text = fmt::format("{} images", trained.at("training_images").get<int64_t>());
-  if (const auto skipped = trained.at("skipped").get<int64_t>(); skipped > 0)
-    text += fmt::format("; {} damaged left out, the first: {}", skipped,
-                        trained.at("skipped_files").front().get<std::string>());
-  return text;
+  const std::string skipped = describe_skipped(trained);
+  return fmt::format("{} images{}{}", trained.at("training_images").get<int64_t>(), skipped.empty() ? "" : "; ",
+                     skipped);
+}
+
+/// The least that the space gives, or the worker's default.
+double least(const SearchSpace& space, std::string_view name, double usual) {
+  for (const Parameter& p : space.parameters())
+    if (p.name == name) {
+      usual = std::numeric_limits<double>::infinity();
+      for (const Json& value : values_within(p)) usual = std::min(usual, value.get<double>());
+    }
+  return usual;
+}
+
+/// What would fail in some trials only.
+void check_method(const ImageSetup& setup, const SearchSpace& space) {
+  if (const double epochs = least(space, "num_epochs", 12); setup.warmup_epochs >= epochs)
+    throw UsageError(
+        "a warm-up of {} epochs leaves nothing of the {} that the search space's 'num_epochs' may be; set a smaller "
+        "finetune.warmup_epochs",
+        setup.warmup_epochs, epochs);
+  if (setup.nesterov && !(least(space, "momentum", 0.9) > 0))
+    throw UsageError("Nesterov's step needs a momentum above 0, and the search space's 'momentum' may be 0; raise it");
+  for (const LayerBits& bits : setup.choices())
+    if (setup.compute == "bf16" && bits.activations > 8 && bits.activations < 32)
+      throw UsageError("bf16 cannot tell activations of {} bits apart, as it has 8; set compute: fp32",
+                       bits.activations);
 }
 
 WorkerLimits worker_limits(const ImageSetup& setup) {
@@ -67,15 +100,51 @@ ImageCounts count_images(const ImageSetup& setup) {
   if (split.validation.empty())
     throw UsageError("{}: a validation_share of {} of {} images leaves none to choose by", setup.images.string(),
                      setup.validation_share, data.training.size());
-  return {data.classes, split.training.size(), split.validation.size(), data.test.size()};
+  return {data.classes, split.training.size(), split.validation.size(), data.test.size(), fingerprint(data.training)};
+}
+
+std::optional<TrainedImages> trained_images_of(const fs::path& weights) {
+  std::map<std::string, std::string> notes;
+  try {
+    notes = SafetensorsFile(weights).notes();
+  } catch (const Error&) {  // of PyTorch, or none at all, which the worker says
+    return std::nullopt;
+  }
+  const auto note = notes.find(kImagesNote);
+  if (note == notes.end()) return std::nullopt;
+  try {
+    return trained_images_from(note->second);
+  } catch (const Error& error) {
+    throw Error("{}: {}", weights.string(), error.what());
+  }
+}
+
+void check_held_back(const ImageSetup& setup, const ImageCounts& counts) {
+  if (setup.model.empty()) return;
+  const auto trained = trained_images_of(setup.model);
+  if (!trained || trained->fingerprint != counts.fingerprint || trained->validation_share == setup.validation_share)
+    return;
+  throw UsageError(
+      "{}: was trained on these images with a validation share of {}, not {}: it may know some by which is to be "
+      "chosen; set {}, or train it anew",
+      setup.model.string(), trained->validation_share, setup.validation_share, trained->validation_share);
+}
+
+std::string describe_skipped(const Json& told) {
+  const auto skipped = told.value("skipped", int64_t{0});
+  if (skipped <= 0) return "";
+  return fmt::format("{} damaged image{} left out, the first: {}", skipped, skipped == 1 ? "" : "s",
+                     told.at("skipped_files").front().get<std::string>());
 }
 
 ImageCounts check_image_training(const ImageSetup& setup, const SearchSpace& space) {
   check_hyperparameters(space, kHyperparameters);
+  check_method(setup, space);
   if (!setup.model.empty() && !fs::is_regular_file(setup.model))
     throw Error("{}: no such file; haqa pretrain images makes one", setup.model.string());
   ImageCounts counts = count_images(setup);
   check_batches(space, counts);
+  check_held_back(setup, counts);
   return counts;
 }
 
@@ -113,8 +182,7 @@ Json ImageObjective::measured(Json request, Half half) const {
   request["command"] = "measure_images";
   request["part"] = half == Half::held_out ? "test" : "validation";
   tell("measuring accuracy", 0);
-  const Json found = call_worker("haqa-train", request);
-  return accuracies(setup_, found.at("accuracy"), found.at("images"));
+  return accuracies(setup_, call_worker("haqa-train", request));
 }
 
 Json ImageObjective::full_precision(Half half) const {
@@ -143,12 +211,42 @@ Json ImageObjective::export_tuned(const Configuration& configuration, const fs::
   return exported(request_at(trained_folder(configuration) / trained_file(), bits_of(configuration), false), file);
 }
 
+namespace {
+
+/// By content: CIFAR's records, and names of classes.
+void add_contents(const std::vector<fs::path>& files, Json& all) {
+  for (const fs::path& file : files) all[file.string()] = fmt::format("{:016x}", fnv1a_64(read_file(file)));
+}
+
+/// JPEGs may be a million: a hash for each folder of them, by names, sizes and times.
+void add_listed(const ImageSet& images, Json& all) {
+  std::map<std::string, uint64_t> hashes;
+  for (const fs::path& file : images.files) {
+    std::error_code ignored;  // of one that is gone the name counts
+    const auto time = static_cast<uint64_t>(fs::last_write_time(file, ignored).time_since_epoch().count());
+    uint64_t& hash = hashes[file.parent_path().string()];
+    hash = mixed_seed(mixed_seed(hash, fnv1a_64(file.filename().string())),
+                      mixed_seed(fs::file_size(file, ignored), time));
+  }
+  for (const auto& [folder, hash] : hashes) all[folder] = fmt::format("{:016x}", hash);
+}
+
+}  // namespace
+
 Json ImageObjective::fingerprints() const {
   Json all = Json::object();
-  std::vector<fs::path> files = {setup_.model};
-  for (const fs::directory_entry& entry : fs::directory_iterator(setup_.images))
-    if (entry.is_regular_file() && entry.path().extension() == ".bin") files.push_back(entry.path());
-  for (const fs::path& file : files) all[file.string()] = fmt::format("{:016x}", fnv1a_64(read_file(file)));
+  std::vector<fs::path> files;
+  if (!setup_.model.empty()) files.push_back(setup_.model);
+  if (is_cifar(setup_.images)) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(setup_.images))
+      if (entry.is_regular_file() && (entry.path().extension() == ".bin" || entry.path().extension() == ".txt"))
+        files.push_back(entry.path());
+  } else {
+    const ImageData data = list_image_folder(setup_.images);
+    add_listed(data.training, all);
+    add_listed(data.test, all);
+  }
+  add_contents(files, all);
   return all;
 }
 
@@ -157,7 +255,7 @@ Outcome ImageObjective::measure(const Configuration& configuration) {
   const double accuracy = trained.at("accuracy");
   Outcome outcome;
   outcome.value = rounded(accuracy);
-  outcome.metrics = {{"error", standard_error(accuracy, trained.at("validation_images"))},
+  outcome.metrics = {{"error", error_of(accuracy, trained.at("validation_images"))},
                      {"training",
                       {{"losses", told_losses(trained.at("losses"))},
                        {"validation_accuracies", told_losses(trained.at("accuracies"))},

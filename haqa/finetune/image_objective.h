@@ -1,12 +1,14 @@
 #pragma once
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "haqa/finetune/image_setup.h"
 #include "haqa/finetune/training_objective.h"
+#include "haqa/images/trained_images.h"
 
 namespace haqa {
 
@@ -14,12 +16,24 @@ namespace haqa {
 struct ImageCounts {
   std::vector<std::string> classes;
   size_t training = 0, validation = 0, test = 0;
+  std::string fingerprint;  ///< of the images to train on (images/trained_images.h)
 };
 /// Throws UsageError: images that cannot be read, nothing to choose by or to learn from.
 ImageCounts count_images(const ImageSetup& setup);
 
-/// count_images(), once the model is there and the names and ranges of the space, which has no bit widths, are those of
-/// a training on these images. Throws Error or UsageError that names the file or the parameter.
+/// What a file of weights says of the images that its network learned from; nothing where it does not. Throws Error
+/// where what it says is damaged.
+std::optional<TrainedImages> trained_images_of(const std::filesystem::path& weights);
+
+/// Throws UsageError where the setup's model learned from some of the images that are kept to choose by.
+void check_held_back(const ImageSetup& setup, const ImageCounts& counts);
+
+/// "3 damaged images left out, the first: FILE: reason", as haqa-train told it; empty where there are none.
+std::string describe_skipped(const Json& told);
+
+/// count_images(), once the model is there and has not learned from those to choose by, and the names and ranges of the
+/// space, which has no bit widths, are those of a training on these images by the setup's method. Throws Error or
+/// UsageError that names the file or the parameter.
 ImageCounts check_image_training(const ImageSetup& setup, const SearchSpace& space);
 
 /// Trains a quantized network on images from a model in full precision with one configuration and measures it on the

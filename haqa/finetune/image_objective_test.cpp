@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 
@@ -37,7 +38,7 @@ class ImageObjectiveTest : public testing::Test {
   }
   SearchSpace space(const std::string& more = "") {
     std::ofstream(folder_ / "space.yaml")
-        << "learning_rate: {type: float, low: 1e-5, high: 1e12, log: true, default: 0.1}\n"
+        << "learning_rate: {type: float, low: 1e-5, high: 1e12, log: true, default: 0.05}\n"
            "batch_size: {type: int, low: 32, high: 64, default: 40}\n"
            "num_epochs: {type: int, low: 1, high: 3, default: 2}\n"
         << more;
@@ -85,6 +86,17 @@ TEST_F(ImageObjectiveTest, TrainsMeasuresAndKeepsWhatIsNeeded) {
   o.use_seed(1);
   o.keep_only(std::array{s.defaults()});
   EXPECT_TRUE(fs::exists(network));
+  // With another share of validation it would choose by images that the model has learned from.
+  setup_.validation_share = 0.1;
+  try {
+    ImageObjective(setup_, s, folder_ / "leaking");
+    FAIL() << "its model knows what is to be chosen by";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("was trained on these images with a validation share of 0.2, not 0.1"));
+  }
+  make_images(folder_ / "others", ImageForm::cifar10, {.training = 300, .test = 9, .classes = 3, .seed = 2});
+  setup_.images = folder_ / "others";
+  EXPECT_NO_THROW(ImageObjective(setup_, s, folder_ / "run")) << "of other images it knows none";
   o.keep_only({});
   EXPECT_FALSE(fs::exists(network));
 
@@ -92,6 +104,41 @@ TEST_F(ImageObjectiveTest, TrainsMeasuresAndKeepsWhatIsNeeded) {
   EXPECT_TRUE(before.contains((folder_ / "shapes/data_batch_1.bin").string()));
   std::ofstream(folder_ / "shapes/test_batch.bin", std::ios::app) << "x";
   EXPECT_NE(o.fingerprints(), before);
+  EXPECT_TRUE(before.contains((folder_ / "shapes/batches.meta.txt").string())) << "the names of classes";
+}
+
+TEST_F(ImageObjectiveTest, FingerprintsTellOfEachJpeg) {
+  make_images(folder_ / "jpegs", ImageForm::folder, {.training = 40, .test = 4, .classes = 2, .side = 32});
+  setup_.images = folder_ / "jpegs";
+  write_file(folder_ / "small.yaml", "batch_size: {type: int, low: 4, high: 8}\n");
+  const SearchSpace s = read_space(folder_ / "small.yaml");
+  const ImageObjective o(setup_, s, folder_ / "run");
+  const auto folders = [&] {
+    std::vector<fs::path> all;
+    for (const char* part : {"train", "val"})
+      for (const fs::directory_entry& entry : fs::directory_iterator(folder_ / "jpegs" / part))
+        all.push_back(entry.path());
+    return all;
+  };
+  for (const fs::path& folder : folders()) {
+    const Json before = o.fingerprints();
+    ASSERT_TRUE(before.contains(folder.string())) << folder;
+    const fs::path image = fs::directory_iterator(folder)->path();
+    fs::last_write_time(image, fs::last_write_time(image) + std::chrono::seconds(1));
+    const Json touched = o.fingerprints();
+    EXPECT_NE(touched[folder.string()], before[folder.string()]);
+    fs::rename(image, folder / "renamed.jpg");
+    EXPECT_NE(o.fingerprints()[folder.string()], touched[folder.string()]);
+  }
+}
+
+TEST(DescribeSkipped, CountsAndNames) {
+  EXPECT_EQ(describe_skipped({{"skipped", 0}, {"skipped_files", Json::array()}}), "");
+  EXPECT_EQ(describe_skipped({{"accuracy", 1}}), "");
+  EXPECT_EQ(describe_skipped({{"skipped", 1}, {"skipped_files", {"a.jpg: cut"}}}),
+            "1 damaged image left out, the first: a.jpg: cut");
+  EXPECT_EQ(describe_skipped({{"skipped", 2}, {"skipped_files", {"a.jpg: cut", "b.jpg: cut"}}}),
+            "2 damaged images left out, the first: a.jpg: cut");
 }
 
 TEST_F(ImageObjectiveTest, TheConfigurationChoosesTheBitWidth) {
@@ -142,6 +189,21 @@ TEST_F(ImageObjectiveTest, WhatIsWrongIsRefusedBeforeAnythingRuns) {
   };
   EXPECT_THAT(refused(space("lora_r: {type: int, low: 1, high: 8}\n")), HasSubstr("'lora_r'"));
   EXPECT_THAT(refused(space("momentum: {type: float, low: 0.5, high: 1}\n")), HasSubstr("'momentum' may be 1"));
+  // What some trials would fail at.
+  setup_.warmup_epochs = 1;
+  EXPECT_THAT(refused(space()), HasSubstr("a warm-up of 1 epochs leaves nothing of the 1 that the search space's"));
+  setup_.warmup_epochs = 0.5;
+  EXPECT_EQ(refused(space()), "nothing");
+  setup_.nesterov = true;
+  EXPECT_EQ(refused(space()), "nothing");
+  EXPECT_THAT(refused(space("momentum: {type: float, low: 0, high: 0.9}\n")),
+              HasSubstr("the search space's 'momentum' may be 0"));
+  setup_.nesterov = false, setup_.warmup_epochs = 0;
+  setup_.compute = "bf16", setup_.bits = {4, 12};
+  EXPECT_THAT(refused(space()), HasSubstr("bf16 cannot tell activations of 12 bits apart"));
+  setup_.bits = {4, 4}, setup_.bit_widths = {{4, 4}, {4, 12}};
+  EXPECT_THAT(refused(space()), HasSubstr("bf16 cannot tell activations of 12 bits apart"));
+  setup_.compute = "fp32", setup_.bit_widths.clear();
   write_file(folder_ / "wide.yaml", "batch_size: {type: int, low: 32, high: 256}\n");
   EXPECT_THAT(refused(read_space(folder_ / "wide.yaml")), HasSubstr("more than the 240 images to train on"));
   setup_.model = folder_ / "none.safetensors";

@@ -4,11 +4,8 @@
 #include <cctype>
 
 #include "haqa/base/error.h"
-#include "haqa/base/file.h"
-#include "haqa/base/parallel.h"
 #include "haqa/base/text.h"
 #include "haqa/images/cifar.h"
-#include "haqa/images/jpeg.h"
 
 namespace haqa {
 namespace {
@@ -95,26 +92,6 @@ ImageData read_images(const fs::path& folder) {
       "{}: holds neither CIFAR's binary files (data_batch_1.bin or train.bin) nor train/ with a folder of "
       "JPEGs for each class",
       folder.string());
-}
-
-std::vector<DamagedImage> find_damaged(const ImageSet& images, int threads) {
-  std::vector<std::string> reasons(images.files.size());
-  parallel_for(
-      images.files.size(),
-      [&](size_t i) {
-        try {
-          decode_jpeg(read_file(images.files[i]));
-        } catch (const NoMemoryError&) {
-          throw;
-        } catch (const Error& error) {
-          reasons[i] = error.what();
-        }
-      },
-      {}, threads);
-  std::vector<DamagedImage> damaged;
-  for (size_t i = 0; i < reasons.size(); ++i)
-    if (!reasons[i].empty()) damaged.push_back({images.files[i], reasons[i]});
-  return damaged;
 }
 
 }  // namespace haqa

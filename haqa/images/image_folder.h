@@ -24,8 +24,4 @@ struct DamagedImage {
   std::string reason;
 };
 
-/// Decodes every image of a set of files to its end, in threads (0: on all cores), and names those that are damaged, in
-/// the order of the set.
-std::vector<DamagedImage> find_damaged(const ImageSet& images, int threads = 0);
-
 }  // namespace haqa

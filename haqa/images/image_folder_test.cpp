@@ -68,25 +68,5 @@ TEST(ImageFolder, NamesWhatIsMissing) {
   }
 }
 
-TEST(ImageFolder, FindsWhatIsDamaged) {
-  const TemporaryFolder folder;
-  const std::string good = golden_bytes("plain.jpg");
-  ImageSet images;
-  for (const char* name : {"1.jpg", "2.jpg", "3.jpg", "4.jpg"}) images.files.push_back(folder / name);
-  put(images.files[0], good.substr(0, 1000));
-  put(images.files[1], good);
-  put(images.files[3], "text");
-  const std::vector<DamagedImage> damaged = find_damaged(images);
-  ASSERT_EQ(damaged.size(), 3u);
-  const struct {
-    size_t file;
-    const char* says;
-  } expected[] = {{0, "Premature end"}, {2, "No such file"}, {3, "Not a JPEG"}};
-  for (size_t i = 0; i < 3; ++i) {
-    EXPECT_EQ(damaged[i].file, images.files[expected[i].file]);
-    EXPECT_THAT(damaged[i].reason, HasSubstr(expected[i].says));
-  }
-}
-
 }  // namespace
 }  // namespace haqa

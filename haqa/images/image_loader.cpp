@@ -148,7 +148,7 @@ class ImageLoader::Worker {
     }
     augmentation_seed_ = mixed_seed(o_.seed, 2 * epoch + kAugmentationStream);
     next_batch_ = std::min(first_batch, batches());
-    passed_over_ = next_batch_;
+    passed_over_ = taken_ = next_batch_;
     lock.unlock();
     changed_.notify_all();
   }
@@ -157,6 +157,7 @@ class ImageLoader::Worker {
     std::unique_lock lock(mutex_);
     while (wait_for_front(lock)) {
       Batch batch = finished_batch(take_front());
+      ++taken_;
       changed_.notify_all();  // there is room for another
       if (!batch.labels.empty()) {
         ++given_;
@@ -166,6 +167,11 @@ class ImageLoader::Worker {
     }
     require_some_good();
     return std::nullopt;
+  }
+
+  size_t position() const {
+    const std::lock_guard lock(mutex_);
+    return taken_;
   }
 
   void recycle(Batch&& batch) {
@@ -315,6 +321,7 @@ class ImageLoader::Worker {
   uint64_t augmentation_seed_ = 0;      ///< of the epoch
   size_t next_batch_ = 0;               ///< the first that is not begun
   size_t passed_over_ = 0, given_ = 0;  ///< batches of the epoch
+  size_t taken_ = 0;                    ///< of them, those that are behind
   std::deque<Slot> slots_;              ///< begun and not yet given, in the order of the epoch; they do not move
   std::vector<std::vector<float>> spare_;
   std::map<size_t, std::string> damaged_;  ///< reasons, by the image's index
@@ -336,6 +343,9 @@ void ImageLoader::start_epoch(uint64_t epoch, size_t first_batch) {
 }
 std::optional<Batch> ImageLoader::next() {
   return worker_->next();
+}
+size_t ImageLoader::position() const {
+  return worker_->position();
 }
 void ImageLoader::recycle(Batch&& batch) {
   worker_->recycle(std::move(batch));

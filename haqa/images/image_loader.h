@@ -62,6 +62,9 @@ class ImageLoader {
   /// Error where an epoch ends without one good image.
   std::optional<Batch> next();
 
+  /// Batches of the epoch that are behind: given, or passed over. Where start_epoch() would go on.
+  size_t position() const;
+
   /// Gives back a batch that is no longer needed: the memory is used again, which saves the system's work of clearing
   /// new pages.
   void recycle(Batch&& batch);

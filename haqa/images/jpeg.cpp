@@ -15,7 +15,11 @@ namespace haqa {
 namespace {
 
 constexpr size_t kPixelsAtMost = 178'956'970;  // as Pillow has it; what is larger is taken for an attack
-constexpr int kScansAtMost = 500;
+/// Of an image in several scans libjpeg keeps all coefficients, whatever part is wanted: of 90 million pixels with
+/// halved chroma, 45 million without. A few bytes may claim them, in each of a loader's threads.
+constexpr uint64_t kCoefficientsAtMost = uint64_t{256} << 20;
+/// Encoders make some ten; each may cost a pass over all coefficients.
+constexpr int kScansAtMost = 100;
 /// Columns beside a region that smooth chroma needs to be as in the whole image.
 constexpr size_t kMargin = 4;
 
@@ -64,8 +68,18 @@ void guarded(Fault& fault, const Work& work) {
 void limit_scans(j_common_ptr jpeg) {
   auto* const decompress = reinterpret_cast<j_decompress_ptr>(jpeg);
   if (decompress->input_scan_number <= kScansAtMost) return;
-  jpeg->err->msg_code = JERR_BAD_PROGRESSION;
-  leave(jpeg);
+  auto* const fault = reinterpret_cast<Fault*>(jpeg->err);
+  fault->code = JERR_BAD_PROGRESSION;
+  std::snprintf(fault->text, sizeof fault->text, "more than %d scans", kScansAtMost);
+  std::longjmp(fault->jump, 1);
+}
+
+/// Bytes that libjpeg keeps of an image in several scans.
+uint64_t coefficient_bytes(const jpeg_decompress_struct& jpeg) {
+  uint64_t blocks = 0;
+  for (int i = 0; i < jpeg.num_components; ++i)
+    blocks += uint64_t{jpeg.comp_info[i].width_in_blocks} * jpeg.comp_info[i].height_in_blocks;
+  return blocks * DCTSIZE2 * sizeof(JCOEF);
 }
 
 /// Files keep CMYK inverted, as Adobe began to: so much of each colour is left.
@@ -98,6 +112,9 @@ struct JpegReader::State {
       if (static_cast<size_t>(jpeg.image_width) * jpeg.image_height > kPixelsAtMost)
         throw Error("a JPEG of {} x {} pixels is too large; more than {} are not read", jpeg.image_width,
                     jpeg.image_height, kPixelsAtMost);
+      if (jpeg_has_multiple_scans(&jpeg) && coefficient_bytes(jpeg) > kCoefficientsAtMost)
+        throw Error("a progressive JPEG of {} x {} pixels is too large; write it as a baseline JPEG", jpeg.image_width,
+                    jpeg.image_height);
     } catch (...) {
       jpeg_destroy_decompress(&jpeg);
       throw;

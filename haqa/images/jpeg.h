@@ -17,7 +17,8 @@ struct Region {
 /// A JPEG whose header is read, so that one knows its size before deciding what of it is decoded. Baseline and
 /// progressive, with colours, gray, CMYK and YCCK, which become red, green and blue as in Pillow; what EXIF says of
 /// turning is not followed. Damage is an Error that says of what kind: a truncated file, broken codes, more than 178
-/// million pixels or 500 scans. What is harmless (bytes between markers) is passed over.
+/// million pixels, in several scans more than 256 MB of coefficients, or 100 scans. What is harmless (bytes between
+/// markers) is passed over.
 class JpegReader {
  public:
   /// The bytes have to outlive the reader. Throws Error.

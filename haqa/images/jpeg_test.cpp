@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <cstdlib>
+// libjpeg's header needs stdio's.
+#include <jpeglib.h>
+
 #include "haqa/base/error.h"
 #include "haqa/images/images_test_support.h"
 
@@ -10,6 +15,7 @@ namespace haqa {
 namespace {
 
 using testing::HasSubstr;
+using namespace std::string_literals;
 
 Image part_of(const Image& image, const Region& r) {
   Image part{r.height, r.width, {}};
@@ -88,12 +94,48 @@ TEST(Jpeg, ReducesByMeans) {
   }
 }
 
+/// A gray image whose first `count` coefficients behind the mean have a scan each.
+std::string in_scans(int count) {
+  jpeg_compress_struct jpeg = {};
+  jpeg_error_mgr errors;
+  jpeg.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&jpeg);
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&jpeg, &bytes, &size);
+  jpeg.image_width = jpeg.image_height = 8;
+  jpeg.input_components = 1;
+  jpeg.in_color_space = JCS_GRAYSCALE;
+  jpeg_set_defaults(&jpeg);
+  // Each coefficient without its last bit, then that.
+  std::vector<jpeg_scan_info> scans = {{1, {0}, 0, 0, 0, 0}};
+  for (const int last : {1, 0})
+    for (int i = 1; i <= count; ++i) scans.push_back({1, {0}, i, i, last == 1 ? 0 : 1, last});
+  jpeg.scan_info = scans.data();
+  jpeg.num_scans = static_cast<int>(scans.size());
+  jpeg_start_compress(&jpeg, TRUE);
+  uint8_t pixels[8] = {10, 200, 30, 160, 50, 120, 70, 90};
+  JSAMPROW row = pixels;
+  for (int y = 0; y < 8; ++y) jpeg_write_scanlines(&jpeg, &row, 1);
+  jpeg_finish_compress(&jpeg);
+  jpeg_destroy_compress(&jpeg);
+  std::string text(reinterpret_cast<const char*>(bytes), size);
+  std::free(bytes);
+  return text;
+}
+
+TEST(Jpeg, ReadsManyScans) {
+  const Image all = decode_jpeg(in_scans(49));  // its rows are alike, so that all that matters is among the first 30
+  EXPECT_TRUE(decode_jpeg(in_scans(30)) == all);
+  EXPECT_FALSE(decode_jpeg(in_scans(10)) == all);
+}
+
 TEST(Jpeg, RefusesWhatIsDamaged) {
   const std::string good = golden_bytes("plain.jpg"), progressive = golden_bytes("progressive.jpg");
   const auto with = [](std::string bytes, size_t at, const std::string& others) {
     return bytes.replace(at, others.size(), others);
   };
-  const size_t size_at = good.find("\xff\xc0") + 5;
+  const size_t size_at = good.find("\xff\xc0") + 5, progressive_at = progressive.find("\xff\xc2") + 5;
   const struct {
     const char* name;
     std::string bytes, says;
@@ -110,6 +152,8 @@ TEST(Jpeg, RefusesWhatIsDamaged) {
       {"a marker in the data", with(good, good.size() - 300, "\xff\xd9"), "premature end"},
       {"no rows", with(good, size_at, std::string(2, '\0')), "damaged"},
       {"65500 x 65500", with(good, size_at, "\xff\xdc\xff\xdc"), "too large"},
+      {"13312 x 13312, progressive", with(progressive, progressive_at, "\x34\x00\x34\x00"s), "too large"},
+      {"127 scans", in_scans(63), "more than 100 scans"},
       {"12 bits", with(good, size_at - 1, "\x0c"), "precision"},
   };
   for (const auto& c : cases) {

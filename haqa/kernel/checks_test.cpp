@@ -166,7 +166,7 @@ TEST(InputsTest, WeightsHoldWhatModelsDo) {
       uint16_t bits;
       std::memcpy(&bits, data.data() + i * each, sizeof bits);
       const double value = half_to_double(bits);
-      EXPECT_LT(std::abs(value), 1);
+      EXPECT_LT(std::abs(value), 16);  // of rows with large exponents
       zeros += value == 0;
       denormal += value != 0 && std::abs(value) < 0x1p-14;
       negative += value < 0;

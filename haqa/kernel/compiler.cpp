@@ -130,6 +130,10 @@ std::string with_include(const std::string& source) {
   return source.find("kernel.h\"") == std::string::npos ? "#include \"kernel.h\"\n#line 1\n" + source : source;
 }
 
+fs::path notes_of(fs::path library) {
+  return library.replace_extension(".passed");
+}
+
 }  // namespace
 
 std::vector<std::string> installed_compilers() {
@@ -203,6 +207,17 @@ Compiled compile(const SourceVariant& variant, bool again) {
   }
   result.seconds = seconds();
   return result;
+}
+
+bool has_passed(const fs::path& library, const std::string& what) {
+  const fs::path notes = notes_of(library);
+  return fs::exists(notes) && ("\n" + read_file(notes)).find("\n" + what + "\n") != std::string::npos;
+}
+
+void note_passed(const fs::path& library, const std::string& what) {
+  if (has_passed(library, what)) return;
+  const fs::path notes = notes_of(library);
+  write_file(notes, (fs::exists(notes) ? read_file(notes) : "") + what + "\n");
 }
 
 std::optional<fs::path> prebuilt_variant(const std::string& kernel, std::string_view type) {

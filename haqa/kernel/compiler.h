@@ -45,6 +45,11 @@ std::vector<std::string> functions_of(const std::filesystem::path& library);
 /// again: even where the cache has it.
 Compiled compile(const SourceVariant& variant, bool again = false);
 
+/// What a cached library passed, by a line each, so that it can be looked at more quickly again: notes of the judge's.
+/// Lost ones cost time alone.
+bool has_passed(const std::filesystem::path& library, const std::string& what);
+void note_passed(const std::filesystem::path& library, const std::string& what);
+
 /// Of a folder that holds more than so many files, removes all but the newer half of as many. Files that others remove
 /// meanwhile are no error.
 void keep_newest(const std::filesystem::path& folder, size_t most);

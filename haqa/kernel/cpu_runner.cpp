@@ -175,6 +175,7 @@ class CpuRunner : public Runner {
       const LaunchPlace& place = control_.places[i];
       for (uint32_t k = 0; k < inputs; ++k) launch.in[k].data = const_cast<std::byte*>(memory_.inputs() + place.in[k]);
       launch.out.data = memory_.outputs() + place.out;
+      if (place.in_place) launch.in[0].data = launch.out.data;
       if (has_weights) {
         std::byte* copy = weights_.data() + place.copy * copy_bytes_;
         launch.in[0].data = variant_.pack ? nullptr : copy;

@@ -39,8 +39,21 @@ float value(const KernelArgument& argument, Distribution distribution, bool firs
   return normal(random);
 }
 
+void draw_whole(FastRandom& random, std::byte* row, int64_t n) {
+  constexpr int64_t kSpan = 16;
+  const int exponent = -7 - static_cast<int>(random.below(6));
+  int64_t largest = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (i % kSpan == 0) largest = i + static_cast<int64_t>(random.below(kSpan));
+    const int number = i == largest ? (random.below(2) == 0 ? 127 : -127) : static_cast<int>(random.below(255)) - 127;
+    const auto x = static_cast<float>(std::ldexp(number, exponent));
+    std::memcpy(row + 4 * i, &x, sizeof x);
+  }
+}
+
 void draw_floats(const KernelArgument& argument, Distribution distribution, FastRandom& random, std::byte* row,
                  int64_t n) {
+  if (distribution == Distribution::whole) return draw_whole(random, row, n);
   if (distribution == Distribution::normal) return draw_normal(random, row, static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     const float x = value(argument, distribution, i == 0, random);
@@ -48,27 +61,37 @@ void draw_floats(const KernelArgument& argument, Distribution distribution, Fast
   }
 }
 
+/// A format of 16 bits: bits below the exponent, the stored exponent of 1, and of so many from `lowest` on the one that
+/// a weight has now and then.
+struct HalfFormat {
+  int fraction;
+  uint64_t bias, lowest, exponents;
+};
+constexpr HalfFormat kF16 = {10, 15, 1, 11}, kBf16 = {7, 127, 127 - 28, 25};
+
 /// Of either sign, over four exponents, the least of which is `least` as it is stored, and now and then over the next
-/// ones; some are zeros and denormal. Drawn four at a time, as there are many millions. `fraction` are the bits below
-/// the exponent.
-void draw_halves(int fraction, uint64_t least, FastRandom& random, std::byte* row, int64_t bytes) {
+/// ones or anywhere, so that no few exponents are all of a row's; some are zeros and denormal. Drawn four at a time, as
+/// there are many millions.
+void draw_halves(const HalfFormat& format, uint64_t least, FastRandom& random, std::byte* row, int64_t bytes) {
+  const int fraction = format.fraction;
   constexpr uint64_t kEach = 0x0001000100010001;
   const uint64_t drawn = (0x8000 + (uint64_t{1} << fraction) - 1) * kEach, exponent = (uint64_t{3} << fraction) * kEach;
   for (int64_t at = 0; at < bytes; at += 8) {
     const uint64_t bits = random.next();
-    const uint64_t which = (bits >> 12 & 7) | (bits >> 25 & 56);  // of 64: six bits that nothing else uses
-    const uint64_t halves =
-        which == 0   ? bits & 0x8000 * kEach  // zeros
-        : which == 1 ? bits & drawn           // denormal
-                     : (bits & drawn) | ((bits & exponent) + ((which == 2 ? least + 3 : least) << fraction) * kEach);
+    const uint64_t which = (bits >> 12 & 7) | (bits >> 25 & 56);  // of 64: six bits that nothing else uses, as here
+    const uint64_t anywhere = format.lowest + ((bits >> 44 & 7) | (bits >> 57 & 56)) % format.exponents;
+    const uint64_t begin = which == 2 ? least + 3 : which == 3 ? anywhere : least;
+    const uint64_t halves = which == 0   ? bits & 0x8000 * kEach  // zeros
+                            : which == 1 ? bits & drawn           // denormal
+                                         : (bits & drawn) | ((bits & exponent) + (begin << fraction) * kEach);
     std::memcpy(row + at, &halves, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
   }
 }
 
-/// The least exponent of a row of weights as it is stored: that of 2^-9, and in every third row any from 2^-14 to
-/// 2^-2.
-uint64_t row_exponent(uint64_t bias, FastRandom& random) {
-  return random.below(3) == 0 ? bias - 14 + random.below(13) : bias - 9;
+/// The least exponent of a row of weights as it is stored: that of 2^-9, and in every third row any that the format
+/// says.
+uint64_t row_exponent(const HalfFormat& format, FastRandom& random) {
+  return random.below(3) == 0 ? format.lowest + random.below(format.exponents) : format.bias - 9;
 }
 
 /// Of query `query` of so many, which are the last of the positions: it sees those before it. With outliers anything,
@@ -148,9 +171,11 @@ std::string_view to_string(Distribution distribution) {
     case Distribution::outliers:
       return "inputs with outliers";
     case Distribution::tiny:
+      return "tiny and denormal inputs";
+    case Distribution::whole:
       break;
   }
-  return "tiny and denormal inputs";
+  return "inputs of whole numbers";
 }
 
 void draw_normal(FastRandom& random, std::byte* to, size_t floats) {
@@ -172,9 +197,9 @@ void draw(const KernelArgument& argument, const TensorShape& shape, Distribution
     } else if (argument.is_mask) {
       draw_mask(distribution, r, shape.rows(), random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f16) {
-      draw_halves(10, argument.is_constant ? row_exponent(15, random) : 12, random, row, shape.row);
+      draw_halves(kF16, argument.is_constant ? row_exponent(kF16, random) : 12, random, row, shape.row);
     } else if (shape.type == ElementType::bf16) {
-      draw_halves(7, row_exponent(127, random), random, row, shape.row);
+      draw_halves(kBf16, row_exponent(kBf16, random), random, row, shape.row);
     } else {
       draw_blocks(shape.type, random, row, shape.row);
     }

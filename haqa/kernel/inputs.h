@@ -10,7 +10,10 @@ namespace haqa {
 enum class Distribution {
   normal,    ///< about normal, deviation 1
   outliers,  ///< one in a hundred as large as the argument says; masked arguments have minus infinities
-  tiny       ///< zeros, denormal numbers and some around 1e-30
+  tiny,      ///< zeros, denormal numbers and some around 1e-30
+  /// Whole numbers from -127 to 127 times one power of two, in any 16 that begin at a multiple of 16 one of the
+  /// largest: rounding them to 8 bits by blocks loses nothing, so that a product shows every bit of its weights.
+  whole
 };
 
 std::string_view to_string(Distribution distribution);

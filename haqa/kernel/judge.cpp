@@ -51,6 +51,14 @@ void flush(const std::byte* from, uint64_t bytes) {
 #endif
 }
 
+/// Without what lies between them.
+void copy_rows(const TensorShape& shape, const std::byte* from, std::byte* to) {
+  for (int64_t r = 0; r < shape.rows(); ++r) {
+    const int64_t at = r % shape.ne[1] * shape.nb[1] + r / shape.ne[1] * shape.nb[2];
+    std::memcpy(to + at, from + at, static_cast<size_t>(shape.row));
+  }
+}
+
 /// What waking takes: none of the waiting that disturbs.
 constexpr double kWakes = 40e-6;
 /// Seconds of a launch, of what a batch of them took.
@@ -66,17 +74,25 @@ double longest_wait(const std::vector<double>& before, const std::vector<double>
   return longest;
 }
 
+KernelSpec with_whole_norm(KernelSpec spec) {
+  spec.tolerance.norm = spec.whole_norm;
+  return spec;
+}
+
 }  // namespace
 
 /// Launches, and where what they read and write lies.
 struct Judge::Batch {
   std::vector<LaunchPlace> places;
   std::vector<size_t> looked_at;  ///< launches whose outputs stay
+  bool is_whole = false;          ///< activations are Distribution::whole
   uint64_t outputs_from = 0, outputs_end = 0;
 };
 
 Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed, double timeout_s)
     : spec_(spec),
+      strict_(with_whole_norm(spec)),
+      tries_whole_(spec.whole_norm > 0 && !spec.norm_of.contains(problem.type)),
       problem_(problem),
       shapes_(tensors_of(spec, problem)),
       random_(seed),
@@ -131,11 +147,12 @@ KernelSpec Judge::with_other_scalars() {
 }
 
 void Judge::verify_on(Contestant& contestant, const KernelSpec& spec, const Shape& shape, int64_t padding,
-                      const CheckEffort& effort, std::span<const Distribution> distributions) {
+                      const CheckEffort& effort, std::span<const Distribution> distributions, bool in_place) {
   const KernelProblem problem = {problem_.type, shape};
   const std::vector<TensorShape> shapes = tensors_of(spec, problem, padding);
   const bool aligned = padding == 0;
   LaunchPlace place;
+  place.in_place = in_place;
   std::vector<const std::byte*> inputs;
   uint64_t at = 4096;
   for (size_t i = 0; i < spec_.inputs(); ++i) {
@@ -155,31 +172,45 @@ void Judge::verify_on(Contestant& contestant, const KernelSpec& spec, const Shap
         draw(spec_.arguments[i], shapes[i], distribution, random_, contest_.inputs.data() + place.in[i]);
     if (is_first || !has_blocks) hand_over(contestant, spec, shapes);
     poison(contestant.outputs() + place.out - kMargin, static_cast<uint64_t>(shapes.back().bytes()) + 2 * kMargin);
-    const std::string where = fmt::format("{} with {}{}", problem.label(), to_string(distribution),
-                                          aligned ? "" : ", unaligned and with gaps between rows");
+    if (in_place) copy_rows(shapes[0], inputs[0], contestant.outputs() + place.out);
+    const std::string where =
+        fmt::format("{} with {}{}{}", problem.label(), to_string(distribution),
+                    aligned ? "" : ", unaligned and with gaps between rows", in_place ? ", in place" : "");
     try {
       contestant.run({&place, 1}, timeout_s_);
     } catch (const KernelFault& fault) {
       throw KernelFault(fault.kind, fmt::format("{}: {}", where, fault.what()));
     }
-    check_launch(spec, {shapes, inputs, contestant.outputs() + place.out, where}, effort, choices_);
+    check_launch(distribution == Distribution::whole ? with_whole_norm(spec) : spec,
+                 {shapes, inputs, contestant.outputs() + place.out, where}, effort, choices_);
   }
 }
 
 void Judge::verify(Contestant& contestant, bool quick) {
-  constexpr std::array kAll = {Distribution::normal, Distribution::outliers, Distribution::tiny};
+  constexpr std::array kKinds = {Distribution::normal, Distribution::outliers, Distribution::tiny, Distribution::whole};
+  const std::span kinds(kKinds.data(), tries_whole_ ? 4 : 3);
   constexpr double kLarge = 8 << 20;  // bytes, which take long to draw and to pack
   const CheckEffort all, some{1 << 15, 1 << 20};
-  const auto distributions = [&] {
-    return quick ? std::span(kAll).subspan(choices_.below(kAll.size()), 1) : std::span(kAll);
-  };
+  const auto distributions = [&] { return quick ? kinds.subspan(choices_.below(kinds.size()), 1) : kinds; };
+  constexpr std::array<int64_t, 2> kPaddings = {0, 20};
   for (const Shape& shape : held_out_shapes(spec_, problem_.type))
-    for (const int64_t padding : {0, 20})
+    for (const int64_t padding :
+         quick ? std::span(kPaddings).subspan(choices_.below(kPaddings.size()), 1) : std::span(kPaddings))
       verify_on(contestant, with_other_scalars(), shape, padding, all, distributions());
+  if (spec_.is_in_place && !contestant.is_on_device()) verify_in_place(contestant, quick);
   double bytes = 0;
   for (const TensorShape& s : shapes_) bytes += static_cast<double>(s.bytes());
   if (!quick || bytes < kLarge) verify_on(contestant, spec_, problem_.shape, 0, quick ? some : all, distributions());
-  if (!quick) verify_on(contestant, spec_, problem_.shape, 36, some, std::span(kAll).first(1));
+  if (!quick) verify_on(contestant, spec_, problem_.shape, 36, some, kinds.first(1));
+}
+
+/// By numbers of one kind: what goes wrong is that they are overwritten.
+void Judge::verify_in_place(Contestant& contestant, bool quick) {
+  constexpr std::array kNormal = {Distribution::normal};
+  std::vector<Shape> shapes = held_out_shapes(spec_, problem_.type);
+  if (quick) shapes = {shapes[choices_.below(shapes.size())]};
+  for (const Shape& shape : shapes) verify_on(contestant, with_other_scalars(), shape, 20, {}, kNormal, true);
+  if (!quick) verify_on(contestant, spec_, problem_.shape, 0, {1 << 15, 1 << 20}, kNormal, true);
 }
 
 /// One in many values of a timed stretch is what the kernel must bear as well.
@@ -219,9 +250,10 @@ void Judge::place_outputs(Batch& batch, bool spread) {
   batch.looked_at.assign(looked_at.begin(), looked_at.end());
 }
 
-Judge::Batch Judge::make_batch(size_t launches, bool cold) {
+Judge::Batch Judge::make_batch(size_t launches, bool cold, bool may_be_whole) {
   const bool spread = cold && !spec_.weights();  // each launch in memory of its own
   Batch batch;
+  batch.is_whole = may_be_whole && tries_whole_ && choices_.below(2) == 0;
   batch.places.resize(launches);
   uint64_t at = free_from_;
   for (size_t i = spec_.weights() ? 1 : 0; i < spec_.inputs(); ++i) {
@@ -238,8 +270,9 @@ Judge::Batch Judge::make_batch(size_t launches, bool cold) {
       whole.row = static_cast<int64_t>(stretch);
     }
     if (at + stretch > kInputBytes) throw Error("the inputs of {} launches do not fit", launches);
-    draw(spec_.arguments[i], whole, Distribution::normal, random_, contest_.inputs.data() + at);
-    sprinkle(spec_.arguments[i], contest_.inputs.data() + at, stretch);
+    draw(spec_.arguments[i], whole, batch.is_whole ? Distribution::whole : Distribution::normal, random_,
+         contest_.inputs.data() + at);
+    if (!batch.is_whole) sprinkle(spec_.arguments[i], contest_.inputs.data() + at, stretch);
     for (size_t l = 0; l < launches; ++l)
       batch.places[l].in[i] = at + (is_common ? 0
                                     : spread  ? l * rounded(bytes, unit)
@@ -260,7 +293,7 @@ double Judge::timed(Contestant& contestant, const Batch& batch) {
 
 /// Of strange code some of the launches, chosen at random, and the last one.
 void Judge::check_batch(Contestant& contestant, const Batch& batch) {
-  if (contestant.is_confined()) check_launches(contestant, spec_, batch, {1 << 13, 1 << 17});
+  if (contestant.is_confined()) check_launches(contestant, batch.is_whole ? strict_ : spec_, batch, {1 << 13, 1 << 17});
 }
 
 void Judge::check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch,
@@ -289,7 +322,7 @@ void Judge::check_baseline(Contestant& contestant, bool cold) {
     spec.tolerance.norm = spec.baseline_norm;
     for (auto& [type, norm] : spec.norm_of) norm = std::max(3 * norm, spec.baseline_norm);
   }
-  const Batch batch = make_batch(1, cold);
+  const Batch batch = make_batch(1, cold, /*may_be_whole=*/false);  // which would hide how it rounds
   timed(contestant, batch);
   try {
     check_launches(contestant, spec, batch, {1 << 15, 1 << 20});

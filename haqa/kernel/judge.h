@@ -40,8 +40,8 @@ class Judge {
   bool is_partly_cold(const MachineRates& machine) const;
 
   /// One launch of each: the problem and the held-out shapes, each distribution, aligned and not, with and without gaps
-  /// between rows. `quick`, for what was verified before: one distribution of each, and large problems by their timed
-  /// launches alone. Throws KernelFault.
+  /// between rows; in place where the specification says so. `quick`, for what was verified before: one distribution of
+  /// each, held-out shapes in one of the two ways, and large problems by their timed launches alone. Throws KernelFault.
   void verify(Contestant& contestant, bool quick);
 
   /// Contestants in rotating order, batch by batch, all of each round on the same inputs; what each batch of strange
@@ -53,14 +53,15 @@ class Judge {
  private:
   struct Batch;
   void verify_on(Contestant& contestant, const KernelSpec& spec, const Shape& shape, int64_t padding,
-                 const CheckEffort& effort, std::span<const Distribution> distributions);
+                 const CheckEffort& effort, std::span<const Distribution> distributions, bool in_place = false);
+  void verify_in_place(Contestant& contestant, bool quick);
   KernelSpec with_other_scalars();
   size_t copies_for(const MachineRates& machine) const;
   void hand_over(Contestant& contestant, const KernelSpec& spec, const std::vector<TensorShape>& shapes);
   void draw_weights(const MachineRates& machine, bool cold);
   void sprinkle(const KernelArgument& argument, std::byte* stretch, uint64_t bytes);
   void place_outputs(Batch& batch, bool spread);
-  Batch make_batch(size_t launches, bool cold);
+  Batch make_batch(size_t launches, bool cold, bool may_be_whole = true);
   double timed(Contestant& contestant, const Batch& batch);
   void check_batch(Contestant& contestant, const Batch& batch);
   void check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch, const CheckEffort& effort);
@@ -73,6 +74,8 @@ class Judge {
                    const TimingOptions& options);
 
   const KernelSpec& spec_;
+  const KernelSpec strict_;  ///< its tolerance is that of Distribution::whole
+  const bool tries_whole_;
   const KernelProblem problem_;
   const std::vector<TensorShape> shapes_;  ///< without gaps: as they are timed
   FastRandom random_;                      ///< of the inputs

@@ -7,15 +7,21 @@
 namespace haqa {
 namespace fs = std::filesystem;
 
-KernelFunctions open_kernel(const fs::path& file, std::string& why) {
+KernelFunctions open_kernel(const fs::path& file, std::string& why, std::string_view name) {
   void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
     why = dlerror();
     return {};
   }
+  const auto* said = static_cast<const char*>(dlsym(handle, "haqa_interface"));
+  if (const std::string wanted = std::string(HAQA_INTERFACE).append(name); !name.empty() && (!said || said != wanted)) {
+    why =
+        "it is not \"" + wanted + "\" but " + (said ? "\"" + std::string(said).substr(0, 60) + "\"" : "without a name");
+    return {};
+  }
   KernelFunctions f;
-  const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(handle, name));
+  const auto find = [&](auto& function, const char* symbol) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(handle, symbol));
   };
   find(f.compute, "haqa_kernel");
   find(f.packed_bytes, "haqa_packed_bytes");

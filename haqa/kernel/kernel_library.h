@@ -22,8 +22,9 @@ struct KernelFunctions {
 };
 
 /// Opens a compiled kernel, for as long as the process lives; none of its code runs (compiler.h, runs_when_loaded()).
-/// Nothing where it is no kernel; `why` says so then.
-KernelFunctions open_kernel(const std::filesystem::path& file, std::string& why);
+/// Nothing where it is no kernel; `why` says so then. name: "matvec-Q4_0", where only a kernel will do that says of
+/// itself that it is this one, by the interface of kernels/kernel.h.
+KernelFunctions open_kernel(const std::filesystem::path& file, std::string& why, std::string_view name = {});
 
 /// The compiled default variants of a kernel in `folder`, KERNEL-TYPE-LEVEL.so, that this processor can run, best
 /// first.

@@ -178,6 +178,7 @@ double tolerance_in(const Json& json, const std::string& key) {
 void read_tolerance(const Json& json, KernelSpec& spec) {
   if (!json.is_object()) throw UsageError("Tolerance must be an object: Absolute, Relative, Norm");
   spec.tolerance = {tolerance_in(json, "Absolute"), tolerance_in(json, "Relative"), tolerance_in(json, "Norm")};
+  spec.whole_norm = tolerance_in(json, "WholeNorm");
   spec.baseline_norm = tolerance_in(json, "BaselineNorm");
   const Json norms = json.value("NormOf", Json::object());
   if (!norms.is_object()) throw UsageError("Tolerance: NormOf must be an object: a Norm by each type");
@@ -212,6 +213,7 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   check_arguments(spec);
   if (kernel.contains("ShapeConditions"))
     spec.shape_conditions = read_expressions(kernel["ShapeConditions"], "ShapeConditions");
+  spec.is_in_place = kernel.value("InPlace", false);
   spec.reference = need_as<std::string>(kernel, "Reference");
   check_reference(spec);
   read_tolerance(need(kernel, "Tolerance"), spec);
@@ -371,6 +373,9 @@ double operations_of(const KernelSpec& spec, const KernelProblem& problem) {
 
 KernelSpec read_kernel_spec(const fs::path& folder) {
   const fs::path file = folder / "spec.json";
+  if (!fs::exists(file) && folder.parent_path() == kernels_folder())
+    throw UsageError("there is no kernel {}; there are {}", one_line(folder.filename().string(), 40),
+                     fmt::join(kernel_names(), ", "));
   const Json json = read_json(file);
   try {
     return parse(folder, json);

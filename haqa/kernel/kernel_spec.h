@@ -68,10 +68,14 @@ struct KernelSpec {
   std::string reference;  ///< its name in reference.h
   Tolerance tolerance;
   std::map<ElementType, double> norm_of;  ///< Tolerance::norm where a type has another
+  /// Tolerance::norm of types that norm_of has not, for activations that 8 bits hold (inputs.h, Distribution::whole);
+  /// 0: such are not tried.
+  double whole_norm = 0;
   double baseline_norm = 0;  ///< Tolerance::norm of llama.cpp's and libraries', or thrice norm_of; 0: the same
   std::vector<Expression> bytes, operations;  ///< one each, over the shape's names and weight_bytes
-  bool is_cold = false;                       ///< measured with weights out of the caches, as a model streams them
-  std::vector<Shape> held_out;                ///< shapes that a variant is checked on besides
+  bool is_in_place = false;     ///< the output may be the first input: it must be right then too (kernels/kernel.h)
+  bool is_cold = false;         ///< measured with weights out of the caches, as a model streams them
+  std::vector<Shape> held_out;  ///< shapes that a variant is checked on besides
   std::map<std::string, KernelEngine> engines;
 
   const KernelArgument* weights() const;  ///< the constant input, which is the first; nullptr where there is none

@@ -1,15 +1,17 @@
 #include "haqa/kernel/processor_levels.h"
 
-#include <array>
 #include <cstdint>
-#include <cstdio>
 #include <fstream>
 #include <set>
 #include <sstream>
 #include <string_view>
 
+#include "haqa/base/fnv.h"
+
 #if defined(__aarch64__)
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 namespace haqa {
@@ -23,12 +25,21 @@ bool is_instruction_set(std::string_view flag) {
   return false;
 }
 
+#if defined(__x86_64__)
+/// MOVBE, F16C and LZCNT, which not all compilers have a name for (psABI, table 3.1; Intel SDM, CPUID).
+bool has_rest_of_v3() {
+  constexpr unsigned kMovbe = 1u << 22, kF16c = 1u << 29, kLzcnt = 1u << 5;
+  unsigned a = 0, b = 0, basic = 0, extended = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &basic, &d) && __get_cpuid(0x80000001, &a, &b, &extended, &d) && (basic & kMovbe) &&
+         (basic & kF16c) && (extended & kLzcnt);
+}
+#endif
+
 /// FNV-1a of the sorted names.
-uint32_t number_of(const std::set<std::string>& flags) {
-  uint32_t hash = 2166136261u;
-  for (const std::string& flag : flags)
-    for (const char c : flag + " ") hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-  return hash;
+std::string number_of(const std::set<std::string>& flags) {
+  Fnv1a<uint32_t> hash;
+  for (const std::string& flag : flags) hash.add(flag).add(' ');
+  return hash.digits();
 }
 
 }  // namespace
@@ -37,9 +48,11 @@ std::vector<const char*> processor_levels() {
   std::vector<const char*> levels;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                  __builtin_cpu_supports("bmi2") && has_rest_of_v3();
   const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
   if (v3 && v4 && __builtin_cpu_supports("avx512vnni")) levels.push_back("x86-64-v4-vnni");
   if (v3) levels.push_back("x86-64-v3");
 #elif defined(__aarch64__)
@@ -65,9 +78,7 @@ std::string processor_identity() {
       if (is_instruction_set(word)) flags.insert(word);
   }
   for (const char* level : processor_levels()) name.append(", ").append(level);
-  std::array<char, 16> number;
-  std::snprintf(number.data(), number.size(), ", %08x", number_of(flags));
-  return name + number.data();
+  return name + ", " + number_of(flags);
 }
 
 }  // namespace haqa

@@ -32,7 +32,8 @@ enum class Failure : char { none = 0, does_not_load = 'l', does_not_compile = 'c
 struct LaunchPlace {
   uint64_t in[kMostInputs] = {};
   uint64_t out = 0;
-  uint32_t copy = 0;  ///< of the weights
+  uint32_t copy = 0;      ///< of the weights
+  bool in_place = false;  ///< the first input lies where the output is to
 };
 
 /// The beginning of the memory that a runner writes.

@@ -1,8 +1,12 @@
 #include "haqa/plugin/buffers.h"
 
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "haqa/plugin/log.h"
@@ -14,39 +18,47 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-Memory& memory_of(ggml_backend_buffer_t buffer) {
-  return *static_cast<Memory*>(buffer->context);
+/// What a buffer holds. Which of its tensors are packed is known by where they lie: others write to `extra` as well.
+struct Contents {
+  explicit Contents(Memory own) : memory(std::move(own)) {}
+  Memory memory;
+  std::mutex mutex;  ///< of what follows: a host may load by several threads
+  std::unordered_map<const void*, const KernelFunctions*> packed;
+};
+
+Contents& contents_of(ggml_backend_buffer_t buffer) {
+  return *static_cast<Contents*>(buffer->context);
 }
 
 void* base_of(ggml_backend_buffer_t buffer) {
   // Probes are of size 0 and have no memory, but ggml wants an address.
-  std::byte* data = memory_of(buffer).data();
+  std::byte* data = contents_of(buffer).memory.data();
   return data ? data : reinterpret_cast<void*>(kAlignment);
 }
 
 void free_buffer(ggml_backend_buffer_t buffer) {
-  delete &memory_of(buffer);
+  delete &contents_of(buffer);
 }
 
 void fill(ggml_backend_buffer_t buffer, uint8_t value) {
-  if (buffer->size > 0) std::memset(memory_of(buffer).data(), value, buffer->size);
+  if (buffer->size > 0) std::memset(contents_of(buffer).memory.data(), value, buffer->size);
 }
 
 std::byte* at(const ggml_tensor* tensor, size_t offset) {
   return static_cast<std::byte*>(tensor->data) + offset;
 }
 
-ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, const ggml_backend_buffer_i& functions, size_t size) {
+/// Null where there is no memory, as ggml has it: `without` says in the log what the host could do then.
+ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, const ggml_backend_buffer_i& functions, size_t size,
+                               const char* without) try {
   constexpr size_t kWorthLargePages = size_t{16} << 20;
-  auto* memory = new (std::nothrow) Memory(size, size >= kWorthLargePages ? Pages::large : Pages::small);
-  if (!memory || (size > 0 && !*memory)) {
-    delete memory;
-    // The host gives up then: it has decided where its tensors are to lie.
-    log_warning("there are no " + std::to_string(size >> 20) +
-                " MiB of memory for it; llama.cpp without this module reads weights from the file as it needs them");
-    return nullptr;
-  }
-  return ggml_backend_buffer_init(type, functions, memory, size);
+  Memory memory(size, size >= kWorthLargePages ? Pages::large : Pages::small);
+  if (size > 0 && !memory) throw std::bad_alloc();
+  auto contents = std::make_unique<Contents>(std::move(memory));
+  return ggml_backend_buffer_init(type, functions, contents.release(), size);
+} catch (const std::bad_alloc&) {
+  log_warning("there are no " + std::to_string(size >> 20) + " MiB of memory for " + without);
+  return nullptr;
 }
 
 // ---- plain ----
@@ -91,10 +103,27 @@ size_t within_owner(const ggml_tensor* tensor, size_t offset) {
   return (tensor->view_src ? tensor->view_offs : 0) + offset;
 }
 
-std::vector<std::byte> unpacked(const ggml_tensor& tensor) {
+std::vector<std::byte> unpacked(const ggml_tensor& tensor, const KernelFunctions& kernel) {
   std::vector<std::byte> bytes(ggml_nbytes(&tensor));
-  unpack(tensor, bytes.data());
+  unpack(tensor, kernel, bytes.data());
   return bytes;
+}
+
+void pack_in_place(const ggml_tensor& tensor, const KernelFunctions& kernel, const void* source) {
+  pack(tensor, kernel, source, tensor.data);
+  Contents& contents = contents_of(tensor.buffer);
+  const std::lock_guard lock(contents.mutex);
+  contents.packed[tensor.data] = &kernel;
+}
+
+/// ggml's functions that read and write tensors return nothing, and no exception can pass them.
+template <typename Work>
+void or_end(Work work) {
+  try {
+    work();
+  } catch (const std::exception& e) {
+    GGML_ABORT("haqa: weights cannot be laid out anew: %s", e.what());
+  }
 }
 
 /// Changes part of the weights, which are laid out anew where they are packed.
@@ -103,9 +132,9 @@ void change(ggml_tensor* tensor, size_t offset, Change write) {
   ggml_tensor* owner = owner_of(tensor);
   const KernelFunctions* kernel = packed_for(*owner);
   if (!kernel) return write(at(tensor, offset));
-  std::vector<std::byte> bytes = unpacked(*owner);
+  std::vector<std::byte> bytes = unpacked(*owner, *kernel);
   write(bytes.data() + within_owner(tensor, offset));
-  pack(*owner, *kernel, bytes.data());
+  pack_in_place(*owner, *kernel, bytes.data());
 }
 
 const Kernels& kernels_of(ggml_backend_buffer_type_t type) {
@@ -115,25 +144,38 @@ const Kernels& kernels_of(ggml_backend_buffer_type_t type) {
 void set_weights(ggml_backend_buffer_t buffer, ggml_tensor* tensor, const void* data, size_t offset, size_t size) {
   const bool is_whole = !tensor->view_src && offset == 0 && size == ggml_nbytes(tensor);
   const KernelFunctions* kernel = is_whole ? kernels_of(buffer->buft).of_weights(*tensor) : nullptr;
-  if (kernel)
-    pack(*tensor, *kernel, data);
-  else
-    change(tensor, offset, [&](std::byte* target) { std::memcpy(target, data, size); });
-  release_file_pages(data, size);
+  or_end([&] {
+    if (kernel)
+      pack_in_place(*tensor, *kernel, data);
+    else
+      change(tensor, offset, [&](std::byte* target) { std::memcpy(target, data, size); });
+    release_file_pages(data, size);
+  });
 }
 
 void get_weights(ggml_backend_buffer_t, const ggml_tensor* tensor, void* data, size_t offset, size_t size) {
   const ggml_tensor* owner = owner_of(tensor);
-  if (!packed_for(*owner)) {
+  const KernelFunctions* kernel = packed_for(*owner);
+  if (!kernel) {
     std::memcpy(data, at(tensor, offset), size);
     return;
   }
-  const std::vector<std::byte> bytes = unpacked(*owner);
-  std::memcpy(data, bytes.data() + within_owner(tensor, offset), size);
+  or_end([&] {
+    const std::vector<std::byte> bytes = unpacked(*owner, *kernel);
+    std::memcpy(data, bytes.data() + within_owner(tensor, offset), size);
+  });
 }
 
 void memset_weights(ggml_backend_buffer_t, ggml_tensor* tensor, uint8_t value, size_t offset, size_t size) {
-  change(tensor, offset, [&](std::byte* target) { std::memset(target, value, size); });
+  or_end([&] { change(tensor, offset, [&](std::byte* target) { std::memset(target, value, size); }); });
+}
+
+/// All bytes are those of ggml's layout then.
+void clear_weights(ggml_backend_buffer_t buffer, uint8_t value) {
+  Contents& contents = contents_of(buffer);
+  const std::lock_guard lock(contents.mutex);
+  contents.packed.clear();
+  fill(buffer, value);
 }
 
 constexpr ggml_backend_buffer_i kWeights = {
@@ -142,8 +184,21 @@ constexpr ggml_backend_buffer_i kWeights = {
     .memset_tensor = memset_weights,
     .set_tensor = set_weights,
     .get_tensor = get_weights,
-    .clear = fill,
+    .clear = clear_weights,
 };
+
+ggml_backend_buffer_t allocate_plain(ggml_backend_buffer_type_t type, size_t size) {
+  return allocate(type, kPlain, size, "caches and intermediate results");
+}
+
+/// All of it will be written, and the system would rather end a process than refuse memory by then.
+ggml_backend_buffer_t allocate_weights(ggml_backend_buffer_type_t type, size_t size) {
+  constexpr const char* kWithout =
+      "packed weights; llama.cpp without this module reads weights from the file as it needs them";
+  if (size <= available_memory()) return allocate(type, kWeights, size, kWithout);
+  log_warning("there are no " + std::to_string(size >> 20) + " MiB of memory for " + kWithout);
+  return nullptr;
+}
 
 size_t alignment_of(ggml_backend_buffer_type_t) {
   return kAlignment;
@@ -154,7 +209,7 @@ size_t alignment_of(ggml_backend_buffer_type_t) {
 ggml_backend_buffer_type make_plain_buffers(ggml_backend_dev_t device) {
   ggml_backend_buffer_type type = {};
   type.iface.get_name = [](ggml_backend_buffer_type_t) { return "HAQA"; };
-  type.iface.alloc_buffer = [](ggml_backend_buffer_type_t t, size_t size) { return allocate(t, kPlain, size); };
+  type.iface.alloc_buffer = allocate_plain;
   type.iface.get_alignment = alignment_of;
   type.iface.is_host = [](ggml_backend_buffer_type_t) { return true; };
   type.device = device;
@@ -164,7 +219,7 @@ ggml_backend_buffer_type make_plain_buffers(ggml_backend_dev_t device) {
 ggml_backend_buffer_type make_weight_buffers(ggml_backend_dev_t device, const Kernels& kernels) {
   ggml_backend_buffer_type type = {};
   type.iface.get_name = [](ggml_backend_buffer_type_t) { return "HAQA_packed"; };
-  type.iface.alloc_buffer = [](ggml_backend_buffer_type_t t, size_t size) { return allocate(t, kWeights, size); };
+  type.iface.alloc_buffer = allocate_weights;
   type.iface.get_alignment = alignment_of;
   type.iface.get_alloc_size = [](ggml_backend_buffer_type_t t, const ggml_tensor* tensor) {
     return room_for(kernels_of(t), *tensor);
@@ -173,6 +228,15 @@ ggml_backend_buffer_type make_weight_buffers(ggml_backend_dev_t device, const Ke
   type.device = device;
   type.context = const_cast<Kernels*>(&kernels);
   return type;
+}
+
+const KernelFunctions* packed_for(const ggml_tensor& tensor) {
+  const ggml_tensor& owner = *owner_of(&tensor);
+  if (!owner.buffer || owner.buffer->iface.clear != clear_weights) return nullptr;
+  Contents& contents = contents_of(owner.buffer);
+  const std::lock_guard lock(contents.mutex);
+  const auto at = contents.packed.find(owner.data);
+  return at == contents.packed.end() ? nullptr : at->second;
 }
 
 }  // namespace haqa

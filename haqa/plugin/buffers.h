@@ -12,4 +12,8 @@ ggml_backend_buffer_type make_plain_buffers(ggml_backend_dev_t device);
 /// Read back they are as they were. `kernels` must outlive it.
 ggml_backend_buffer_type make_weight_buffers(ggml_backend_dev_t device, const Kernels& kernels);
 
+/// The kernel that a tensor's bytes are packed for; null where they are ggml's. Of a view too, which has none of its
+/// own: its owner's are.
+const KernelFunctions* packed_for(const ggml_tensor& tensor);
+
 }  // namespace haqa

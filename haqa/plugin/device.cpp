@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <string>
 
 #include "haqa/plugin/buffers.h"
@@ -30,7 +31,8 @@ constexpr const char* kName = "HAQA";
 /// All that lives as long as the process: ggml keeps pointers to it.
 struct Module {
   explicit Module(const std::filesystem::path& folder)
-      : kernels(folder / "kernels", read_tuning(tuning_file(folder))) {}
+      : tuning(read_tuning(tuning_file(folder))), kernels(folder / "kernels", tuning) {}
+  const Tuning tuning;
   Kernels kernels;
   ggml_backend_reg registry = {};
   ggml_backend_device device = {};
@@ -54,7 +56,7 @@ ggml_guid_t guid() {
   return &id;
 }
 
-ggml_backend_t make_backend(ggml_backend_dev_t device, const char*) {
+ggml_backend_t make_backend(ggml_backend_dev_t device, const char*) try {
   auto backend = std::make_unique<ggml_backend>();
   backend->guid = guid();
   backend->iface.get_name = [](ggml_backend_t) { return kName; };
@@ -66,6 +68,8 @@ ggml_backend_t make_backend(ggml_backend_dev_t device, const char*) {
   backend->device = device;
   backend->context = std::make_unique<GraphRunner>(module_of(device).kernels).release();
   return backend.release();
+} catch (const std::bad_alloc&) {
+  return nullptr;
 }
 
 void set_threads(ggml_backend_t backend, int threads) {
@@ -92,29 +96,54 @@ void get_properties(ggml_backend_dev_t device, ggml_backend_dev_props* propertie
   properties->caps.mmap_support = true;  // weights are packed from the mapped file: no copy is read first
 }
 
+/// What a tensor's bytes lie in, those of a view in its owner's: a view has no buffer yet while a graph is planned.
+ggml_backend_buffer_t buffer_of(const ggml_tensor* t) {
+  return t->view_src ? t->view_src->buffer : t->buffer;
+}
+
 /// ggml asks whether weights may lie in a buffer type by a node whose weights are in an empty buffer of it.
 bool is_weights(const ggml_tensor* t) {
-  return t && t->buffer &&
-         (ggml_backend_buffer_get_size(t->buffer) == 0 ||
-          ggml_backend_buffer_get_usage(t->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+  ggml_backend_buffer_t buffer = t ? buffer_of(t) : nullptr;
+  return buffer && (ggml_backend_buffer_get_size(buffer) == 0 ||
+                    ggml_backend_buffer_get_usage(buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
 }
 
 bool takes_packed(const Module& module, const ggml_tensor& node) {
   return is_product(node) && !node.src[0]->view_src && module.kernels.of_weights(*node.src[0]);
 }
 
+bool is_in_packed_buffer(const Module& module, const ggml_tensor* t) {
+  return t && buffer_of(t) && buffer_of(t)->buft == &module.weights;
+}
+
+/// Whether its bytes are not ggml's, or will not be: adapters, which llama.cpp puts beside the weights that they adapt,
+/// are of types that no kernel packs. In a probe whatever is no matrix for a kernel is refused, so that it goes
+/// elsewhere.
+bool is_packed(const Module& module, const ggml_tensor* t) {
+  if (!is_in_packed_buffer(module, t)) return false;
+  return ggml_backend_buffer_get_size(buffer_of(t)) == 0 || packed_for(*t) ||
+         module.kernels.of_weights(t->view_src ? *t->view_src : *t);
+}
+
 /// Matrices of weights are taken packed or not at all: stock code has its own ways of packing what there is no kernel
-/// for. Whatever else ggml's CPU code computes works here too, as it is called for it, in the same memory.
-bool supports(ggml_backend_dev_t device, const ggml_tensor* node) {
-  const Module& module = module_of(device);
-  const auto is_packed = [&](const ggml_tensor* t) { return t && t->buffer && t->buffer->buft == &module.weights; };
-  if (node->src[0] && is_packed(node->src[0])) return takes_packed(module, *node);
+/// for. Whatever else ggml's CPU code computes works here too, as it is called for it, in the same memory; and what
+/// computes nothing works on any bytes.
+bool supports_node(const Module& module, const ggml_tensor* node) {
+  if (ggml_op_is_empty(node->op)) return true;
+  if (node->src[0] && is_packed(module, node->src[0])) return takes_packed(module, *node);
   for (const ggml_tensor* source : node->src)
-    if (is_packed(source)) return false;
+    if (is_packed(module, source)) return false;
+  if (test_switches().native_only) return is_native(module.kernels, *node);
   const bool is_matrix_product =
       node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID || node->op == GGML_OP_GET_ROWS;
-  if (is_matrix_product && is_weights(node->src[0])) return false;
+  if (is_matrix_product && is_weights(node->src[0]) && !is_in_packed_buffer(module, node->src[0])) return false;
   return is_native(module.kernels, *node) || ggml_backend_dev_supports_op(host_device(), node);
+}
+
+bool supports(ggml_backend_dev_t device, const ggml_tensor* node) try {
+  return supports_node(module_of(device), node);
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 bool supports_buffers(ggml_backend_dev_t device, ggml_backend_buffer_type_t type) {
@@ -158,7 +187,8 @@ std::string reason_not_to_serve(const Module& module) {
   for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
     ggml_backend_dev_t other = ggml_backend_dev_get(i);
     if (std::strcmp(ggml_backend_dev_name(other), kName) == 0) return "another one of these modules is loaded";
-    if (ggml_backend_dev_type(other) == GGML_BACKEND_DEVICE_TYPE_GPU)
+    const auto type = ggml_backend_dev_type(other);
+    if (type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU)
       return std::string("there is a faster device, ") + ggml_backend_dev_name(other);
   }
   if (!host_device()) return "ggml's CPU back end is not loaded";
@@ -169,7 +199,7 @@ std::string reason_not_to_serve(const Module& module) {
 }  // namespace
 
 ggml_backend_reg_t registry() {
-  static Module module(module_folder());
+  static Module& module = *new Module(module_folder());  // never destroyed: hosts free what is in it as they exit
   if (module.registry.api_version == 0) {
     module.registry.api_version = GGML_BACKEND_API_VERSION;
     module.registry.context = &module;

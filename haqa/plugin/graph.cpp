@@ -1,12 +1,14 @@
 #include "haqa/plugin/graph.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <span>
-#include <string_view>
+#include <string>
+#include <utility>
 
+#include "haqa/plugin/buffers.h"
 #include "haqa/plugin/log.h"
 #include "haqa/plugin/weights.h"
 
@@ -41,8 +43,9 @@ bool is_floats(const ggml_tensor* t) {
 
 /// All its rows follow each other, so that a product may take them as one matrix.
 std::optional<haqa_tensor> matrix_of(const ggml_tensor& t) {
-  if (t.ne[2] > 1 && t.nb[2] != static_cast<size_t>(t.ne[1]) * t.nb[1]) return {};
-  if (t.ne[3] > 1 && t.nb[3] != static_cast<size_t>(t.ne[2]) * t.nb[2]) return {};
+  const auto next = static_cast<size_t>(t.ne[1]) * t.nb[1];  // a stride means nothing where its dimension is one
+  if (t.ne[2] > 1 && t.nb[2] != next) return {};
+  if (t.ne[3] > 1 && t.nb[3] != static_cast<size_t>(t.ne[2]) * next) return {};
   haqa_tensor k = part_of(t, 0, 0);
   k.ne[1] = ggml_nrows(&t), k.ne[2] = 1;
   k.nb[2] = k.nb[1] * k.ne[1];
@@ -79,18 +82,8 @@ ggml_tensor matrix_at(const ggml_tensor& weights, int64_t i2, int64_t i3) {
   return matrix;
 }
 
-/// With HAQA_PACK=all, weights in plain memory are packed for every product anew: slow, but llama.cpp's own tests of
-/// operations, which know no other memory, reach the kernels so.
-bool packs_all() {
-  static const bool all = [] {
-    const char* value = std::getenv("HAQA_PACK");
-    return value && std::string_view(value) == "all";
-  }();
-  return all;
-}
-
 bool is_packed_at_once(const Kernels& kernels, const ggml_tensor& weights) {
-  return packs_all() && weights.op == GGML_OP_NONE && !weights.extra && kernels.of_weights(matrix_at(weights, 0, 0));
+  return test_switches().packs_all && weights.op == GGML_OP_NONE && kernels.of_weights(matrix_at(weights, 0, 0));
 }
 
 /// Without what few models have: sinks, a bias of positions, a cap, masks of heads.
@@ -115,16 +108,6 @@ const KernelFunctions* attention_kernel(const Kernels& kernels, const ggml_tenso
   }
 }
 
-/// RMS_NORM whose result only the next node's MUL by one row takes: one kernel does both.
-bool is_fused(const Kernels& kernels, const ggml_cgraph& graph, int at) {
-  constexpr ggml_op kOperations[] = {GGML_OP_RMS_NORM, GGML_OP_MUL};
-  if (!kernels.find("rms_norm_mul-F32") || !ggml_can_fuse(&graph, at, kOperations, 2)) return false;
-  const ggml_tensor &norm = *graph.nodes[at], &product = *graph.nodes[at + 1];
-  const ggml_tensor* weights = product.src[product.src[0] == &norm ? 1 : 0];
-  return is_floats(norm.src[0]) && is_floats(&product) && is_floats(weights) && ggml_nrows(weights) == 1 &&
-         weights->ne[0] == norm.ne[0];
-}
-
 Range range_of(const ggml_tensor& t) {
   const auto* begin = static_cast<const char*>(t.data);
   return {begin, begin + ggml_nbytes(&t)};
@@ -135,6 +118,28 @@ bool overlap(std::span<const Range> some, std::span<const Range> others) {
     return std::any_of(others.begin(), others.end(),
                        [&](const Range& b) { return a.begin < b.end && b.begin < a.end; });
   });
+}
+
+/// What kernels may be given: an output that is the input itself, or shares nothing with it (kernels/kernel.h).
+bool is_same_or_apart(const ggml_tensor& in, const ggml_tensor& out) {
+  const Range a = range_of(in), b = range_of(out);
+  return (in.data == out.data && std::equal(in.nb, in.nb + GGML_MAX_DIMS, out.nb)) || !overlap({&a, 1}, {&b, 1});
+}
+
+/// RMS_NORM whose result only the next node's MUL by one row takes: one kernel does both.
+bool is_fused(const Kernels& kernels, const ggml_cgraph& graph, int at) {
+  constexpr ggml_op kOperations[] = {GGML_OP_RMS_NORM, GGML_OP_MUL};
+  if (!kernels.find("rms_norm_mul-F32") || !ggml_can_fuse(&graph, at, kOperations, 2)) return false;
+  const ggml_tensor &norm = *graph.nodes[at], &product = *graph.nodes[at + 1];
+  const ggml_tensor* weights = product.src[product.src[0] == &norm ? 1 : 0];
+  return is_floats(norm.src[0]) && is_floats(&product) && is_floats(weights) && ggml_nrows(weights) == 1 &&
+         weights->ne[0] == norm.ne[0] && is_same_or_apart(*norm.src[0], product);
+}
+
+/// What stock code is to serve of a norm is its product too.
+bool is_product_of_stock_norm(const Kernels& kernels, const ggml_tensor& node) {
+  if (kernels.find("rms_norm-F32") || kernels.find("rms_norm_mul-F32")) return false;
+  return node.src[0]->op == GGML_OP_RMS_NORM || node.src[1]->op == GGML_OP_RMS_NORM;
 }
 
 /// Nodes that only look at memory, or that nobody wants.
@@ -150,10 +155,16 @@ bool is_product(const ggml_tensor& node) {
          node.type == GGML_TYPE_F32;
 }
 
+TestSwitches& test_switches() {
+  static TestSwitches switches;
+  return switches;
+}
+
 bool is_native(const Kernels& kernels, const ggml_tensor& node) {
   switch (node.op) {
     case GGML_OP_MUL_MAT:
-      return is_product(node) && (packed_for(*node.src[0]) || is_packed_at_once(kernels, *node.src[0]));
+      return is_product(node) &&
+             ((!node.src[0]->view_src && packed_for(*node.src[0])) || is_packed_at_once(kernels, *node.src[0]));
     case GGML_OP_RMS_NORM:
       return kernels.find("rms_norm-F32") && is_floats(node.src[0]) && is_floats(&node);
     case GGML_OP_UNARY:
@@ -165,8 +176,9 @@ bool is_native(const Kernels& kernels, const ggml_tensor& node) {
     case GGML_OP_ROPE:
       return supports_rope(node);
     case GGML_OP_ADD:
-    case GGML_OP_MUL:
       return supports_arithmetic(node);
+    case GGML_OP_MUL:
+      return supports_arithmetic(node) && !is_product_of_stock_norm(kernels, node);
     case GGML_OP_SET_ROWS:
     case GGML_OP_GET_ROWS:
     case GGML_OP_CPY:
@@ -184,7 +196,23 @@ GraphRunner::~GraphRunner() {
   if (cpu_) ggml_backend_free(cpu_);
 }
 
+/// No exception may pass ggml.
 ggml_status GraphRunner::compute(ggml_cgraph& graph) {
+  ggml_status status = GGML_STATUS_FAILED;
+  try {
+    status = plan_and_run(graph);
+  } catch (const std::bad_alloc&) {
+    log_warning("there is no memory to compute a graph");
+    status = GGML_STATUS_ALLOC_FAILED;
+  } catch (const std::exception& e) {
+    log_warning(std::string("a graph cannot be computed: ") + e.what());
+  }
+  forget_steps();  // and the tables, whatever came in between: their nodes are gone by the next graph
+  tables_.clear();
+  return status;
+}
+
+ggml_status GraphRunner::plan_and_run(ggml_cgraph& graph) {
   if (!make_scratch()) return GGML_STATUS_ALLOC_FAILED;
   for (int at = 0; at < graph.n_nodes;) {
     if (is_empty(*graph.nodes[at])) {
@@ -200,7 +228,6 @@ ggml_status GraphRunner::compute(ggml_cgraph& graph) {
     }
   }
   run_steps();
-  tables_.clear();
   return GGML_STATUS_SUCCESS;
 }
 
@@ -282,31 +309,33 @@ void GraphRunner::add_kernel(const ggml_tensor& node, const KernelFunctions& ker
 void GraphRunner::add_product(const ggml_tensor& node) {
   const ggml_tensor &weights = *node.src[0], &x = *node.src[1];
   const auto columns = matrix_of(x), out = matrix_of(node);
-  if (packed_for(weights) && columns && out) {
-    add_matrix_product(node, weights, *columns, *out);
+  const KernelFunctions* kernel = packed_for(weights);
+  if (kernel && columns && out) {
+    add_matrix_product(node, weights, *kernel, *columns, *out);
     return;
   }
   const int64_t repeated2 = x.ne[2] / weights.ne[2], repeated3 = x.ne[3] / weights.ne[3];
   for (int64_t i3 = 0; i3 < x.ne[3]; ++i3)
     for (int64_t i2 = 0; i2 < x.ne[2]; ++i2) {
       ggml_tensor matrix = matrix_at(weights, i2 / repeated2, i3 / repeated3);
-      if (!packed_for(weights)) {
-        const void* source = matrix.data;
-        matrix.data = packed_anew_.emplace_back(room_for(kernels_, matrix)).data();
-        pack(matrix, *kernels_.of_weights(matrix), source);
+      const KernelFunctions& own = kernel ? *kernel : *kernels_.of_weights(matrix);
+      if (!kernel) {
+        const Memory& memory = packed_anew_.emplace_back(room_for(kernels_, matrix));
+        if (!memory) throw std::bad_alloc();
+        pack(matrix, own, std::exchange(matrix.data, memory.data()), memory.data());
       }
-      add_matrix_product(node, matrix, slice_of(x, i2, i3), slice_of(node, i2, i3));
+      add_matrix_product(node, matrix, own, slice_of(x, i2, i3), slice_of(node, i2, i3));
     }
 }
 
-void GraphRunner::add_matrix_product(const ggml_tensor& node, const ggml_tensor& weights, const haqa_tensor& x,
-                                     const haqa_tensor& out) {
+void GraphRunner::add_matrix_product(const ggml_tensor& node, const ggml_tensor& weights, const KernelFunctions& kernel,
+                                     const haqa_tensor& x, const haqa_tensor& out) {
   haqa_launch launch = {};
   launch.in[0] = slice_of(weights, 0, 0);
   launch.in[0].data = nullptr;
   launch.packed = weights.data;
   launch.in[1] = x, launch.out = out;
-  add_kernel(node, *packed_for(weights), launch, {node.src[1]});
+  add_kernel(node, kernel, launch, {node.src[1]});
 }
 
 /// Sequences that are computed side by side have a part of the cache each.
@@ -366,8 +395,10 @@ void GraphRunner::add_step(Step step) {
 
 bool GraphRunner::make_scratch() {
   const auto bytes = static_cast<size_t>(haqa_scratch_bytes * threads_);
-  if (scratch_.size() < bytes) scratch_ = Memory(bytes);
-  if (!shared_scratch_) shared_scratch_ = Memory(static_cast<size_t>(haqa_shared_scratch_bytes) * kLongestGroup);
+  if (scratch_.size() < bytes) scratch_ = Memory(bytes, Pages::small, Backing::as_touched);
+  if (!shared_scratch_)
+    shared_scratch_ =
+        Memory(static_cast<size_t>(haqa_shared_scratch_bytes) * kLongestGroup, Pages::small, Backing::as_touched);
   if (scratch_ && shared_scratch_) return true;
   log_warning("there is no memory for the kernels' intermediate results");
   return false;
@@ -384,6 +415,10 @@ void GraphRunner::run_steps() {
       step.work(share);
     }
   });
+  forget_steps();
+}
+
+void GraphRunner::forget_steps() {
   steps_.clear();
   teams_.clear();
   packed_anew_.clear();

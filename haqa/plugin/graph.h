@@ -15,6 +15,14 @@ namespace haqa {
 /// Whether the node is a matrix product of floats by which weights, packed for it, are multiplied.
 bool is_product(const ggml_tensor& node);
 
+/// What tests of operations need, and nobody else: set by the module that is built for them (test_module_main.cpp).
+struct TestSwitches {
+  bool packs_all = false;  ///< weights in plain memory are packed for every product anew, so that it reaches kernels
+  bool native_only =
+      false;  ///< the device supports what is_native() alone: ggml's CPU code is not tested against itself
+};
+TestSwitches& test_switches();
+
 /// Whether this module computes the node itself: by a kernel, or by operations.h.
 bool is_native(const Kernels& kernels, const ggml_tensor& node);
 
@@ -44,13 +52,15 @@ class GraphRunner {
   void add_kernel(const ggml_tensor& node, const KernelFunctions& kernel, const haqa_launch& launch,
                   std::initializer_list<const ggml_tensor*> inputs, float scalar = 0);
   void add_product(const ggml_tensor& node);
-  void add_matrix_product(const ggml_tensor& node, const ggml_tensor& weights, const haqa_tensor& x,
-                          const haqa_tensor& out);
+  void add_matrix_product(const ggml_tensor& node, const ggml_tensor& weights, const KernelFunctions& kernel,
+                          const haqa_tensor& x, const haqa_tensor& out);
   void add_attention(const ggml_tensor& node);
   void add_rope(const ggml_tensor& node);
   void add_plain(const ggml_tensor& node, void (*work)(const ggml_tensor&, Share));
   Step step_of(const ggml_tensor& node, std::initializer_list<const ggml_tensor*> inputs);
   void add_step(Step step);
+  ggml_status plan_and_run(ggml_cgraph& graph);
+  void forget_steps();
   bool make_scratch();
   void run_steps();
   ggml_status compute_elsewhere(ggml_cgraph& graph, int first, int end);

@@ -23,27 +23,49 @@ std::string name_of(ggml_type type) {
 KernelFunctions default_kernel(const std::filesystem::path& folder, std::string_view name) {
   const size_t dash = name.find('-');
   for (const auto& file : default_variants(folder, name.substr(0, dash), name.substr(dash + 1)))
-    if (std::string why; const KernelFunctions f = open_kernel(file, why)) return f;
+    if (std::string why; const KernelFunctions f = open_kernel(file, why, name)) return f;
+  return {};
+}
+
+/// How much of the weights' shape it is for.
+int exactness(const TunedKernel& k) {
+  return (k.rows > 0) + (k.columns > 0);
+}
+
+/// Nothing, with a line in the log, where it cannot do what its entry in the tuning file says.
+KernelFunctions tuned_kernel(const TunedKernel& tuned, const std::string& name) {
+  const bool is_packed = tuned.kernel == "matvec";
+  std::string why;
+  const KernelFunctions f = open_kernel(tuned.opened.name(), why, name);
+  if (f && is_packed && !f.can_pack_for_host()) why = "it has no functions to pack weights in parts and back";
+  if (f && !is_packed && exactness(tuned) > 0) why = "it has no weights whose rows and columns could be named";
+  if (why.empty()) {
+    log_info(name + " is computed by " + tuned.file.string());
+    return f;
+  }
+  log_warning(tuned.file.string() + ": " + why + "; the default serves");
   return {};
 }
 
 }  // namespace
 
 Kernels::Kernels(const std::filesystem::path& folder, const Tuning& tuning) {
+  const auto names_stock = [&](std::string_view name) {
+    return std::find(tuning.stock.begin(), tuning.stock.end(), name) != tuning.stock.end();
+  };
   const auto is_stock = [&](const std::string& name) {
     const std::string kernel = name.substr(0, name.find('-'));
-    return std::any_of(tuning.stock.begin(), tuning.stock.end(),
-                       [&](const std::string& stock) { return stock == name || stock == kernel; });
+    // What stock code computes in two steps, it computes both of.
+    const bool is_part = kernel == "rms_norm" && (names_stock("rms_norm_mul") || names_stock("rms_norm_mul-F32"));
+    return names_stock(name) || names_stock(kernel) || is_part;
   };
-  for (const TunedKernel& tuned : tuning.kernels) {
-    const std::string name = tuned.kernel + "-" + tuned.type;
-    std::string why;
-    const KernelFunctions functions = open_kernel(tuned.file, why);
-    if (!functions)
-      log_warning(tuned.file.string() + ": " + why + "; the default serves");
-    else if (!is_stock(name))
-      kernels_.emplace(name, ForShape{tuned.rows, tuned.columns, functions});
-  }
+  for (const int exact : {2, 1, 0})
+    for (const TunedKernel& tuned : tuning.kernels) {
+      const std::string name = tuned.kernel + "-" + tuned.type;
+      if (exactness(tuned) != exact || is_stock(name)) continue;
+      if (const KernelFunctions f = tuned_kernel(tuned, name))
+        kernels_.emplace(name, ForShape{tuned.rows, tuned.columns, f});
+    }
   for (const std::string name : kNames) {
     if (is_stock(name)) continue;
     if (const KernelFunctions f = default_kernel(folder, name)) kernels_.emplace(name, ForShape{0, 0, f});

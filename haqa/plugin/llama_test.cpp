@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <memory>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ namespace {
 /// A model with a context, on the module's device or on the processor alone.
 class Llama {
  public:
-  Llama(const std::filesystem::path& file, bool with_module, const char* cache = "f16", uint32_t sequences = 1) {
+  Llama(const std::filesystem::path& file, bool with_module, const char* cache = "f16", uint32_t sequences = 1,
+        int threads = 2) {
     ggml_backend_dev_t devices[] = {with_module ? module_device() : nullptr, nullptr};
     llama_model_params params = llama_model_default_params();
     params.devices = devices;
@@ -30,7 +32,7 @@ class Llama {
     llama_context_params c = llama_context_default_params();
     c.n_ctx = 512 * sequences;
     c.n_seq_max = sequences;
-    c.n_threads = c.n_threads_batch = 2;
+    c.n_threads = c.n_threads_batch = threads;
     c.type_k = c.type_v = std::string(cache) == "q8_0" ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
     context_.reset(llama_init_from_model(model_.get(), c));
     EXPECT_NE(context_, nullptr);
@@ -95,7 +97,7 @@ std::vector<llama_token> some_tokens(int n) {
 class Models : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    module_device();
+    ASSERT_NE(module_device(), nullptr) << "stock code would be compared with itself";
     folder_ = new TemporaryFolder;
     make_model(model_shape("tiny"), default_vocabulary(), 1, file("f16"));
     for (const auto& [name, type] : {std::pair("q8_0", LLAMA_FTYPE_MOSTLY_Q8_0), {"q4_0", LLAMA_FTYPE_MOSTLY_Q4_0}}) {
@@ -121,6 +123,31 @@ TEST_F(Models, LogitsAreThoseOfStockCode) {
     for (int i = 0; i < 3; ++i)  // one token after the other
       EXPECT_LT(divergence(stock.logits({tokens[5]}, 70 + i), ours.logits({tokens[5]}, 70 + i), stock.vocabulary()),
                 most);
+  }
+}
+
+/// llama.cpp looks up the embedding on the processor; all the rest of a token's graph, and of a prompt's, is one split.
+TEST_F(Models, ALlamasGraphIsComputedFromEndToEnd) {
+  static std::string log;
+  for (const char* type : {"f16", "q8_0"})
+    for (const char* cache : {"f16", "q8_0"}) {
+      log.clear();
+      llama_log_set([](ggml_log_level, const char* text, void*) { log += text; }, nullptr);
+      { const Llama ours(file(type), true, cache); }
+      llama_log_set(nullptr, nullptr);
+      std::smatch splits;
+      ASSERT_TRUE(std::regex_search(log, splits, std::regex(R"( splits = (\d+))"))) << log;
+      EXPECT_EQ(splits[1], "2") << type << " with a cache of " << cache;
+    }
+}
+
+TEST_F(Models, ThreadsMayBeFewOrMoreThanProcessors) {
+  const std::vector<llama_token> tokens = some_tokens(37);
+  for (const int threads : {1, 3, 9}) {
+    SCOPED_TRACE(threads);
+    Llama stock(file("q8_0"), false), ours(file("q8_0"), true, "f16", 1, threads);
+    EXPECT_LT(divergence(stock.logits(tokens), ours.logits(tokens), stock.vocabulary()), 1e-3);
+    EXPECT_LT(divergence(stock.logits({42}, 37), ours.logits({42}, 37), stock.vocabulary()), 1e-3);
   }
 }
 

@@ -28,12 +28,14 @@ inline ggml_backend_buffer_type_t packed_buffers() {
   return extra(module_device())[0];
 }
 
-/// The module in a folder of its own, beside those of the compiled kernels whose names have `part` in them.
-inline std::filesystem::path copy_of_module(const std::filesystem::path& to, std::string_view part = {}) {
+/// The module in a folder of its own, beside those of the compiled kernels whose names have `part` in them. from: its
+/// name, or that of the one with switches for tests.
+inline std::filesystem::path copy_of_module(const std::filesystem::path& to, std::string_view part = {},
+                                            const char* from = "libggml-haqa.so") {
   namespace fs = std::filesystem;
   const fs::path bin = HAQA_BIN_DIR;
   fs::create_directories(to / "kernels");
-  fs::copy_file(bin / "libggml-haqa.so", to / "libggml-haqa.so");
+  fs::copy_file(bin / from, to / "libggml-haqa.so");
   for (const auto& entry : fs::directory_iterator(bin / "kernels"))
     if (const std::string name = entry.path().filename(); name.find(part) != std::string::npos)
       fs::copy_file(entry.path(), to / "kernels" / name);

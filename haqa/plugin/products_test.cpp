@@ -2,7 +2,9 @@
 #include <ggml-cpp.h>
 #include <ggml.h>
 
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -75,6 +77,17 @@ class Product {
     return result;
   }
 
+  /// With part of the activations, of these dimensions and strides after the first.
+  std::vector<float> compute_view(const std::vector<float>& activations, const int64_t (&ne)[3],
+                                  std::array<size_t, 3> nb) {
+    ggml_tensor* part = ggml_view_4d(context_.get(), x, case_.k, ne[0], ne[1], ne[2], nb[0], nb[1], nb[2], 0);
+    out = ggml_mul_mat(context_.get(), weights, part);
+    const ggml_backend_buffer_ptr room(
+        ggml_backend_buft_alloc_buffer(ggml_backend_get_default_buffer_type(backend_.get()), ggml_nbytes(out)));
+    ggml_backend_tensor_alloc(room.get(), out, ggml_backend_buffer_get_base(room.get()));
+    return compute(activations);
+  }
+
   ggml_tensor *weights, *x, *out;
 
  private:
@@ -94,7 +107,7 @@ TEST_P(Products, AreThoseOfDoublePrecision) {
   ASSERT_TRUE(ggml_backend_dev_supports_op(module_device(), product.out));
   const std::vector<uint8_t> bytes = product.random_weights(1);
   ggml_backend_tensor_set(product.weights, bytes.data(), 0, bytes.size());
-  EXPECT_NE(product.weights->extra, nullptr) << "it is not packed, so nothing is tested";
+  EXPECT_NE(std::memcmp(product.weights->data, bytes.data(), bytes.size()), 0) << "it is not packed: nothing is tested";
   const std::vector<float> x = random_floats(ggml_nelements(product.x), 2), w = product.dequantized(bytes);
   const std::vector<float> got = product.compute(x);
   const double tolerance = ggml_is_quantized(c.type) ? 3.5e-2 : 2e-6;
@@ -142,6 +155,33 @@ INSTANTIATE_TEST_SUITE_P(Types, Products,
                                          Case{GGML_TYPE_Q6_K, 512, 65, 9}, Case{GGML_TYPE_IQ4_NL, 64, 48, 1},
                                          Case{GGML_TYPE_IQ4_NL, 160, 65, 12}),
                          name_of);
+
+/// Columns that lie apart in each of the dimensions in turn.
+TEST(Module, TakesActivationsWithGaps) {
+  constexpr int64_t kDepth = 64, kRows = 48, kApart = 8, kColumns = 3;
+  for (const int dimension : {1, 2, 3}) {
+    Product product({GGML_TYPE_F16, kDepth, kRows, kApart * kColumns});
+    const std::vector<uint8_t> bytes = product.random_weights(1);
+    ggml_backend_tensor_set(product.weights, bytes.data(), 0, bytes.size());
+    const std::vector<float> x = random_floats(ggml_nelements(product.x), 2), w = product.dequantized(bytes);
+    int64_t ne[] = {1, 1, 1};
+    ne[dimension - 1] = kColumns;
+    const size_t apart = static_cast<size_t>(kApart) * product.x->nb[1], row = product.x->nb[1];
+    const std::vector<float> got = product.compute_view(x, ne,
+                                                        {dimension == 1 ? apart : row,
+                                                         dimension == 2   ? apart
+                                                         : dimension == 1 ? row
+                                                                          : apart,
+                                                         apart});
+    for (int64_t j = 0; j < kColumns; ++j)
+      for (int64_t i = 0; i < kRows; ++i) {
+        double sum = 0;
+        for (int64_t p = 0; p < kDepth; ++p)
+          sum += double(w[static_cast<size_t>(i * kDepth + p)]) * x[static_cast<size_t>(j * kApart * kDepth + p)];
+        ASSERT_NEAR(got[static_cast<size_t>(j * kRows + i)], sum, 1e-4) << dimension << ": " << i << ", " << j;
+      }
+  }
+}
 
 TEST(Module, TakesNoProductsThatItHasNoKernelFor) {
   const ggml_context_ptr context(ggml_init({ggml_tensor_overhead() * 32, nullptr, true}));

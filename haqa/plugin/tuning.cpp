@@ -1,12 +1,19 @@
 #include "haqa/plugin/tuning.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <string_view>
+#include <utility>
 
+#include "haqa/base/fnv.h"
 #include "haqa/kernel/processor_levels.h"
 #include "haqa/plugin/log.h"
 
@@ -23,15 +30,20 @@ int64_t count_at(const nlohmann::json& entry, const char* key) {
   return entry[key].get<int64_t>();
 }
 
+bool stays_within(const fs::path& path) {
+  return !path.empty() && path.is_relative() && std::find(path.begin(), path.end(), "..") == path.end();
+}
+
 /// Throws for a form that is not the documented one.
 TunedKernel read_kernel(const nlohmann::json& entry, const fs::path& folder) {
-  TunedKernel k;
-  k.kernel = entry.at("kernel").get<std::string>();
-  k.type = entry.at("type").get<std::string>();
-  k.rows = count_at(entry, "rows");
-  k.columns = count_at(entry, "columns");
-  k.file = folder / entry.at("file").get<std::string>();
-  return k;
+  const fs::path file = entry.at("file").get<std::string>();
+  if (!stays_within(file)) throw std::runtime_error("file must name one within the tuning file's folder");
+  return {entry.at("kernel").get<std::string>(),
+          entry.at("type").get<std::string>(),
+          count_at(entry, "rows"),
+          count_at(entry, "columns"),
+          folder / file,
+          OpenFile(folder / file)};
 }
 
 }  // namespace
@@ -41,19 +53,34 @@ fs::path tuning_file(const fs::path& module_folder) {
   return named && *named ? fs::path(named) : module_folder / "haqa-tuning.json";
 }
 
-std::string file_hash(const fs::path& file) {
-  std::error_code error;
-  if (!fs::is_regular_file(file, error)) return {};  // a device may never end
-  std::ifstream in(file, std::ios::binary);
-  if (!in) return {};
-  uint64_t hash = 0xcbf29ce484222325;
+OpenFile::OpenFile(const fs::path& file) : descriptor_(open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
+
+OpenFile::~OpenFile() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+OpenFile::OpenFile(OpenFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+OpenFile& OpenFile::operator=(OpenFile&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+fs::path OpenFile::name() const {
+  return "/proc/self/fd/" + std::to_string(descriptor_);
+}
+
+std::string OpenFile::hash() const {
+  struct stat status = {};
+  if (descriptor_ < 0 || fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode))
+    return {};  // a device is endless
+  Fnv1a<uint64_t> hash;
   std::array<char, 1 << 16> part;
-  while (in.read(part.data(), part.size()), in.gcount() > 0)
-    for (std::streamsize i = 0; i < in.gcount(); ++i)
-      hash = (hash ^ static_cast<unsigned char>(part[static_cast<size_t>(i)])) * 0x100000001b3;
-  std::array<char, 17> digits;
-  std::snprintf(digits.data(), digits.size(), "%016lx", static_cast<unsigned long>(hash));
-  return digits.data();
+  off_t at = 0;
+  ssize_t n = 0;
+  for (; (n = pread(descriptor_, part.data(), part.size(), at)) > 0; at += n)
+    hash.add(std::string_view(part.data(), static_cast<size_t>(n)));
+  return n < 0 ? std::string() : hash.digits();
 }
 
 Tuning read_tuning(const fs::path& file) try {
@@ -76,7 +103,7 @@ Tuning read_tuning(const fs::path& file) try {
   for (const auto& stock : json.at("stock")) tuning.stock.push_back(stock.get<std::string>());
   for (const auto& entry : json.at("kernels")) {
     TunedKernel kernel = read_kernel(entry, file.parent_path());
-    const std::string hash = file_hash(kernel.file);
+    const std::string hash = kernel.opened.hash();
     if (hash.empty() || hash != entry.at("hash").get<std::string>())
       log_warning(kernel.file.string() + " is missing or not the one that was measured; the default serves");
     else

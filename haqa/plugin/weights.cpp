@@ -11,7 +11,8 @@
 namespace haqa {
 namespace {
 
-haqa_tensor matrix_of(const ggml_tensor& tensor, const void* data) {
+/// In ggml's layout, without gaps.
+haqa_tensor whole_matrix(const ggml_tensor& tensor, const void* data) {
   haqa_tensor t = {};
   t.data = const_cast<void*>(data);
   std::copy_n(tensor.ne, 3, t.ne);
@@ -40,29 +41,24 @@ size_t room_for(const Kernels& kernels, const ggml_tensor& tensor) {
   const size_t plain = ggml_nbytes(&tensor);
   const KernelFunctions* kernel = kernels.of_weights(tensor);
   if (!kernel) return plain;
-  const haqa_tensor weights = matrix_of(tensor, nullptr);
+  const haqa_tensor weights = whole_matrix(tensor, nullptr);
   return std::max(plain, static_cast<size_t>(kernel->packed_bytes(&weights)));
 }
 
-const KernelFunctions* packed_for(const ggml_tensor& tensor) {
-  return static_cast<const KernelFunctions*>(tensor.extra);
-}
-
-void pack(ggml_tensor& tensor, const KernelFunctions& kernel, const void* source) {
-  const haqa_tensor weights = matrix_of(tensor, source);
+void pack(const ggml_tensor& tensor, const KernelFunctions& kernel, const void* source, void* target) {
+  const haqa_tensor weights = whole_matrix(tensor, source);
   constexpr int64_t kStep = 64;  // rows: a multiple of what any layout puts side by side
   const auto most = static_cast<int64_t>(std::thread::hardware_concurrency());
   const int64_t steps = (weights.ne[1] + kStep - 1) / kStep;
   in_parallel(static_cast<int>(std::clamp<int64_t>(most, 1, steps)), [&](Share share) {
     const auto [first, end] = share.of(steps);
-    if (first < end) kernel.pack_rows(&weights, tensor.data, first * kStep, std::min(end * kStep, weights.ne[1]));
+    if (first < end) kernel.pack_rows(&weights, target, first * kStep, std::min(end * kStep, weights.ne[1]));
   });
-  tensor.extra = const_cast<KernelFunctions*>(&kernel);
 }
 
-void unpack(const ggml_tensor& tensor, void* target) {
-  const haqa_tensor weights = matrix_of(tensor, target);
-  packed_for(tensor)->unpack(&weights, tensor.data);
+void unpack(const ggml_tensor& tensor, const KernelFunctions& kernel, void* target) {
+  const haqa_tensor weights = whole_matrix(tensor, target);
+  kernel.unpack(&weights, tensor.data);
 }
 
 }  // namespace haqa

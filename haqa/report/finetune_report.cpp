@@ -124,7 +124,8 @@ std::vector<MethodRow> method_rows(std::span<const Json> outcomes, const std::ve
   return rows;
 }
 
-std::vector<std::string> tasks_of(std::span<const Json> outcomes) {
+std::vector<std::string> tasks_of(std::span<const Json> outcomes, const std::vector<std::string>& order) {
+  if (!order.empty()) return order;
   std::vector<Part> all;
   for (const Json& outcome : outcomes) all.push_back(Part(outcome)["held_out"]);
   return tasks_of(all);
@@ -190,6 +191,12 @@ std::vector<std::string> finetune_answer(const Json& summary) {
       sentences.push_back("Learned from " + note + ".");
       break;
     }
+  if (const auto skipped = held_out["best"]["skipped"].count(); skipped && *skipped > 0) {
+    const std::vector<Part> files = held_out["best"]["skipped_files"].list();
+    sentences.push_back(fmt::format("Of the test images {} {} damaged and left out{}.", *skipped,
+                                    *skipped == 1 ? "is" : "are",
+                                    files.empty() ? "" : ", the first: " + one_line(files.front().text(), 300)));
+  }
   return sentences;
 }
 
@@ -317,8 +324,8 @@ std::string finetune_suggestions(const Json& summary) {
   return text;
 }
 
-Table methods_table(std::span<const Json> outcomes) {
-  const std::vector<std::string> tasks = tasks_of(outcomes);
+Table methods_table(std::span<const Json> outcomes, const std::vector<std::string>& order) {
+  const std::vector<std::string> tasks = tasks_of(outcomes, order);
   Table t{{"method", "seeds"}, "lr", {}};
   for (const std::string& task : tasks) t.head.push_back(one_line(task));
   const bool with_mean = have_mean(outcomes);
@@ -332,8 +339,8 @@ Table methods_table(std::span<const Json> outcomes) {
   return t;
 }
 
-std::string methods_csv(std::span<const Json> outcomes) {
-  const std::vector<std::string> tasks = tasks_of(outcomes);
+std::string methods_csv(std::span<const Json> outcomes, const std::vector<std::string>& order) {
+  const std::vector<std::string> tasks = tasks_of(outcomes, order);
   std::string text = "method,seeds";
   for (const std::string& task : tasks) text += fmt::format(",{},{}", csv_field(task), csv_field(task + "_sd"));
   const bool with_mean = have_mean(outcomes);

@@ -156,6 +156,12 @@ TEST(FinetuneReport, BitWidthsStandBesideEachOther) {
   EXPECT_EQ(t.align.size(), 4u);
   EXPECT_THAT(t.rows, ElementsAre(ElementsAre("default", "2", "70.00 ± 14.14", "90.00 ± 0.00")));
   EXPECT_THAT(methods_csv(outcomes), HasSubstr("method,seeds,w2a2,w2a2_sd,w8a8,w8a8_sd\ndefault,2,0.7"));
+  const std::vector<std::string> order = {"w8a8", "w4a4", "w2a2"};  // one of which gave nothing
+  EXPECT_THAT(methods_table(outcomes, order).head, ElementsAre("method", "seeds", "w8a8", "w4a4", "w2a2"));
+  EXPECT_THAT(methods_table(outcomes, order).rows,
+              ElementsAre(ElementsAre("default", "2", "90.00 ± 0.00", "", "70.00 ± 14.14")));
+  EXPECT_THAT(methods_csv(outcomes, order),
+              HasSubstr("method,seeds,w8a8,w8a8_sd,w4a4,w4a4_sd,w2a2,w2a2_sd\ndefault,2,0.9"));
 }
 
 TEST(FinetuneReport, SpeaksOfImagesWhereANetworkForThemWasTuned) {
@@ -165,6 +171,10 @@ TEST(FinetuneReport, SpeaksOfImagesWhereANetworkForThemWasTuned) {
   s["held_out"]["given"] = accuracies(0.95, 0.95, 0.01);
   EXPECT_THAT(finetune_answer(s),
               testing::Contains("In w2a2 it is worse than the model in full precision: -33.00 ± 1.41 points."));
+  s["held_out"]["best"]["skipped"] = 2;
+  s["held_out"]["best"]["skipped_files"] = {"val/a/1.jpg: cut", "val/a/2.jpg: cut"};
+  EXPECT_THAT(finetune_answer(s),
+              testing::Contains("Of the test images 2 are damaged and left out, the first: val/a/1.jpg: cut."));
   const std::string text = finetune_text(s);
   for (const char* expected : {"Accuracy on the test images", "full precision %", "images to choose by",
                                "names that torchvision has: /run/resnet20-w2a2.safetensors"})

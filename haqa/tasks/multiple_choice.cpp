@@ -28,7 +28,7 @@ Accuracy accuracy(std::span<const ItemResult> items, const Predicted& predicted)
   const double n = static_cast<double>(items.size());
   const auto right = std::count_if(items.begin(), items.end(), [&](const auto& i) { return predicted(i) == i.gold; });
   const double p = static_cast<double>(right) / n;
-  return {p, std::sqrt(p * (1 - p) / (n - 1))};
+  return {p, standard_error(p, n)};
 }
 
 /// choose(result): which of a task's accuracies.
@@ -44,6 +44,10 @@ Accuracy mean(std::span<const TaskResult> results, const Choose& choose) {
 }
 
 }  // namespace
+
+double standard_error(double share, double n) {
+  return std::sqrt(share * (1 - share) / (n - 1));
+}
 
 TaskResult grade(const EvaluationTask& task, std::span<const Item> items, std::span<const Score> scores) {
   TaskResult result;

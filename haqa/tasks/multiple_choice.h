@@ -29,6 +29,8 @@ class Scorer {
 struct Accuracy {
   double value = 0, error = 0;
 };
+/// Of a share of n.
+double standard_error(double share, double n);
 
 struct ItemResult {
   int doc_id = 0, gold = -1;

@@ -7,6 +7,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/fnv.h"
 #include "haqa/base/text.h"
 #include "haqa/base/yaml_map.h"
 #include "haqa/tasks/python_text.h"
@@ -17,15 +18,11 @@ namespace {
 
 /// FNV-1a, and MurmurHash3's finalizer: FNV's upper bits alone hardly change with a text's last characters.
 uint64_t hash(const Item& item) {
-  uint64_t h = 0xcbf29ce484222325;
-  const auto add = [&](std::string_view text) {
-    for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    h = (h ^ 0xff) * 0x100000001b3;  // in no UTF-8 text, so that "ab", "c" differs from "a", "bc"
-  };
-  for (const Request& request : item.requests) {
-    add(request.context);
-    add(request.continuation);
-  }
+  Fnv1a<uint64_t> sum;
+  for (const Request& request : item.requests)
+    for (const std::string_view text : {std::string_view(request.context), std::string_view(request.continuation)})
+      sum.add(text).add(0xff);  // in no UTF-8 text, so that "ab", "c" differs from "a", "bc"
+  uint64_t h = sum.value();
   h = (h ^ (h >> 33)) * 0xff51afd7ed558ccd;
   h = (h ^ (h >> 33)) * 0xc4ceb9fe1a85ec53;
   return h ^ (h >> 33);

@@ -8,18 +8,13 @@
 
 #include "haqa/base/error.h"
 #include "haqa/train/finetune.h"
+#include "haqa/train/torch_message.h"
 #include "haqa/vision/export_job.h"
 #include "haqa/vision/train_images.h"
 #include "haqa/worker/worker.h"
 
 namespace haqa {
 namespace {
-
-/// What libtorch says, without the stack and the places in its own source that follow.
-std::string first_line(const char* text) {
-  const std::string all = text;
-  return all.substr(0, all.find('\n'));
-}
 
 NoMemoryError no_memory(std::string_view whose) {
   return NoMemoryError("{} is full; choose a smaller batch or activation checkpointing", whose);
@@ -45,7 +40,7 @@ Json handle(const Json& request, const std::function<void(double)>& progress) {
     // What libtorch's allocator of main memory throws has no type of its own.
     if (std::string_view(error.what_without_backtrace()).find("DefaultCPUAllocator") != std::string_view::npos)
       throw no_memory("memory");
-    throw Error("libtorch could not go on: {}", first_line(error.what_without_backtrace()));
+    throw Error("libtorch could not go on: {}", first_line(error));
   }
   throw Error("haqa-train knows no command \"{}\"", command);
 }

@@ -30,7 +30,7 @@ int64_t judged_rows(ElementType type, int64_t rows, int64_t columns) {
   return std::min(rows, kMostTensorBytes / 2 / row_bytes(type, columns));
 }
 
-/// One for each type of weights: all its shapes for a token, the one with most bytes first and for a prompt too.
+/// One for each type of weights: all its shapes for a token, the one with most bytes first, then all for a prompt.
 std::vector<GraphKernel> products(const ModelInfo& model, int64_t prompt) {
   std::map<ElementType, std::map<std::pair<int64_t, int64_t>, double>> bytes;
   for (const TensorInfo& t : model.tensors)
@@ -46,9 +46,8 @@ std::vector<GraphKernel> products(const ModelInfo& model, int64_t prompt) {
       most = std::max(most, of_shape);
       kernel.share += of_shape;
     }
-    KernelProblem batch = kernel.problems.front();
-    batch.shape[1] = prompt;
-    kernel.problems.push_back(batch);
+    for (size_t i = 0, token = kernel.problems.size(); i < token; ++i)
+      kernel.problems.push_back({type, {kernel.problems[i].shape[0], prompt, kernel.problems[i].shape[2]}});
     all.push_back(std::move(kernel));
   }
   return all;

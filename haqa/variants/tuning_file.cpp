@@ -1,11 +1,9 @@
 #include "haqa/variants/tuning_file.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "haqa/base/file.h"
-#include "haqa/base/file_name.h"
+#include "haqa/base/fnv.h"
 #include "haqa/kernel/processor_levels.h"
 
 namespace haqa {
@@ -36,7 +34,7 @@ ServedVariant variant_from_json(const Json& json) {
 }
 
 std::string variant_hash(const std::filesystem::path& file) {
-  return fmt::format("{:016x}", fnv1a_64(read_file(file)));
+  return Fnv1a<uint64_t>().add(read_file(file)).digits();
 }
 
 void write_tuning(const ModelTuning& tuning, const std::filesystem::path& file) {

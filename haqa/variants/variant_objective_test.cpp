@@ -263,7 +263,7 @@ TEST(GraphKernels, AreThoseOfTheModelByWhatATokenReads) {
   EXPECT_DOUBLE_EQ(sum, 1);
   std::vector<Shape> shapes;
   for (const KernelProblem& p : all[2].problems) shapes.push_back(p.shape);
-  EXPECT_THAT(shapes, ElementsAre(Shape{128, 1, 64}, Shape{64, 1, 64}, Shape{128, 128, 64}))
+  EXPECT_THAT(shapes, ElementsAre(Shape{128, 1, 64}, Shape{64, 1, 64}, Shape{128, 128, 64}, Shape{64, 128, 64}))
       << "the embedding is looked up, not multiplied";
   RuntimeOptions without = with_module();
   without.cache_type_k = "q8_0";

@@ -18,7 +18,8 @@ void take(const Json& asked, const char* key, bool known, T& value, const fs::pa
   value = wanted;
 }
 
-Quantization quantization_of(const WeightsFile& found, const Json& asked, const fs::path& file) {
+Quantization quantization_of(const Weights& found, const Json& asked) {
+  const fs::path& file = found.file;
   const bool known = found.quantization.has_value();
   Quantization q = found.quantization.value_or(Quantization{});
   take(asked, "weight_bits", known, q.weight_bits, file);
@@ -28,7 +29,7 @@ Quantization quantization_of(const WeightsFile& found, const Json& asked, const 
   std::string scaling(name_of(q.scaling));
   take(asked, "scaling", known, scaling, file);
   q.scaling = weight_scaling_from(scaling);
-  if (!known && found.has_clips) {
+  if (!known && has_clips(found)) {
     if (!asked.contains("activation_bits"))
       throw UsageError("{}: has PACT's bounds, but does not say how many bits activations have; give --activation-bits",
                        file.string());
@@ -37,18 +38,24 @@ Quantization quantization_of(const WeightsFile& found, const Json& asked, const 
   return q;
 }
 
-OnnxExportOptions options_from(const Json& request) {
+OnnxExportOptions options_from(const Json& request, const std::optional<TrainedImages>& trained) {
   OnnxExportOptions options{.four_bits = request.value("four_bits", true), .exact = request.value("exact", false)};
-  if (request.contains("mean")) options.pixels = PixelScale{request.at("mean"), request.at("deviation")};
+  if (request.contains("mean"))
+    options.pixels = Normalization{request.at("mean"), request.at("deviation")};
+  else if (trained && !request.value("normalized", false))
+    options.pixels = trained->normalization;
+  if (trained) options.classes = trained->classes;
   return options;
 }
 
 }  // namespace
 
-Json to_json(const ResNet& network, const OnnxExport& made) {
+Json to_json(const ResNet& network, const OnnxExport& made, const OnnxExportOptions& how) {
   const ResNetOptions& options = network.options();
   const Quantization& q = options.quantization;
   return {{"network", name_of(options.kind)},
+          {"mean", how.pixels ? Json(how.pixels->mean) : Json(nullptr)},
+          {"deviation", how.pixels ? Json(how.pixels->deviation) : Json(nullptr)},
           {"classes", options.classes},
           {"weight_bits", q.weight_bits},
           {"activation_bits", q.activation_bits},
@@ -65,13 +72,14 @@ Json to_json(const ResNet& network, const OnnxExport& made) {
 Json export_checkpoint(const Json& request) {
   const fs::path checkpoint = request.at("checkpoint").get<std::string>();
   const fs::path output = request.at("output").get<std::string>();
-  const WeightsFile found = describe_weights(checkpoint);
-  ResNetOptions options = found.options;
-  options.quantization = quantization_of(found, request.value("quantization", Json::object()), checkpoint);
+  const Weights found = read_weights(checkpoint);
+  ResNetOptions options = network_of(found);
+  options.quantization = quantization_of(found, request.value("quantization", Json::object()));
   ResNet network(options);
-  load_weights(network, checkpoint);
-  const OnnxExport made = export_onnx(network, output, options_from(request));
-  return to_json(network, made);
+  load_weights(network, found);
+  const OnnxExportOptions how = options_from(request, found.images);
+  const OnnxExport made = export_onnx(network, output, how);
+  return to_json(network, made, how);
 }
 
 }  // namespace haqa

@@ -2,7 +2,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
+#include "haqa/images/image_folder.h"
 #include "haqa/train/torch.h"
 
 namespace haqa {
@@ -26,6 +28,12 @@ class ImageSource {
   virtual void start_epoch(uint64_t epoch, size_t first_batch) = 0;
   /// The next batch of the epoch; nothing at its end. Its memory may be used again by the one after it.
   virtual std::optional<ImageBatch> next() = 0;
+  /// The batches of the epoch that are behind: those given, and those before them without a good image.
+  virtual size_t position() const = 0;
+  /// Damaged images that were left out so far, each once.
+  virtual std::vector<DamagedImage> skipped() const { return {}; }
+  /// Those that were left out before a training was interrupted count too.
+  virtual void remember_skipped(std::vector<DamagedImage>) {}
 };
 
 }  // namespace haqa

@@ -67,6 +67,21 @@ class Exchanged {
   const std::vector<Tensor>&weights_, &average_;
 };
 
+/// Each as its file and its reason.
+c10::List<std::string> as_entry(const std::vector<DamagedImage>& images) {
+  c10::List<std::string> texts;
+  for (const DamagedImage& image : images) texts.push_back(image.file.string()), texts.push_back(image.reason);
+  return texts;
+}
+
+std::vector<DamagedImage> damaged_images_of(const c10::IValue& entry) {
+  std::vector<DamagedImage> images;
+  const auto texts = entry.toListRef();
+  for (size_t i = 0; i + 1 < texts.size(); i += 2)
+    images.push_back({texts[i].toStringRef(), texts[i + 1].toStringRef()});
+  return images;
+}
+
 std::vector<double> row_of(const EpochResult& r) {
   return {static_cast<double>(r.epoch), r.loss, r.accuracy, r.validation_loss, r.learning_rate};
 }
@@ -133,7 +148,8 @@ void ImageTrainer::learn(const ImageBatch& batch) {
   look_at(loss.item<double>());
   loss.backward();
   if (options_.max_grad_norm > 0) clip_gradients(network_.parameters(), options_.max_grad_norm);
-  ++batches_, ++steps_, images_ += n;
+  batches_ = static_cast<int64_t>(training_.position());
+  ++steps_, images_ += n;
   loss_sum_ += loss.item<double>() * static_cast<double>(n);
   const double done = static_cast<double>(results_.size()) +
                       static_cast<double>(images_ - n / 2) / static_cast<double>(training_.size());
@@ -174,11 +190,6 @@ std::optional<EpochResult> ImageTrainer::step() {
   return end_epoch();
 }
 
-EpochResult ImageTrainer::epoch() {
-  while (true)
-    if (const std::optional<EpochResult> result = step()) return *result;
-}
-
 EpochResult ImageTrainer::end_epoch() {
   if (images_ == 0) throw Error("an epoch of the training set has no batches; a smaller batch helps");
   const Validation validation = validate();
@@ -198,15 +209,19 @@ EpochResult ImageTrainer::end_epoch() {
   return results_.back();
 }
 
-ImageTrainer::Validation ImageTrainer::validate() {
-  const at::NoGradGuard no_grad;
+Validation ImageTrainer::validate() {
   const Exchanged exchanged(weights_, average_);
-  validation_.start_epoch(0, 0);
+  return haqa::validate(network_, validation_);
+}
+
+Validation validate(ResNet& network, ImageSource& source) {
+  const at::NoGradGuard no_grad;
+  source.start_epoch(0, 0);
   double loss = 0;
   int64_t right = 0, images = 0;
-  while (const std::optional<ImageBatch> batch = validation_.next()) {
-    const Tensor labels = batch->labels.to(network_.options().device);
-    const Tensor logits = network_.logits(batch->images, false);
+  while (const std::optional<ImageBatch> batch = source.next()) {
+    const Tensor labels = batch->labels.to(network.options().device);
+    const Tensor logits = network.logits(batch->images, false);
     loss += at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum).item<double>();
     right += (logits.argmax(1) == labels).sum().item<int64_t>();
     images += labels.numel();
@@ -259,6 +274,8 @@ void ImageTrainer::save(const std::filesystem::path& file) const {
   all.insert("results", torch::tensor(results, at::kDouble));
   all.insert("counts", std::vector<int64_t>{in_epoch_, batches_, images_, steps_});
   all.insert("losses", std::vector<double>{loss_sum_, recent_loss_, first_loss_, learning_rate_});
+  all.insert("skipped", as_entry(training_.skipped()));
+  all.insert("skipped_validating", as_entry(validation_.skipped()));
   write_checkpoint(all, file);
 }
 
@@ -288,6 +305,8 @@ void ImageTrainer::load(const std::filesystem::path& file) {
     const auto losses = all.at("losses").toDoubleVector();
     in_epoch_ = counts.at(0) != 0, batches_ = counts.at(1), images_ = counts.at(2), steps_ = counts.at(3);
     loss_sum_ = losses.at(0), recent_loss_ = losses.at(1), first_loss_ = losses.at(2), learning_rate_ = losses.at(3);
+    training_.remember_skipped(damaged_images_of(all.at("skipped")));
+    validation_.remember_skipped(damaged_images_of(all.at("skipped_validating")));
   });
   if (in_epoch_) training_.start_epoch(results_.size(), static_cast<size_t>(batches_));
 }

@@ -63,6 +63,12 @@ struct EpochResult {
   double learning_rate = 0;    ///< of its last step
 };
 
+struct Validation {
+  double accuracy = 0, loss = 0;  ///< from 0 to 1; mean, in nats
+};
+/// Of a network as it is, over a source's first epoch. Throws Error where that gives no images.
+Validation validate(ResNet& network, ImageSource& source);
+
 /// Trains a network on images. What it does depends on the options, the sources and the number of steps done alone:
 /// a training that goes on from a checkpoint comes to the numbers of one that was never interrupted, on as many
 /// threads.
@@ -75,15 +81,10 @@ class ImageTrainer {
   /// Learns a batch; where the epoch has none left, validates instead, and returns what came of the epoch.
   /// Throws Diverged.
   std::optional<EpochResult> step();
-  /// The rest of the epoch.
-  EpochResult epoch();
   bool finished() const { return std::ssize(results_) >= options_.epochs; }
   const std::vector<EpochResult>& results() const { return results_; }
   int64_t steps() const { return steps_; }  ///< in all, also those that a checkpoint spared
 
-  struct Validation {
-    double accuracy = 0, loss = 0;
-  };
   /// Of the average of the weights, where there is one.
   Validation validate();
 
@@ -114,9 +115,10 @@ class ImageTrainer {
   std::vector<torch::Tensor> weights_, average_;  ///< in the same order; the running statistics are averaged too
   std::vector<EpochResult> results_;
   bool in_epoch_ = false;
-  int64_t batches_ = 0, images_ = 0;  ///< learned in this epoch
-  int64_t steps_ = 0;                 ///< in all
-  double loss_sum_ = 0;               ///< over this epoch's images
+  int64_t batches_ = 0;  ///< of this epoch that are behind, also those without a good image
+  int64_t images_ = 0;   ///< learned in this epoch
+  int64_t steps_ = 0;    ///< in all
+  double loss_sum_ = 0;  ///< over this epoch's images
   double recent_loss_ = 0, first_loss_ = 0;
   double learning_rate_ = 0;
 };

@@ -125,6 +125,51 @@ TEST_F(ImageTrainerTest, GoesOnFromACheckpointToTheSameNumbers) {
     }
 }
 
+/// Gives no batch in some places, as where all of its images are damaged, which it finds as it comes to them.
+class Damaged : public BatchList {
+ public:
+  explicit Damaged(const BatchList& batches) : BatchList(batches) {}
+  void start_epoch(uint64_t epoch, size_t first_batch) override {
+    BatchList::start_epoch(epoch, first_batch);
+    found_.clear();
+  }
+  std::optional<ImageBatch> next() override {
+    for (; position() == 1 || position() == 4; BatchList::next()) found_.push_back({std::to_string(position()), "cut"});
+    return BatchList::next();
+  }
+  std::vector<DamagedImage> skipped() const override {
+    std::vector<DamagedImage> all = remembered_;
+    all.insert(all.end(), found_.begin(), found_.end());
+    return all;
+  }
+  void remember_skipped(std::vector<DamagedImage> images) override { remembered_ = std::move(images); }
+
+ private:
+  std::vector<DamagedImage> found_, remembered_;
+};
+
+TEST_F(ImageTrainerTest, GoesOnPastBatchesWithoutAGoodImage) {
+  options_.epochs = 1;
+  const auto learned = [&](int save_after, bool load) {
+    Damaged training(training_);
+    ResNet network(network_);
+    ImageTrainer trainer(network, training, validation_, options_);
+    if (load) trainer.load(folder_ / "c");
+    for (int steps = 1; !trainer.finished(); ++steps) {
+      trainer.step();
+      if (steps == save_after) trainer.save(folder_ / "c");
+    }
+    std::vector<std::string> skipped;
+    for (const DamagedImage& image : training.skipped()) skipped.push_back(image.file.string() + image.reason);
+    return std::pair(trainer.results().back().loss, skipped);
+  };
+  for (const int after : {1, 2, 4}) {  // before the first such batch, behind it, behind both
+    const auto whole = learned(after, false);
+    EXPECT_EQ(whole.second, (std::vector<std::string>{"1cut", "4cut"}));
+    EXPECT_EQ(learned(0, true), whole) << after;
+  }
+}
+
 TEST_F(ImageTrainerTest, RefusesCheckpointsThatAreNotItsOwn) {
   ResNet network(network_);
   ImageTrainer(network, training_, validation_, options_).save(folder_ / "c");
@@ -177,14 +222,14 @@ TEST_F(ImageTrainerTest, ValidatesTheAverageAndKeepsIt) {
   options_.ema_decay = 0.99, options_.epochs = 1;
   ResNet network(network_);
   ImageTrainer trainer(network, training_, validation_, options_);
-  const EpochResult result = trainer.epoch();
+  while (!trainer.finished()) trainer.step();
+  const EpochResult result = trainer.results().back();
   const Tensor before = network.parameters().at("fc.weight").clone();
   EXPECT_EQ(trainer.validate().loss, result.validation_loss);
   EXPECT_TRUE(network.parameters().at("fc.weight").equal(before)) << "validation leaves the weights as they were";
   trainer.keep_average();
   EXPECT_FALSE(network.parameters().at("fc.weight").equal(before));
-  options_.ema_decay = 0;
-  EXPECT_EQ(ImageTrainer(network, training_, validation_, options_).validate().loss, result.validation_loss);
+  EXPECT_EQ(validate(network, validation_).loss, result.validation_loss);
 }
 
 TEST_F(ImageTrainerTest, DecaysNormalizationsOnlyWhereAsked) {

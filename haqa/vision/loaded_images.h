@@ -17,13 +17,15 @@ class LoadedImages : public ImageSource {
   int64_t classes() const override { return classes_; }
   void start_epoch(uint64_t epoch, size_t first_batch) override { loader_.start_epoch(epoch, first_batch); }
   std::optional<ImageBatch> next() override;
-
-  const ImageLoader& loader() const { return loader_; }
+  size_t position() const override { return loader_.position(); }
+  std::vector<DamagedImage> skipped() const override;
+  void remember_skipped(std::vector<DamagedImage> images) override { earlier_ = std::move(images); }
 
  private:
   const int64_t size_, classes_;
   ImageLoader loader_;
   Batch batch_;  ///< the memory of the tensors that were given last
+  std::vector<DamagedImage> earlier_;
 };
 
 }  // namespace haqa

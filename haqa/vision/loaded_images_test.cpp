@@ -2,6 +2,9 @@
 
 #include <numeric>
 
+#include "haqa/base/file.h"
+#include "haqa/base/temporary_folder.h"
+#include "haqa/images/make_images.h"
 #include "haqa/vision/vision_test_support.h"
 
 namespace haqa {
@@ -27,6 +30,33 @@ TEST(LoadedImages, AreTheLoadersWithoutACopy) {
     }
     EXPECT_EQ(labels, first == 0 ? (std::vector<int64_t>{0, 2, 1}) : (std::vector<int64_t>{1}));
   }
+}
+
+TEST(LoadedImages, KnowsWhichAreDamagedAndHowFarItIs) {
+  const TemporaryFolder folder;
+  make_images(folder / "made", ImageForm::folder, {.training = 8, .test = 2, .classes = 2, .side = 16});
+  const ImageData data = read_images(folder / "made");
+  for (const size_t i : {2, 3, 6}) write_file(data.training.files[i], "no JPEG");
+  LoaderOptions options = LoaderOptions::for_validation(2, {});
+  options.view = {.size = 8, .resize = 8};
+  const auto names = [](const LoadedImages& source) {
+    std::vector<std::string> all;
+    for (const DamagedImage& image : source.skipped()) all.push_back(image.file.string());
+    return all;
+  };
+  const auto file = [&](size_t i) { return data.training.files[i].string(); };
+  LoadedImages source(data.training, {0, 1, 2, 3, 4, 5, 6, 7}, 2, options);
+  source.start_epoch(0, 0);
+  std::vector<std::pair<int64_t, size_t>> given;  // images of a batch, and batches behind
+  while (const auto batch = source.next()) given.emplace_back(batch->labels.numel(), source.position());
+  EXPECT_EQ(given, (std::vector<std::pair<int64_t, size_t>>{{2, 1}, {2, 3}, {1, 4}}));
+  EXPECT_EQ(names(source), (std::vector{file(2), file(3), file(6)}));
+  LoadedImages rest(data.training, {0, 1, 2, 3, 4, 5, 6, 7}, 2, options);
+  rest.remember_skipped({{file(6), "cut"}, {file(2), "cut"}});
+  rest.start_epoch(0, 3);
+  while (rest.next()) {
+  }
+  EXPECT_EQ(names(rest), (std::vector{file(2), file(6)}));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "haqa/base/json.h"
 #include "haqa/onnx/onnx_model.h"
 
 namespace haqa {
@@ -165,9 +166,10 @@ class Exporter {
                             {{"kernel_shape", Shape{3, 3}}, {"pads", Shape{1, 1, 1, 1}}, {"strides", Shape{2, 2}}});
     for (const ResNet::Block& block : network_.blocks()) x = through(block, x);
     classify(x);
+    if (!options.classes.empty()) model_->note("classes", to_line(options.classes));
   }
 
-  std::string scaled(const std::string& images, const std::optional<PixelScale>& pixels) {
+  std::string scaled(const std::string& images, const std::optional<Normalization>& pixels) {
     if (!pixels) return images;
     const Shape shape = {3, 1, 1};
     const std::string centred =
@@ -379,8 +381,11 @@ class Exporter {
     int bits = kFullPrecision;
     if (quantization_.last_layer) {
       bits = quantization_.weight_bits;
-      if (quantization_.activation_bits != kFullPrecision)
-        features = quantized(features.name, quantization_.activation_bits, 1, "features.activation", false);
+      if (quantization_.activation_bits != kFullPrecision) {
+        const auto clip = network_.parameters().find("fc.clip");  // PACT's
+        const double cap = clip != network_.parameters().end() ? clip->second.item<double>() : 1;
+        features = quantized(features.name, quantization_.activation_bits, cap, "features.activation", false);
+      }
     }
     const Folded norm{std::vector<double>(static_cast<size_t>(weight.size(0)), 1.0),
                       numbers_of(network_.parameters().at("fc.bias"))};

@@ -1,21 +1,19 @@
 #pragma once
-#include <array>
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
+#include "haqa/images/augmentation.h"
 #include "haqa/vision/resnet.h"
 
 namespace haqa {
 
-/// How pixels become what the network is given: (value - mean) / deviation, by channel.
-struct PixelScale {
-  std::array<float, 3> mean = {0, 0, 0}, deviation = {1, 1, 1};
-};
-
 struct OnnxExportOptions {
   bool four_bits = true;  ///< weights of up to 4 bits take 4 in the file, which needs version 21 of ONNX's operators
   bool exact = false;     ///< sums with shortcuts are taken in floats where whole numbers would round them
-  std::optional<PixelScale> pixels;  ///< the file's network scales its input itself
+  std::optional<Normalization> pixels;  ///< the file's network scales its input, values from 0 to 1, itself
+  std::vector<std::string> classes;     ///< names for the file's note "classes", a list in JSON; none: no note
 };
 
 /// What became of the convolutions and of the last layer.
@@ -37,11 +35,10 @@ struct OnnxExport {
 /// products that read floats, or whose result another product is added to unrounded. Two things are rounded that
 /// training left:
 /// - Weights of 8 bits are odd numbers from -255 to 255 in DoReFa's scale: in channels where one is beyond 127 they go
-/// to
-///   the nearest of INT8's, at most half a step away.
+///   to the nearest of INT8's, at most half a step away.
 /// - Before a shortcut is added to them, sums of activations of 8 bits, and of PACT's where the bounds differ, go to
-/// the
-///   nearest of 256 steps. Not so where `exact`; DoReFa's of up to 7 bits lose nothing.
+///   the nearest of 256 steps. Not so where `exact`; DoReFa's of up to 7 bits lose nothing.
+///
 /// Throws Error (no space, no permission).
 OnnxExport export_onnx(const ResNet& network, const std::filesystem::path& file, const OnnxExportOptions& options = {});
 

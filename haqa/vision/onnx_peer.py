@@ -4,7 +4,7 @@ Reads images.safetensors {"images", ...} and every NAME.onnx of the folder, whic
 model gets the images under its name, or else "images". Writes
 logits.safetensors   {NAME: logits}
 weights.safetensors  {"NAME LAYER": weights of each layer as floats}, from a run without any optimization
-operations.json      {NAME: {operation: how many there are when ONNX Runtime has optimized the model}}
+operations.json      {NAME: {operation: how many there are when ONNX Runtime has optimized the model, "notes": {...}}}
 """
 import collections
 import json
@@ -50,6 +50,7 @@ for file in sorted(folder.glob("*.onnx")):
     session(str(file), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED, optimized)
     operations[file.stem] = collections.Counter(node.op_type for node in onnx.load(optimized).graph.node)
     run = session(str(file), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    operations[file.stem]["notes"] = run.get_modelmeta().custom_metadata_map
     logits[file.stem] = run.run(["logits"], {"images": given})[0]
     for name, value in weights_of(onnx.load(file), given[:1]).items():
         weights[f"{file.stem} {name}"] = np.ascontiguousarray(value)

@@ -11,6 +11,8 @@ using Kind = PickleValue::Kind;
 using Value = PickleValue;
 
 constexpr size_t kMostValues = 2'000'000;
+/// Of what stands once in the bytes and goes into several values.
+constexpr size_t kMostCopiedBytes = 64 << 20;
 
 /// Python's machine: a stack with marks, and a memo of values by number.
 class PickleReader {
@@ -61,13 +63,31 @@ class PickleReader {
 
   // ---- the stack ----
 
+  /// Of anything that is kept.
+  static void limit(size_t count) {
+    if (count >= kMostValues) fail("it has too many values");
+  }
+  void count_copied(size_t bytes) {
+    copied_ += bytes;
+    if (copied_ > kMostCopiedBytes) fail("it repeats itself too often");
+  }
+
   Value* push(Kind kind, std::string text = "") {
-    if (pickle_.values_.size() == kMostValues) fail("it has too many values");
+    limit(pickle_.values_.size());
     Value* value = &pickle_.values_.emplace_back();
     value->kind = kind;
     value->text = std::move(text);
-    stack_.push_back(value);
+    put(value);
     return value;
+  }
+  void put(Value* value) {
+    limit(stack_.size());
+    stack_.push_back(value);
+  }
+  /// A value made with what `arguments` holds.
+  void push_made(Kind kind, const std::string& of, const Value& arguments) {
+    count_copied(of.size() + arguments.items.size() * sizeof(Value*));
+    push(kind, of)->items = arguments.items;
   }
   Value* pop() {
     if (stack_.size() == (marks_.empty() ? 0 : marks_.back())) fail("its stack is empty");
@@ -93,11 +113,13 @@ class PickleReader {
   }
   void push_list(std::vector<const Value*> items) { push(Kind::list)->items = std::move(items); }
 
+  /// An object's own items are passed over: it would become a part of what it was made of.
   static void append(Value* to, const std::vector<const Value*>& items) {
-    to->items.insert(to->items.end(), items.begin(), items.end());
+    if (to->kind == Kind::list) to->items.insert(to->items.end(), items.begin(), items.end());
   }
   static void set(Value* to, const std::vector<const Value*>& pairs) {
     if (pairs.size() % 2) fail("a key has no value");
+    if (to->kind != Kind::dict && to->kind != Kind::object) return;
     for (size_t i = 0; i < pairs.size(); i += 2) to->entries.emplace_back(pairs[i], pairs[i + 1]);
   }
 
@@ -153,11 +175,14 @@ class PickleReader {
     }
   }
 
-  void remember(uint64_t place) { memo_[place] = top(); }
+  void remember(uint64_t place) {
+    limit(memo_.size());
+    memo_[place] = top();
+  }
   void recall(uint64_t place) {
     const auto found = memo_.find(place);
     if (found == memo_.end()) fail("it recalls what it never had");
-    stack_.push_back(found->second);
+    put(found->second);
   }
 
   bool memo(uint8_t code) {
@@ -188,6 +213,7 @@ class PickleReader {
   bool group(uint8_t code) {
     switch (code) {
       case '(':
+        limit(marks_.size());
         marks_.push_back(stack_.size());
         return true;
       case '0':
@@ -247,13 +273,14 @@ class PickleReader {
       }
       case 0x93: {
         const auto names = popped(2);
+        count_copied(names[0]->text.size() + names[1]->text.size());
         push(Kind::global, names[0]->text + "." + names[1]->text);
         return true;
       }
       case 'R':  // a call, or a new object of a class
       case 0x81: {
         const auto both = popped(2);
-        push(Kind::object, both[0]->text)->items = both[1]->items;
+        push_made(Kind::object, both[0]->text, *both[1]);
         return true;
       }
       case 'b':  // attributes, which no tensor has
@@ -261,17 +288,17 @@ class PickleReader {
         top();
         return true;
       case 'Q':
-        push_outside(pop());
+        push_made(Kind::outside, "", *pop());
         return true;
       default:
         return false;
     }
   }
-  void push_outside(const Value* which) { push(Kind::outside)->items = which->items; }
 
   const std::string_view bytes_;
   Pickle& pickle_;
   size_t at_ = 0;
+  size_t copied_ = 0;
   std::vector<Value*> stack_;
   std::vector<size_t> marks_;
   std::map<uint64_t, Value*> memo_;

@@ -35,7 +35,8 @@ struct PickleValue {
 /// Source: Python's pickletools.py.
 class Pickle {
  public:
-  /// Reads from the beginning of `bytes`. Safe on hostile ones: at most two million values are kept.
+  /// Reads from the beginning of `bytes`. Safe on hostile ones: at most two million values are kept, and 64 MB of what
+  /// the bytes have once and the values several times. Values of lists and dictionaries may hold themselves.
   /// Throws Error: cut short, or no pickle.
   explicit Pickle(std::string_view bytes);
   const PickleValue& value() const { return *value_; }

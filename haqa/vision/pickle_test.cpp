@@ -1,6 +1,6 @@
 #include "haqa/vision/pickle.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include "haqa/base/error.h"
 
@@ -93,9 +93,51 @@ TEST(Pickle, RefusesWhatNoPythonWrites) {
                                    "\x80\x02h\x05."s, "\x80\x02(N0."s, "\x80\x02(."s, "\x80\x02NR."s, "\x80\x02\xff."s,
                                    "\x80\x02X\xff\xff\xff\xffhi."s, "\x80\x02(]Nu."s})
     EXPECT_THROW(Pickle{bytes}, Error) << bytes;
-  std::string many = "\x80\x02(";
-  many.append(3'000'000, 'N');
-  EXPECT_THROW(Pickle(many + "t."), Error);
+}
+
+std::string message_of(const std::string& bytes) {
+  try {
+    const Pickle pickle(bytes);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+std::string repeated(const std::string& text, size_t times) {
+  std::string all;
+  for (size_t i = 0; i < times; ++i) all += text;
+  return all;
+}
+
+// A few megabytes that would take gigabytes.
+TEST(Pickle, RefusesWhatTakesTooMuchMemory) {
+  const std::string begin = "\x80\x02", many = "it has too many values", often = "it repeats itself too often";
+  const std::string long_text = "X\x00\x00\x10\x00"s + std::string(1 << 20, 'x');
+  const struct {
+    const char* name;
+    std::string bytes, says;
+  } cases[] = {
+      {"values", begin + "(" + repeated("N", 3'000'000) + "t.", many},
+      {"values recalled", begin + "Nq\0("s + repeated("h\0"s, 3'000'000) + "t.", many},
+      {"marks", begin + repeated("(", 3'000'000) + "t.", many},
+      {"memo", begin + "N" + repeated("\x94", 3'000'000) + ".", many},
+      {"arguments", begin + "cA\nB\nq\0("s + repeated("N", 100'000) + "tq\1"s + repeated("h\0h\1R"s, 100'000) + ".",
+       often},
+      {"a name", begin + "c" + std::string(1 << 20, 'x') + "\nB\nq\0)q\1"s + repeated("h\0h\1R"s, 100'000) + ".",
+       often},
+      {"what is outside", begin + "(" + repeated("N", 100'000) + "tq\0"s + repeated("h\0Q"s, 100'000) + ".", often},
+      {"names", begin + long_text + "q\0"s + repeated("h\0h\0\x93"s, 100'000) + ".", often},
+  };
+  for (const auto& c : cases) EXPECT_THAT(message_of(c.bytes), testing::EndsWith(c.says)) << c.name;
+}
+
+// Appending to it would make it an item of its own.
+TEST(Pickle, KeepsWhatAnObjectIsMadeOf) {
+  const Pickle pickle(
+      "\x80\x02"
+      "cA\nB\n(K\1tRq\0h\0a."s);
+  EXPECT_EQ(shown(pickle.value()), "A.B(1,)");
 }
 
 }  // namespace

@@ -139,17 +139,26 @@ CodedWeight quantize(const Tensor& weight, int bits, WeightScaling scaling, bool
 
 // ---- activations ----
 
+/// The factor and the offset of no normalization.
+const std::vector<float>& ones() {
+  static const std::vector<float> all(kLanes, 1);
+  return all;
+}
+const std::vector<float>& zeros() {
+  static const std::vector<float> all(kLanes, 0);
+  return all;
+}
+
 /// Any tensor as rows of kLanes numbers, without normalization; what is left at the end is a row of its own.
 template <typename T, typename Work>
 void in_flat_rows(const Tensor& x, const ActivationRule& rule, const Work& work) {
-  static const std::vector<float> kOnes(kLanes, 1), kZeros(kLanes, 0);
   const int64_t rows = x.numel() / kLanes;
   at::parallel_for(0, rows, kGrain / kLanes, [&](int64_t begin, int64_t end) {
     work(NormalizedRows<T>{.rows = end - begin,
                            .channels = kLanes,
                            .values = memory<T>(x) + begin * kLanes,
-                           .factor = kOnes.data(),
-                           .offset = kZeros.data(),
+                           .factor = ones().data(),
+                           .offset = zeros().data(),
                            .rule = rule},
          begin * kLanes);
   });
@@ -187,13 +196,12 @@ struct QuantizeActivation : Function<QuantizeActivation> {
     if (clip.defined()) dclip = g.mul(x >= cap).sum().to(clip.scalar_type()).view_as(clip);
     if (!runs_in_kernels(x, x.scalar_type()) || x.numel() % kLanes || g.scalar_type() != x.scalar_type())
       return {g.mul((x >= 0).logical_and_(x <= cap)), dclip, Tensor()};
-    static const std::vector<float> kOnes(kLanes, 1), kZeros(kLanes, 0);
     Tensor dx = at::empty_like(x);
     ActivationRule rule = quantized_rule(kFullPrecision, cap);
     by_type(x.scalar_type(), [&]<typename T>() {
       in_flat_rows<T>(x, rule, [&](const NormalizedRows<T>& rows, int64_t first) {
         gradient_of_values(simd(), rows, ReadersGradients<T>{memory<T>(g) + first},
-                           {kOnes.data(), kZeros.data(), kZeros.data()}, memory<T>(dx) + first);
+                           {ones().data(), zeros().data(), zeros().data()}, memory<T>(dx) + first);
       });
     });
     return {dx, dclip, Tensor()};

@@ -1,7 +1,6 @@
 #include "haqa/vision/quantizer.h"
 
 #include <cmath>
-#include <functional>
 
 #include "haqa/base/error.h"
 #include "haqa/vision/vision_test_support.h"
@@ -95,41 +94,74 @@ TEST(CodedWeight, StandsForTheQuantizedWeight) {
       }
 }
 
+/// What the kernels make of the same numbers, by one instruction set.
+class KernelResults {
+ public:
+  template <typename T>
+  std::vector<Tensor> of(Simd simd, bool has_shortcut, bool second_reader, bool codes) const {
+    const Tensor values = as<T>(y_), past = as<T>(shortcut_), first = as<T>(first_), second = as<T>(second_);
+    NormalizedRows<T> rows{.rows = kRows,
+                           .channels = kChannels,
+                           .values = at_of<T>(values),
+                           .factor = at_of<float>(factor_),
+                           .offset = at_of<float>(offset_),
+                           .shortcut = has_shortcut ? at_of<T>(past) : nullptr,
+                           .shortcut_scale = 0.5f,
+                           .rule = quantized_rule(3, 1)};
+    rows.rule.codes = codes;
+    const ReadersGradients<T> readers{at_of<T>(first), second_reader ? at_of<T>(second) : nullptr};
+    Tensor sums = at::zeros({2, kChannels}), out = at::zeros_like(values), gradients = at::zeros({3, kChannels});
+    Tensor to_shortcut = at::zeros_like(values), dy = at::zeros_like(values);
+    channel_sums(simd, kRows, kChannels, at_of<T>(values), at_of<float>(offset_), at_of<float>(sums));
+    activate(simd, rows, at_of<T>(out));
+    gradient_sums(simd, rows, readers, at_of<float>(offset_), has_shortcut ? at_of<T>(to_shortcut) : nullptr,
+                  at_of<float>(gradients));
+    gradient_of_values(simd, rows, readers, {at_of<float>(factor_), at_of<float>(offset_), at_of<float>(factor_)},
+                       at_of<T>(dy));
+    Tensor weights = at::zeros_like(values), dw = at::zeros_like(t_);
+    const int64_t n = t_.numel() - 3;  // which no vector divides
+    quantize_weights(simd, at_of<float>(t_), n, {.divisor = 2, .levels = 7, .outer = 0.9f, .codes = codes},
+                     at_of<T>(weights));
+    const double products = weight_gradient(simd, at_of<T>(first), at_of<float>(t_), n, 0.7f, at_of<float>(dw));
+    return {sums, out, gradients, to_shortcut, dy, weights, dw, at::full({}, products, at::kDouble)};
+  }
+
+ private:
+  static constexpr int64_t kRows = 37, kChannels = 48;
+
+  template <typename T>
+  static Tensor as(const Tensor& x) {
+    return sizeof(T) == 2 ? x.to(at::kBFloat16) : x;
+  }
+  template <typename T>
+  static T* at_of(const Tensor& x) {
+    return static_cast<T*>(x.data_ptr());
+  }
+  static Tensor made() { return at::randn({kRows, kChannels}); }
+
+  const Tensor y_ = made(), shortcut_ = made(), first_ = made(), second_ = made(), t_ = made().tanh();
+  const Tensor factor_ = at::rand(kChannels), offset_ = at::randn(kChannels);
+};
+
 // The portable code, and that of each instruction set, give the same numbers.
 TEST(Kernels, AgreeOnEveryInstructionSet) {
   at::manual_seed(1);
-  const int64_t rows = 37, channels = 48;
-  const auto made = [&] { return at::randn({rows, channels}); };
-  const Tensor y = made(), shortcut = made(), first = made(), second = made();
-  const Tensor factor = at::rand(channels), offset = at::randn(channels);
-  const auto results = [&]<typename T>(Simd simd, const std::function<Tensor(const Tensor&)>& as) {
-    const Tensor values = as(y), past = as(shortcut), a = as(first), b = as(second);
-    const auto at_of = [](const Tensor& tensor) { return static_cast<T*>(tensor.data_ptr()); };
-    const NormalizedRows<T> of{
-        rows,        channels, at_of(values),       factor.data_ptr<float>(), offset.data_ptr<float>(),
-        at_of(past), 0.5f,     quantized_rule(3, 1)};
-    const ReadersGradients<T> readers{at_of(a), at_of(b)};
-    Tensor sums = at::zeros({2, channels}), out = as(y).clone(), gradients = at::zeros({3, channels});
-    Tensor to_shortcut = as(y).clone(), dy = as(y).clone();
-    channel_sums(simd, rows, channels, at_of(values), offset.data_ptr<float>(), sums.data_ptr<float>());
-    activate(simd, of, at_of(out));
-    gradient_sums(simd, of, readers, offset.data_ptr<float>(), at_of(to_shortcut), gradients.data_ptr<float>());
-    gradient_of_values(simd, of, readers,
-                       {factor.data_ptr<float>(), offset.data_ptr<float>(), factor.data_ptr<float>()}, at_of(dy));
-    return std::vector<Tensor>{sums, out, gradients, to_shortcut, dy};
-  };
-  const auto whole = [](const Tensor& x) { return x; };
-  const auto half = [](const Tensor& x) { return x.to(at::kBFloat16); };
-  const auto expected = results.operator()<float>(Simd::portable, whole);
-  const auto expected_half = results.operator()<uint16_t>(Simd::portable, half);
-  for (const Simd simd : available_simd()) {
-    const auto got = results.operator()<float>(simd, whole);
-    const auto got_half = results.operator()<uint16_t>(simd, half);
+  const KernelResults results;
+  const auto expect = [&]<typename T>(Simd simd, bool shortcut, bool second, bool codes) {
+    const std::vector<Tensor> expected = results.of<T>(Simd::portable, shortcut, second, codes);
+    const std::vector<Tensor> got = results.of<T>(simd, shortcut, second, codes);
     for (size_t i = 0; i < got.size(); ++i) {
-      EXPECT_EQ(difference(got[i], expected[i]), 0) << static_cast<int>(simd) << " " << i;
-      EXPECT_EQ(difference(got_half[i], expected_half[i]), 0) << static_cast<int>(simd) << " " << i;
+      EXPECT_EQ(difference(got[i], expected[i]), 0)
+          << static_cast<int>(simd) << " " << sizeof(T) << " " << shortcut << second << codes << " " << i;
     }
-  }
+  };
+  for (const Simd simd : available_simd())
+    for (const bool shortcut : {false, true})
+      for (const bool second : {false, true})
+        for (const bool codes : {false, true}) {
+          expect.operator()<float>(simd, shortcut, second, codes);
+          expect.operator()<uint16_t>(simd, shortcut, second, codes);
+        }
 }
 
 }  // namespace

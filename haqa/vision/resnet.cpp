@@ -69,6 +69,9 @@ void check(const ResNetOptions& o) {
   if (o.classes < 2) throw UsageError("a network for {} classes has nothing to tell apart", o.classes);
   if (o.compute != at::kFloat && o.compute != at::kBFloat16 && o.compute != at::kDouble)
     throw UsageError("a network computes in float, bfloat16 or double, not in {}", toString(o.compute));
+  const int bits = o.quantization.activation_bits;
+  if (o.compute == at::kBFloat16 && bits > 8 && bits != kFullPrecision)
+    throw UsageError("bfloat16 cannot tell activations of {} bits apart, as it has 8; compute in float", bits);
   if (!(o.pact_clip > 0)) throw UsageError("PACT's first bound is {}; it must be above 0", o.pact_clip);
 }
 
@@ -83,14 +86,6 @@ ResNetKind resnet_kind_from(std::string_view name) {
 
 std::string_view name_of(ResNetKind kind) {
   return kind == ResNetKind::resnet20 ? "resnet20" : kind == ResNetKind::resnet32 ? "resnet32" : "resnet50";
-}
-
-bool bfloat16_is_fast() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
 }
 
 ResNet::ResNet(const ResNetOptions& options)
@@ -173,6 +168,7 @@ void ResNet::build() {
   const double bound = 1 / std::sqrt(static_cast<double>(channels));  // as libtorch's own linear layers
   fc_weight_ = parameter("fc.weight", at::empty({options_.classes, channels}).uniform_(-bound, bound, random_));
   fc_bias_ = parameter("fc.bias", at::empty({options_.classes}).uniform_(-bound, bound, random_));
+  if (q.last_layer) fc_activation_ = activation("fc");
 }
 
 Activations ResNet::through(const Unit& unit, const Tensor& x, double scale, const std::optional<Activations>& shortcut,
@@ -231,14 +227,30 @@ std::vector<Tensor> ResNet::observed(const Tensor& images) const {
 
 void ResNet::fit_activations(const Tensor& images) {
   const Quantization& q = options_.quantization;
-  if (q.activation_bits == kFullPrecision || q.method == QuantizationMethod::pact) return;
+  if (q.activation_bits == kFullPrecision) return;
   const at::NoGradGuard no_grad;
   const std::vector<Tensor> samples = observed(images);
+  if (q.method == QuantizationMethod::pact)
+    fit_clips(samples);
+  else
+    fit_norms(samples);
+}
+
+void ResNet::fit_clips(const std::vector<Tensor>& samples) const {
+  std::vector<Tensor> clips = {stem_.front().activation.clip};
+  for (const Block& block : blocks_)
+    for (const Unit& unit : block.units) clips.push_back(unit.activation.clip);
+  if (fc_activation_.clip.defined()) clips.push_back(fc_activation_.clip);
+  for (size_t i = 0; i < clips.size(); ++i)
+    clips[i].fill_(best_bound(samples.at(i), options_.quantization.activation_bits));
+}
+
+void ResNet::fit_norms(const std::vector<Tensor>& samples) const {
   double bound = 1;
   for (const Range& range : ranges()) {
     std::vector<Tensor> numbers;
     for (const size_t i : range.activations) numbers.push_back(samples.at(i));
-    bound = best_bound(at::cat(numbers), q.activation_bits);
+    bound = best_bound(at::cat(numbers), options_.quantization.activation_bits);
     for (const BatchNorm& norm : range.writers) {
       norm.weight.div_(bound);
       norm.bias.div_(bound);
@@ -263,9 +275,12 @@ Tensor ResNet::logits(const Tensor& images, bool training) {
   }
   for (const Block& block : blocks_) x = through(block, x, training);
   Tensor features = at::mean(x.codes, {2, 3}, false, fc_weight_.scalar_type()) * x.scale;
+  if (samples_) samples_->push_back(features);
   Tensor weight = fc_weight_;
   if (q.last_layer) {
-    features = quantized_activation(features, q.activation_bits);
+    const Tensor& clip = fc_activation_.clip;
+    features = clip.defined() ? pact_activation(features, clip, q.activation_bits)
+                              : quantized_activation(features, q.activation_bits);
     weight = quantized_weight(weight, q.weight_bits, q.scaling);
   }
   return at::linear(features, weight, fc_bias_);

@@ -26,18 +26,15 @@ struct ResNetOptions {
   Shortcut shortcut = Shortcut::a;  ///< of ResNet20 and ResNet32; ResNet50 has option B always
   int64_t classes = 10;
   Quantization quantization;
-  double pact_clip = 10;                ///< the first of PACT's bounds, as its authors have it
+  double pact_clip = 10;                ///< PACT's bounds with random weights, as its authors have it
   at::ScalarType compute = at::kFloat;  ///< of products and activations: kFloat or kBFloat16
   at::Device device = at::kCPU;
   uint64_t seed = 0;  ///< of the first weights
 };
 
-/// Whether products of bfloat16 are faster than those of floats on this processor.
-bool bfloat16_is_fast();
-
 /// A ResNet in full precision or quantized; weights in float32 always. Sources: He et al. 2015; torchvision's
-/// resnet.py, whose names of tensors it keeps: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc, and act1.clip for
-/// PACT's bounds.
+/// resnet.py, whose names of tensors it keeps: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc; and act1.clip and
+/// the like for PACT's bounds, fc.clip for what the last layer reads.
 class ResNet {
  public:
   /// With random weights. Throws UsageError for options out of range.
@@ -46,11 +43,11 @@ class ResNet {
   /// [n, classes] floats. training: normalized by the batch's statistics, which go into the running ones.
   torch::Tensor logits(const torch::Tensor& images, bool training);
 
-  /// Brings the activations of a model that was trained in full precision into the range that DoReFa keeps, 0 to 1: the
-  /// normalizations before them are divided by bounds, and what reads them makes up for it, so that in full precision
-  /// the network computes what it did. The bounds are those with the least error of quantization on these images.
-  /// Activations that pass each other in shortcuts share one. Nothing is done where activations are not quantized, or
-  /// by PACT, which learns its bounds.
+  /// Fits the quantizer to the activations of a model that was trained in full precision, by the bounds with the least
+  /// error of quantization on these images. PACT's bounds begin there. DoReFa's is 1: the normalizations before its
+  /// activations are divided by the bounds, and what reads them makes up for it, so that in full precision the network
+  /// computes what it did; activations that pass each other in shortcuts share one. Nothing is done where activations
+  /// are not quantized.
   void fit_activations(const torch::Tensor& images);
 
   /// What it consists of.
@@ -93,7 +90,10 @@ class ResNet {
   Block block(const std::string& name, int64_t in, int64_t width, int64_t stride);
   void build();
   std::vector<Range> ranges() const;
+  /// Numbers of each activation in full precision, in the order in which they are computed, and of what fc reads.
   std::vector<torch::Tensor> observed(const torch::Tensor& images) const;
+  void fit_clips(const std::vector<torch::Tensor>& samples) const;
+  void fit_norms(const std::vector<torch::Tensor>& samples) const;
 
   Activations through(const Unit& unit, const torch::Tensor& x, double scale,
                       const std::optional<Activations>& shortcut, bool training) const;
@@ -105,6 +105,7 @@ class ResNet {
   std::vector<Unit> stem_;
   std::vector<Block> blocks_;
   torch::Tensor fc_weight_, fc_bias_;
+  ActivationLayer fc_activation_;                  ///< of what the last layer reads, where that is quantized
   std::vector<torch::Tensor>* samples_ = nullptr;  ///< while activations are observed: gets some numbers of each
 };
 

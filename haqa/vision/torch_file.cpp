@@ -6,10 +6,12 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <set>
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/text.h"
+#include "haqa/train/torch_message.h"
 #include "haqa/vision/pickle.h"
 
 namespace haqa {
@@ -24,6 +26,8 @@ using Kind = PickleValue::Kind;
   throw Error("{}", why);
 }
 
+constexpr size_t kMostDimensions = 64;  ///< as PyTorch has it
+
 /// Of a storage's class: "torch.FloatStorage".
 at::ScalarType type_of(const std::string& name) {
   static const std::map<std::string, at::ScalarType> kTypes = {
@@ -33,7 +37,7 @@ at::ScalarType type_of(const std::string& name) {
       {"torch.ShortStorage", at::kShort}, {"torch.CharStorage", at::kChar},
       {"torch.ByteStorage", at::kByte},   {"torch.BoolStorage", at::kBool}};
   const auto found = kTypes.find(name);
-  if (found == kTypes.end()) fail(fmt::format("its numbers are in {}", name));
+  if (found == kTypes.end()) fail(fmt::format("its numbers are in {}", one_line(name, 100)));
   return found->second;
 }
 
@@ -53,60 +57,100 @@ Storage storage_of(const PickleValue& value) {
 }
 
 std::vector<int64_t> integers(const PickleValue& value) {
+  if (value.items.size() > kMostDimensions) fail("a tensor has too many dimensions");
   std::vector<int64_t> all;
   for (const PickleValue* item : value.items) all.push_back(item->integer);
   return all;
 }
 
-using StorageReader = std::function<Tensor(const Storage&)>;
+/// The storages of a file, each read once, of which tensors are parts: a hostile file may name one again and again.
+class Storages {
+ public:
+  using Reader = std::function<Tensor(const Storage&)>;
+  /// `most`: bytes that all of them have at most.
+  Storages(uint64_t most, Reader read) : left_(most), read_(std::move(read)) {}
+
+  const Tensor& of(const Storage& storage) {
+    const auto [found, is_new] = rows_.try_emplace(storage.key);
+    Tensor& row = found->second;
+    if (is_new) {
+      const auto size = static_cast<uint64_t>(at::elementSize(storage.type));
+      if (storage.count < 0 || static_cast<uint64_t>(storage.count) > left_ / size)
+        fail("the numbers of a tensor are cut short");
+      left_ -= static_cast<uint64_t>(storage.count) * size;
+      row = read_(storage);
+    }
+    if (row.scalar_type() != storage.type || row.numel() != storage.count) fail("its tensors contradict each other");
+    return row;
+  }
+
+ private:
+  uint64_t left_;
+  Reader read_;
+  std::map<std::string, Tensor> rows_;
+};
 
 /// torch._utils._rebuild_tensor_v2(storage, offset, sizes, strides, ...).
-Tensor rebuilt(const PickleValue& value, const StorageReader& read) {
+Tensor rebuilt(const PickleValue& value, Storages& storages) {
   const auto& items = value.items;
   if (items.size() < 4) fail("a tensor has no shape");
   const Storage storage = storage_of(*items[0]);
   const int64_t offset = items[1]->integer;
   const std::vector<int64_t> sizes = integers(*items[2]), strides = integers(*items[3]);
-  int64_t last = offset;
+  int64_t last = offset, count = 1;
   bool fits = offset >= 0 && sizes.size() == strides.size(), empty = false;
   for (size_t i = 0; fits && i < sizes.size(); ++i) {
     int64_t step = 0;
     fits = sizes[i] >= 0 && strides[i] >= 0 &&
            !__builtin_mul_overflow(std::max<int64_t>(sizes[i], 1) - 1, strides[i], &step) &&
-           !__builtin_add_overflow(last, step, &last);
+           !__builtin_add_overflow(last, step, &last) &&
+           !__builtin_mul_overflow(count, std::max<int64_t>(sizes[i], 1), &count);
     empty |= sizes[i] == 0;
   }
-  if (!fits || (!empty && last >= storage.count)) fail("a tensor is larger than its numbers");
+  // A stride of 0 makes many of few, which no weights are.
+  if (!fits || (!empty && (last >= storage.count || count > storage.count)))
+    fail("a tensor is larger than its numbers");
   if (empty) return at::empty(sizes, storage.type);
-  return read(storage).as_strided(sizes, strides, offset).clone();
+  return storages.of(storage).as_strided(sizes, strides, offset);
 }
 
-std::optional<Tensor> tensor_in(const PickleValue& value, const StorageReader& read) {
-  if (value.kind != Kind::object) return std::nullopt;
-  if (value.text == "torch._utils._rebuild_tensor_v2") return rebuilt(value, read);
-  if (value.text == "torch._utils._rebuild_parameter" && !value.items.empty()) return tensor_in(*value.items[0], read);
-  return std::nullopt;
+std::optional<Tensor> tensor_in(const PickleValue& value, Storages& storages) {
+  const PickleValue* inner = &value;
+  if (value.kind == Kind::object && value.text == "torch._utils._rebuild_parameter" && !value.items.empty())
+    inner = value.items[0];  // a tensor: parameters of parameters are none of PyTorch's
+  if (inner->kind != Kind::object || inner->text != "torch._utils._rebuild_tensor_v2") return std::nullopt;
+  return rebuilt(*inner, storages);
 }
 
 /// Dictionaries within dictionaries: as deep as checkpoints have them.
 constexpr int kDeepest = 4;
 
-Tensors tensors_in(const PickleValue& value, const StorageReader& read, int depth = 0) {
-  if (depth == kDeepest) return {};
-  for (const char* wanted : {"state_dict", "model_state_dict", "model", "net", "weights"})
+/// Finds the tensors in a pickle's value, which may hold itself.
+class TensorSearch {
+ public:
+  explicit TensorSearch(Storages& storages) : storages_(storages) {}
+
+  Tensors in(const PickleValue& value, int depth = 0) {
+    if (depth == kDeepest || !seen_.insert(&value).second) return {};
+    for (const char* wanted : {"state_dict", "model_state_dict", "model", "net", "weights"})
+      for (const auto& [key, entry] : value.entries)
+        if (key->kind == Kind::text && key->text == wanted)
+          if (Tensors inner = in(*entry, depth + 1); !inner.empty()) return inner;
+    Tensors tensors;
     for (const auto& [key, entry] : value.entries)
-      if (key->kind == Kind::text && key->text == wanted)
-        if (Tensors inner = tensors_in(*entry, read, depth + 1); !inner.empty()) return inner;
-  Tensors tensors;
-  for (const auto& [key, entry] : value.entries)
-    if (key->kind == Kind::text)
-      if (const auto tensor = tensor_in(*entry, read)) tensors[key->text] = *tensor;
-  return tensors;
-}
+      if (key->kind == Kind::text)
+        if (const auto tensor = tensor_in(*entry, storages_)) tensors[key->text] = *tensor;
+    return tensors;
+  }
+
+ private:
+  Storages& storages_;
+  std::set<const PickleValue*> seen_;
+};
 
 /// Bytes as a row of numbers.
 Tensor numbers(const void* bytes, size_t size, const Storage& storage) {
-  if (storage.count < 0 || size / at::elementSize(storage.type) < static_cast<size_t>(storage.count))
+  if (size / at::elementSize(storage.type) < static_cast<size_t>(storage.count))
     fail("the numbers of a tensor are cut short");
   Tensor row = at::empty({storage.count}, storage.type);
   if (storage.count > 0) std::memcpy(row.data_ptr(), bytes, static_cast<size_t>(row.nbytes()));
@@ -115,12 +159,19 @@ Tensor numbers(const void* bytes, size_t size, const Storage& storage) {
 
 Tensors read_zip(const fs::path& file) {
   caffe2::serialize::PyTorchStreamReader reader(file.string());
-  const auto [bytes, size] = reader.getRecord("data.pkl");
+  const uint64_t file_size = fs::file_size(file);
+  const auto record = [&](const std::string& name) {
+    // PyTorch compresses nothing: what says that it is larger than the file is none of its own.
+    if (reader.getRecordSize(name) > file_size) fail("a part is larger than all of it");
+    return reader.getRecord(name);
+  };
+  const auto [bytes, size] = record("data.pkl");
   const Pickle pickle(std::string_view(static_cast<const char*>(bytes.get()), size));
-  return tensors_in(pickle.value(), [&](const Storage& storage) {
-    const auto [data, length] = reader.getRecord("data/" + storage.key);
+  Storages storages(file_size, [&](const Storage& storage) {
+    const auto [data, length] = record("data/" + storage.key);
     return numbers(data.get(), length, storage);
   });
+  return TensorSearch(storages).in(pickle.value());
 }
 
 /// Pickles one after another: a number that marks the form, its version, the machine, the object, the storages' keys;
@@ -137,7 +188,10 @@ Tensors read_legacy(const fs::path& file) {
   const Pickle object = next(), keys = next();
   std::map<std::string, Storage> storages;
   for (const PickleValue& value : object.values())
-    if (value.kind == Kind::outside) storages[storage_of(value).key] = storage_of(value);
+    if (value.kind == Kind::outside) {
+      const Storage storage = storage_of(value);
+      storages[storage.key] = storage;
+    }
   std::map<std::string, std::string_view> bytes;
   for (const PickleValue* key : keys.value().items) {
     const auto found = storages.find(key->text);
@@ -150,15 +204,11 @@ Tensors read_legacy(const fs::path& file) {
     bytes[key->text] = rest.substr(0, count * size);
     rest.remove_prefix(count * size);
   }
-  return tensors_in(object.value(), [&](const Storage& storage) {
+  Storages rows(all.size(), [&](const Storage& storage) {
     const std::string_view data = bytes[storage.key];
     return numbers(data.data(), data.size(), storage);
   });
-}
-
-/// Without the stack and the places in its own source that libtorch's have.
-std::string first_line(std::string_view text) {
-  return one_line(text.substr(0, text.find('\n')), 200);
+  return TensorSearch(rows).in(object.value());
 }
 
 }  // namespace
@@ -167,8 +217,7 @@ Tensors read_torch_file(const fs::path& file, bool zip) {
   try {
     return zip ? read_zip(file) : read_legacy(file);
   } catch (const c10::Error& error) {
-    throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(),
-                first_line(error.what_without_backtrace()));
+    throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(), first_line(error));
   } catch (const Error& error) {
     throw Error("{}: is no whole file of PyTorch ({}); copy or download it again", file.string(), error.what());
   }

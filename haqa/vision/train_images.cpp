@@ -6,6 +6,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/dataset/split.h"
 #include "haqa/images/image_set.h"
 #include "haqa/train/checkpoint.h"
@@ -22,7 +23,8 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kSplitSeed = 1;
-constexpr size_t kMeasured = 250;  ///< images of a batch that is not learned from
+/// Images of a batch that is not learned from: those of 224 x 224 take fifty times the memory of CIFAR's.
+constexpr size_t kMeasured = 250, kMeasuredFiles = 32;
 constexpr size_t kSkippedTold = 20;
 /// Images by which activations are brought into range: more change the bounds by no per cent.
 constexpr size_t kFitted = 128, kFittedFiles = 32;
@@ -101,6 +103,9 @@ class Images {
                                                     : normalization_of(data_.training, split_.training, {}, threads)) {}
 
   int64_t classes() const { return std::ssize(data_.classes); }
+  TrainedImages described() const {
+    return {data_.classes, normalization_, input_.validation_share, fingerprint(data_.training)};
+  }
   size_t n_training() const { return split_.training.size(); }
 
   LoadedImages training(size_t batch, uint64_t seed) const {
@@ -109,11 +114,10 @@ class Images {
     return loaded(data_.training, split_.training, options);
   }
   LoadedImages part(ImagePart part) const {
-    const auto options = LoaderOptions::for_validation(kMeasured, normalization_);
-    if (part == ImagePart::validation) return loaded(data_.training, require(split_.validation), options);
-    return loaded(data_.test, all_of(data_.test), options);
+    const ImageSet& set = part == ImagePart::validation ? data_.training : data_.test;
+    const auto options = LoaderOptions::for_validation(set.in_memory() ? kMeasured : kMeasuredFiles, normalization_);
+    return loaded(set, part == ImagePart::validation ? require(split_.validation) : all_of(set), options);
   }
-  const Normalization& normalization() const { return normalization_; }
   /// Some to train on as they are, from all classes, which may stand one after the other.
   torch::Tensor samples() const {
     const size_t n = std::min(data_.training.in_memory() ? kFitted : kFittedFiles, n_training());
@@ -152,7 +156,7 @@ void tell_skipped(const std::vector<const LoadedImages*>& sources, Json& result)
   size_t skipped = 0;
   Json files = Json::array();
   for (const LoadedImages* source : sources)
-    for (const DamagedImage& image : source->loader().skipped())
+    for (const DamagedImage& image : source->skipped())
       if (++skipped <= kSkippedTold) files.push_back(image.file.string() + ": " + image.reason);
   result["skipped"] = skipped;
   result["skipped_files"] = std::move(files);
@@ -165,6 +169,15 @@ ResNet network_for(const ImageTraining& training, const Images& images) {
   ResNet network(options);
   if (!training.weights.empty()) load_weights(network, training.weights);
   return network;
+}
+
+/// What a checkpoint must agree with besides the options: other weights or images come to other numbers.
+std::string inputs_of(const ImageTraining& training, const TrainedImages& images) {
+  const std::string weights =
+      training.weights.empty() ? "random" : fmt::format("{:016x}", fnv1a_64(read_file(training.weights)));
+  const ImageInput& i = training.input;
+  return fmt::format("{} {} {} {} {} {} {} {}", training.batch, training.seed, i.validation_share, i.augmentation.flip,
+                     i.augmentation.padding, i.imagenet_normalization, weights, images.fingerprint);
 }
 
 /// Whether the trainer goes on from a checkpoint; a damaged one is as none: there is no way but from the beginning.
@@ -229,9 +242,6 @@ ImageTraining image_training_from(const Json& request) {
   } catch (const Json::exception& error) {
     throw UsageError("the request to train is not understood: {}", error.what());
   }
-  const ImageInput& i = training.input;
-  training.trainer.inputs = fmt::format("{} {} {} {} {} {}", training.batch, training.seed, i.validation_share,
-                                        i.augmentation.flip, i.augmentation.padding, i.imagenet_normalization);
   return training;
 }
 
@@ -242,7 +252,10 @@ Json train_images(const ImageTraining& training, const std::function<void(double
   ResNet network = network_for(training, images);
   LoadedImages source = images.training(training.batch, training.seed);
   LoadedImages validation = images.part(ImagePart::validation);
-  ImageTrainer trainer(network, source, validation, training.trainer);
+  const TrainedImages described = images.described();
+  ImageTrainerOptions options = training.trainer;
+  options.inputs = inputs_of(training, described);
+  ImageTrainer trainer(network, source, validation, options);
   const bool resumed = goes_on(trainer, training.folder / "checkpoint");
   if (!resumed && !training.weights.empty()) network.fit_activations(images.samples());
   const auto resumed_after = std::ssize(trainer.results());
@@ -251,13 +264,16 @@ Json train_images(const ImageTraining& training, const std::function<void(double
   const double seconds = seconds_since(start);
   trainer.keep_average();
   check_trained(network);
-  save_weights(network, training.folder / "network.safetensors");
+  save_weights(network, training.folder / "network.safetensors", described);
   int64_t parameters = 0;
   for (const auto& [name, parameter] : network.parameters()) parameters += parameter.numel();
   Json result = told(trainer.results());
   tell_skipped({&source, &validation}, result);
   result.update({{"training_images", source.size()},
-                 {"validation_images", validation.size()},
+                 {"validation_images", validation.size() - std::ssize(validation.skipped())},
+                 {"classes", described.classes},
+                 {"mean", described.normalization.mean},
+                 {"deviation", described.normalization.deviation},
                  {"resumed_after", resumed_after},
                  {"images", learned},
                  {"seconds", seconds},
@@ -273,11 +289,10 @@ Json measure_images(const ImageTraining& training, ImagePart part, bool fit) {
   ResNet network = network_for(training, images);
   if (fit) network.fit_activations(images.samples());
   LoadedImages source = images.part(part);
-  ImageTrainer trainer(network, source, source, {});
-  const ImageTrainer::Validation found = trainer.validate();
+  const Validation found = validate(network, source);
   Json result = {{"accuracy", found.accuracy}, {"loss", found.loss}};
   tell_skipped({&source}, result);
-  result["images"] = source.size() - result["skipped"].get<int64_t>();
+  result["images"] = source.size() - std::ssize(source.skipped());
   return result;
 }
 
@@ -287,9 +302,9 @@ Json export_network(const ImageTraining& training, const fs::path& output, bool 
   ResNet network = network_for(training, images);
   const torch::Tensor samples = images.samples();
   if (fit) network.fit_activations(samples);
-  Json result = to_json(
-      network, export_onnx(network, output,
-                           {.pixels = PixelScale{images.normalization().mean, images.normalization().deviation}}));
+  const TrainedImages described = images.described();
+  const OnnxExportOptions how = {.pixels = described.normalization, .classes = described.classes};
+  Json result = to_json(network, export_onnx(network, output, how), how);
   result["image"] = samples.sizes().slice(1).vec();
   return result;
 }

@@ -32,16 +32,17 @@ struct ImageTraining {
   ImageTrainerOptions trainer;
 };
 
-/// From a worker's request; docs/finetune.md has its keys. Throws UsageError naming what is wrong.
+/// From a worker's request; docs/images.md has its keys. Throws UsageError naming what is wrong.
 ImageTraining image_training_from(const Json& request);
 
-/// Trains and writes network.safetensors into the folder. Goes on from a checkpoint that an interrupted training left
-/// there, which stays: the caller removes it when the result is safe.
-/// Returns {"losses", "accuracies", "validation_losses": of each epoch, "accuracy": of the network that is written,
-/// "training_images", "validation_images", "resumed_after": epochs that a checkpoint spared, "images" and "seconds": of
-/// the others, "images_per_second", "trained_parameters", "skipped": damaged images, "skipped_files": the first of
-/// them, "peak_bytes"}.
-/// Throws Error: images, weights that do not fit the network, no space, Diverged.
+/// Trains and writes network.safetensors into the folder, with what it learned from (images/trained_images.h). Goes on
+/// from a checkpoint that an interrupted training left there, which stays: the caller removes it when the result is
+/// safe. Returns {"losses", "accuracies", "validation_losses": of each epoch, "accuracy": of the network that is
+/// written, "training_images", "validation_images": those that are no damaged ones, "classes", "mean", "deviation": of
+/// the pixels, what the network was given being (value from 0 to 1 - mean) / deviation, "resumed_after": epochs that a
+/// checkpoint spared, "images" and "seconds": of the others, "images_per_second", "trained_parameters", "skipped":
+/// damaged images, "skipped_files": the first of them, "peak_bytes"}. Throws Error: images, weights that do not fit the
+/// network, no space, Diverged.
 Json train_images(const ImageTraining& training, const std::function<void(double)>& progress);
 
 /// Which images a network is measured on.

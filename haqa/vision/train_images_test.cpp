@@ -59,7 +59,8 @@ TEST_F(TrainImagesTest, WhatIsWrittenIsWhatWasValidated) {
   };
   const std::string pretrained = (folder_ / "full/network.safetensors").string();
   const Case cases[] = {
-      {"full precision", {{"folder", (folder_ / "full").string()}}},
+      // So slow that the running statistics keep up: else nothing in evaluation is near to what was trained.
+      {"full precision", {{"folder", (folder_ / "full").string()}, {"configuration", {{"learning_rate", 0.02}}}}},
       {"w4a4, pretrained", {{"weights", pretrained}, {"network", {{"weight_bits", 4}, {"activation_bits", 4}}}}},
       {"PACT w8a2, average, B",
        {{"network", {{"weight_bits", 8}, {"activation_bits", 2}, {"method", "pact"}, {"shortcut", "b"}}},
@@ -75,6 +76,14 @@ TEST_F(TrainImagesTest, WhatIsWrittenIsWhatWasValidated) {
     EXPECT_EQ(trained["validation_images"], 60);
     EXPECT_EQ(trained["images"], 480);
     EXPECT_EQ(trained["skipped"], 0);
+    // What is needed to use the network, beside it too.
+    const Weights written = read_weights(fs::path(request(c.more)["folder"]) / "network.safetensors");
+    ASSERT_TRUE(written.images);
+    EXPECT_EQ(written.images->classes.size(), 3u);
+    EXPECT_EQ(Json(written.images->classes), trained["classes"]);
+    EXPECT_EQ(Json(written.images->normalization.mean), trained["mean"]);
+    EXPECT_EQ(Json(written.images->normalization.deviation), trained["deviation"]);
+    EXPECT_EQ(written.images->validation_share, 0.2);
     EXPECT_GT(trained["images_per_second"], 0);
     Json measuring = c.more;
     measuring["command"] = "measure_images";
@@ -116,10 +125,41 @@ TEST_F(TrainImagesTest, GoesOnToTheSameNumbersAfterAKill) {
   EXPECT_EQ(resumed["resumed_after"], 1);
   for (const char* key : {"losses", "accuracies", "validation_losses"}) EXPECT_EQ(resumed[key], whole[key]) << key;
   EXPECT_EQ(read_file(folder_ / "out/network.safetensors"), read_file(folder_ / "whole/network.safetensors"));
-  // A checkpoint is of one training; a damaged one is as none.
+  // A checkpoint is of one training: of its weights and images too; a damaged one is as none.
+  const std::string other_weights = (folder_ / "whole/network.safetensors").string();
+  EXPECT_THAT(thrown({{"weights", other_weights}, {"network", weights["network"]}}),
+              HasSubstr("is the checkpoint of another training"));
+  make(ImageForm::cifar10, "others", {.training = 300, .test = 60, .classes = 3, .seed = 2, .noise = 0.05});
+  EXPECT_THAT(thrown({{"images", (folder_ / "others").string()}, {"network", weights["network"]}}),
+              HasSubstr("is the checkpoint of another training"));
   EXPECT_THAT(thrown({{"configuration", {{"batch_size", 60}}}}), HasSubstr("is the checkpoint of another training"));
   write_file(folder_ / "out/checkpoint", "haqa");
   EXPECT_EQ(served(weights)["losses"], whole["losses"]);
+}
+
+// With the same weights to begin with: all images in one batch have one loss whatever their order, but for
+// augmentation.
+TEST_F(TrainImagesTest, TheSeedDecidesOrderAndAugmentationButNotTheSplit) {
+  served({{"folder", (folder_ / "full").string()}, {"configuration", {{"num_epochs", 1}}}});
+  const std::string weights = (folder_ / "full/network.safetensors").string();
+  const auto trained = [&](uint64_t seed, int batch, bool augmented) {
+    fs::remove_all(folder_ / "out");
+    return served({{"weights", weights},
+                   {"seed", seed},
+                   {"augmentation", {{"flip", augmented}, {"padding", augmented ? 4 : 0}}},
+                   {"configuration", {{"batch_size", batch}, {"num_epochs", 1}}}})["losses"][0]
+        .get<double>();
+  };
+  EXPECT_EQ(trained(3, 40, true), trained(3, 40, true));
+  const double all = trained(3, 240, false);
+  EXPECT_NEAR(trained(4, 240, false), all, 1e-5 * all) << "the same images";
+  EXPECT_GT(std::abs(trained(4, 240, true) - trained(3, 240, true)), 1e-3 * all) << "augmented otherwise";
+  EXPECT_GT(std::abs(trained(4, 40, false) - trained(3, 40, false)), 1e-3 * all) << "in another order";
+  const auto held_back = [&](uint64_t seed, double share) {
+    return served({{"command", "measure_images"}, {"weights", weights}, {"seed", seed}, {"validation_share", share}});
+  };
+  EXPECT_EQ(held_back(1, 0.2), held_back(2, 0.2));
+  EXPECT_NE(held_back(1, 0.1)["loss"], held_back(1, 0.2)["loss"]);
 }
 
 TEST_F(TrainImagesTest, DamagedJpegsAreLeftOutCountedAndNamed) {
@@ -152,10 +192,10 @@ TEST_F(TrainImagesTest, WhatIsWrongIsSaid) {
   const std::pair<Json, std::string> cases[] = {
       {{{"images", (folder_ / "cut").string()}}, "data_batch_1.bin"},
       {{{"images", (folder_ / "labels").string()}}, "127"},
-      {{{"images", (folder_ / "none").string()}}, "none"},
-      {{{"validation_share", 0}}, "leaves none to choose by"},
-      {{{"validation_share", 1}}, "share"},
-      {{{"configuration", {{"batch_size", 400}}}}, "400"},
+      {{{"images", (folder_ / "none").string()}}, "/none: there is no such folder"},
+      {{{"validation_share", 0}}, "a validation share of 0 of 300 images leaves none to choose by"},
+      {{{"validation_share", 1}}, "1 is no share for validation; give one from 0 to below 1"},
+      {{{"configuration", {{"batch_size", 400}}}}, "240 images do not fill one batch of 400"},
       {{{"network", {{"weight_bits", 0}}}}, "or 32 for full precision"},
       {{{"network", {{"activation_bits", 33}}}}, "or 32 for full precision"},
       {{{"network", {{"kind", "resnet18"}}}}, "resnet20"},

@@ -141,6 +141,7 @@ def network(folder):
     torch.save({"state_dict": collections.OrderedDict(("module." + k, v) for k, v in state.items()),
                 "epoch": 3, "best_prec1": 91.5}, f"{folder}/before.pt")
     torch.save(state, f"{folder}/legacy.pt", _use_new_zipfile_serialization=False)
+    torch.save(state, f"{folder}/legacy-5.pt", _use_new_zipfile_serialization=False, pickle_protocol=5)
     torch.save({"state_dict": state, "arguments": Namespace(lr=0.1)}, f"{folder}/objects.pt")
     lacking = {k: v for k, v in state.items() if k != "layer1.0.conv1.weight"}
     lacking["layer9.weight"] = torch.zeros(3)

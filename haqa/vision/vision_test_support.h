@@ -34,6 +34,7 @@ class BatchList : public ImageSource {
     if (next_ >= batches_.size()) return std::nullopt;
     return batches_[(next_++ + epoch_) % batches_.size()];
   }
+  size_t position() const override { return next_; }
 
  private:
   std::vector<ImageBatch> batches_;

@@ -18,7 +18,7 @@ using torch::Tensor;
 using Tensors = std::map<std::string, Tensor>;
 
 constexpr std::string_view kCount = ".num_batches_tracked", kClip = ".clip", kMean = ".running_mean";
-constexpr std::string_view kZip = "PK", kPickle = "\x80\x02";
+constexpr std::string_view kZip = "PK";
 constexpr const char* kNote = "haqa.quantization";  // beside the tensors of safetensors
 
 std::string beginning_of(const fs::path& file) {
@@ -30,8 +30,18 @@ std::string beginning_of(const fs::path& file) {
   return text;
 }
 
-Tensors read_safetensors(const fs::path& file) {
-  const SafetensorsFile source(file);
+enum class Form { zip, pickle, safetensors };
+
+Form form_of(const fs::path& file) {
+  const std::string begin = beginning_of(file);
+  if (begin.starts_with(kZip)) return Form::zip;
+  // A file of safetensors begins with the length of its header, which may look like a pickle's beginning.
+  const bool is_header = begin.size() > 8 && begin[8] == '{';
+  const bool is_pickle = begin.size() > 1 && begin[0] == '\x80' && begin[1] >= 2 && begin[1] <= 5;  // its protocol
+  return is_pickle && !is_header ? Form::pickle : Form::safetensors;
+}
+
+Tensors tensors_of(const SafetensorsFile& source) {
   Tensors tensors;
   for (const auto& [name, tensor] : source.tensors()) {
     if (name.ends_with(kCount)) continue;  // whole numbers, which nothing here needs
@@ -42,16 +52,22 @@ Tensors read_safetensors(const fs::path& file) {
   return tensors;
 }
 
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
+void replace_first(std::string& text, std::string_view from, std::string_view to) {
   if (const size_t at = text.find(from); at != std::string::npos) text.replace(at, from.size(), to);
+}
+
+/// Takes away what wrappers put before it.
+bool strip_prefix(std::string& name) {
+  for (const std::string_view prefix : {"_orig_mod.", "module.", "model.", "net."})
+    if (name.starts_with(prefix)) return name.erase(0, prefix.size()), true;
+  return false;
 }
 
 /// A tensor's name as torchvision has it.
 std::string our_name(std::string name) {
-  for (const std::string_view prefix : {"_orig_mod.", "module.", "model.", "net."})  // wrappers', outermost first
-    if (name.starts_with(prefix)) name.erase(0, prefix.size());
+  while (strip_prefix(name)) continue;
   if (name.starts_with("linear.")) name.replace(0, 6, "fc");
-  replace_all(name, ".shortcut.", ".downsample.");
+  replace_first(name, ".shortcut.", ".downsample.");
   return name;
 }
 
@@ -80,15 +96,18 @@ std::string listed(const std::vector<std::string>& names) {
 }
 
 /// Those of a file by the names that torchvision has for them.
-Tensors read_by_our_names(const fs::path& file) {
+Tensors by_our_names(const Tensors& given, const fs::path& file) {
   Tensors tensors;
-  for (auto& [name, tensor] : read_tensors(file)) tensors[our_name(name)] = tensor;
+  std::map<std::string, std::string> origins;
+  for (const auto& [name, tensor] : given) {
+    const std::string ours = our_name(name);
+    const auto [origin, is_new] = origins.emplace(ours, name);
+    if (!is_new)
+      throw Error("{}: has {} and {}, which are both {}; leave one out", file.string(), one_line(origin->second, 100),
+                  one_line(name, 100), one_line(ours, 100));
+    tensors[ours] = tensor;
+  }
   return tensors;
-}
-
-bool is_safetensors(const fs::path& file) {
-  const std::string begin = beginning_of(file);
-  return !begin.starts_with(kZip) && !begin.starts_with(kPickle);
 }
 
 Json as_json(const Quantization& q) {
@@ -112,44 +131,71 @@ Quantization quantization_from(const std::string& text, const fs::path& file) {
   }
 }
 
+TrainedImages images_from(const std::string& text, const fs::path& file) {
+  try {
+    return trained_images_from(text);
+  } catch (const Error& error) {
+    throw Error("{}: {}", file.string(), error.what());
+  }
+}
+
 }  // namespace
 
 Tensors read_tensors(const fs::path& file) {
-  const std::string begin = beginning_of(file);
-  const bool zip = begin.starts_with(kZip), pickle = begin.starts_with(kPickle);
-  const Tensors tensors = zip || pickle ? read_torch_file(file, zip) : read_safetensors(file);
+  const Form form = form_of(file);
+  const Tensors tensors =
+      form == Form::safetensors ? tensors_of(SafetensorsFile(file)) : read_torch_file(file, form == Form::zip);
   if (tensors.empty()) throw Error("{}: holds no tensors by name", file.string());
   return tensors;
 }
 
-WeightsFile describe_weights(const fs::path& file) {
-  const Tensors tensors = read_by_our_names(file);
-  const auto has = [&](const std::string& name) { return tensors.contains(name); };
-  if (!has("layer1.0.conv1.weight"))
-    throw Error("{}: holds no ResNet that is known here; its tensors are {}", file.string(), listed(names_of(tensors)));
-  WeightsFile found;
-  found.options.kind = has("layer1.0.conv3.weight")   ? ResNetKind::resnet50
-                       : has("layer1.4.conv1.weight") ? ResNetKind::resnet32
-                                                      : ResNetKind::resnet20;
-  if (has("layer2.0.downsample.0.weight")) found.options.shortcut = Shortcut::b;
-  if (has("fc.weight") && tensors.at("fc.weight").dim() == 2)
-    found.options.classes = std::max<int64_t>(2, tensors.at("fc.weight").size(0));
-  found.has_clips = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.first.ends_with(kClip); });
-  if (is_safetensors(file)) {
-    const SafetensorsFile source(file);
-    if (const auto note = source.notes().find(kNote); note != source.notes().end())
-      found.quantization = quantization_from(note->second, file);
+Weights read_weights(const fs::path& file) {
+  Weights weights{.file = file};
+  if (form_of(file) != Form::safetensors) {
+    weights.tensors = by_our_names(read_tensors(file), file);
+    return weights;
   }
-  return found;
+  const SafetensorsFile source(file);
+  weights.tensors = by_our_names(tensors_of(source), file);
+  if (weights.tensors.empty()) throw Error("{}: holds no tensors by name", file.string());
+  if (const auto note = source.notes().find(kNote); note != source.notes().end())
+    weights.quantization = quantization_from(note->second, file);
+  if (const auto note = source.notes().find(kImagesNote); note != source.notes().end())
+    weights.images = images_from(note->second, file);
+  return weights;
 }
 
-void load_weights(ResNet& network, const fs::path& file, bool new_classes) {
-  const Tensors given = read_by_our_names(file);
+ResNetOptions network_of(const Weights& weights) {
+  const Tensors& tensors = weights.tensors;
+  const auto has = [&](const std::string& name) { return tensors.contains(name); };
+  if (!has("layer1.0.conv1.weight"))
+    throw Error("{}: holds no ResNet that is known here; its tensors are {}", weights.file.string(),
+                listed(names_of(tensors)));
+  ResNetOptions options;
+  options.kind = has("layer1.0.conv3.weight")   ? ResNetKind::resnet50
+                 : has("layer1.4.conv1.weight") ? ResNetKind::resnet32
+                                                : ResNetKind::resnet20;
+  if (has("layer2.0.downsample.0.weight")) options.shortcut = Shortcut::b;
+  if (has("fc.weight") && tensors.at("fc.weight").dim() == 2)
+    options.classes = std::max<int64_t>(2, tensors.at("fc.weight").size(0));
+  return options;
+}
+
+bool has_clips(const Weights& weights) {
+  return std::any_of(weights.tensors.begin(), weights.tensors.end(),
+                     [](const auto& t) { return t.first.ends_with(kClip); });
+}
+
+void load_weights(ResNet& network, const fs::path& file) {
+  load_weights(network, read_weights(file));
+}
+
+void load_weights(ResNet& network, const Weights& weights) {
+  const Tensors& given = weights.tensors;
   std::vector<std::string> missing, extra, shapes;
   Tensors taken;
   const Tensors own = all_of(network);
   for (const auto& [name, tensor] : own) {
-    if (new_classes && name.starts_with("fc.")) continue;
     const auto found = given.find(name);
     if (found == given.end()) {
       if (!name.ends_with(kClip)) missing.push_back(name);
@@ -160,17 +206,17 @@ void load_weights(ResNet& network, const fs::path& file, bool new_classes) {
     }
   }
   for (const auto& [name, tensor] : given)
-    if (!own.contains(name) && !name.ends_with(kCount)) extra.push_back(name);
+    if (!own.contains(name) && !name.ends_with(kCount)) extra.push_back(one_line(name, 100));
   std::string why;
   if (!missing.empty()) why += fmt::format("; it lacks {}", listed(missing));
   if (!extra.empty()) why += fmt::format("; it has {} that the network has not", listed(extra));
   if (!shapes.empty()) why += fmt::format("; of other shapes are {}", listed(shapes));
-  if (!why.empty()) throw Error("{}: does not fit the network{}", file.string(), why);
+  if (!why.empty()) throw Error("{}: does not fit the network{}", weights.file.string(), why);
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : taken) own.at(name).copy_(tensor);
 }
 
-void save_weights(const ResNet& network, const fs::path& file) {
+void save_weights(const ResNet& network, const fs::path& file, const std::optional<TrainedImages>& images) {
   std::vector<Tensor> values;  // which outlive the spans
   std::vector<TensorToSave> tensors;
   for (const auto& [name, tensor] : all_of(network)) {
@@ -182,7 +228,9 @@ void save_weights(const ResNet& network, const fs::path& file) {
   for (const auto& [name, tensor] : network.buffers())
     if (name.ends_with(kMean))
       tensors.push_back({name.substr(0, name.size() - kMean.size()) + std::string(kCount), {}, {&none, 1}});
-  write_safetensors(tensors, file, {{kNote, as_json(network.options().quantization).dump()}});
+  std::map<std::string, std::string> notes = {{kNote, as_json(network.options().quantization).dump()}};
+  if (images) notes[kImagesNote] = to_line(to_json(*images));
+  write_safetensors(tensors, file, notes);
 }
 
 }  // namespace haqa

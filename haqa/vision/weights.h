@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "haqa/images/trained_images.h"
 #include "haqa/vision/resnet.h"
 
 namespace haqa {
@@ -13,23 +14,32 @@ namespace haqa {
 /// Throws Error: no such file, damaged, another format.
 std::map<std::string, torch::Tensor> read_tensors(const std::filesystem::path& file);
 
-/// What a file of weights says of its network.
-struct WeightsFile {
-  ResNetOptions options;                     ///< kind, shortcut and classes, by names and shapes
-  bool has_clips = false;                    ///< PACT's bounds
-  std::optional<Quantization> quantization;  ///< as save_weights() noted it
+/// What a file of weights holds of its network.
+struct Weights {
+  std::filesystem::path file;
+  std::map<std::string, torch::Tensor> tensors;  ///< by torchvision's names
+  std::optional<Quantization> quantization;      ///< as save_weights() noted it, as well as
+  std::optional<TrainedImages> images;           ///< what it learned from
 };
-/// Throws Error: no such file, damaged, another format, no ResNet that is known here.
-WeightsFile describe_weights(const std::filesystem::path& file);
+/// Takes torchvision's names and those of the common CIFAR repositories (linear for fc, shortcut for downsample), each
+/// behind "module." and the like or not.
+/// Throws Error: no such file, damaged, another format, two names for the same tensor.
+Weights read_weights(const std::filesystem::path& file);
 
-/// Takes the weights of a file under torchvision's names or those of the common CIFAR repositories (linear for fc,
-/// shortcut for downsample), each with or without a "module." before it. new_classes: the last layer keeps its own
-/// weights. Throws Error that lists what the file lacks, what it has beside the network's, and what has another shape;
-/// nothing is taken then. PACT's bounds and counts of batches may be missing, as models without quantization have none.
-void load_weights(ResNet& network, const std::filesystem::path& file, bool new_classes = false);
+/// Kind, shortcut and classes, by names and shapes. Throws Error: no ResNet that is known here.
+ResNetOptions network_of(const Weights& weights);
+/// Whether they have PACT's bounds.
+bool has_clips(const Weights& weights);
+
+/// Throws Error that lists what the file lacks, what it has beside the network's, and what has another shape; nothing is
+/// taken then. PACT's bounds and counts of batches may be missing, as models without quantization have none.
+void load_weights(ResNet& network, const Weights& weights);
+/// The same of a file. Throws what read_weights() throws too.
+void load_weights(ResNet& network, const std::filesystem::path& file);
 
 /// Writes weights and running statistics as safetensors that load_weights() and torchvision take, and beside them how
-/// the network is quantized: whole or not at all. Throws Error (no space).
-void save_weights(const ResNet& network, const std::filesystem::path& file);
+/// the network is quantized and what it learned from: whole or not at all. Throws Error (no space).
+void save_weights(const ResNet& network, const std::filesystem::path& file,
+                  const std::optional<TrainedImages>& images = std::nullopt);
 
 }  // namespace haqa

@@ -11,7 +11,8 @@ namespace haqa {
 struct Command {
   std::vector<std::string> argv;  ///< argv[0] is searched in PATH unless it holds a slash
   std::vector<std::pair<std::string, std::string>> environment = {};  ///< added to this process's own
-  double timeout_s = 0;                                               ///< 0: none
+  std::vector<std::string> without = {};  ///< names of this process's environment that it does not have
+  double timeout_s = 0;                   ///< 0: none
   uint64_t memory_bytes =
       0;  ///< memory above which the child is ended: resident, but for file pages that can be dropped; 0: none
   std::string input = {};            ///< written to its standard input

@@ -46,7 +46,9 @@ ChildPlan plan_child(const Command& command) {
   for (char** entry = environ; *entry && !command.own_environment; ++entry) {
     const std::string_view text = *entry;
     const auto replaced = [&](const auto& pair) { return text.starts_with(pair.first + "="); };
-    if (std::none_of(command.environment.begin(), command.environment.end(), replaced))
+    const auto named = [&](const std::string& name) { return text.starts_with(name + "="); };
+    if (std::none_of(command.environment.begin(), command.environment.end(), replaced) &&
+        std::none_of(command.without.begin(), command.without.end(), named))
       plan.environment.push_back(*entry);
   }
   plan.environment.push_back(nullptr);

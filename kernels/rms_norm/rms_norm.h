@@ -105,7 +105,7 @@ static void whole_rows(const haqa_launch* launch, Weight weight) {
 }
 
 /// All threads on each row, for there are more of them than rows. Either each sums up the whole row, or each its own
-/// part with a barrier behind that.
+/// part with a barrier behind that; the latter always in place, where others overwrite their parts at once.
 template <typename Weight>
 static void split_rows(const haqa_launch* launch, Weight weight) {
   const haqa_tensor &in = launch->in[0], &out = launch->out;
@@ -115,8 +115,8 @@ static void split_rows(const haqa_launch* launch, Weight weight) {
     double sum;
   };
   Line* lines = static_cast<Line*>(launch->shared_scratch);
-  constexpr bool kTwice = HAQA_CHOICE(haqa_split_, split) == haqa_split_twice;
-  if (!kTwice) {
+  const bool twice = HAQA_CHOICE(haqa_split_, split) == haqa_split_twice && in.data != out.data;
+  if (!twice) {
     for (int64_t r = 0; r < rows; ++r)
       lines[r * launch->threads + launch->thread].sum =
           sum_of_squares(row(in, r % out.ne[1], r / out.ne[1]) + mine.first, mine.n);
@@ -125,8 +125,8 @@ static void split_rows(const haqa_launch* launch, Weight weight) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* x = row(in, r % out.ne[1], r / out.ne[1]);
     double sum = 0;
-    if (kTwice) sum = sum_of_squares(x, n);
-    for (int i = 0; !kTwice && i < launch->threads; ++i) sum += lines[r * launch->threads + i].sum;
+    if (twice) sum = sum_of_squares(x, n);
+    for (int i = 0; !twice && i < launch->threads; ++i) sum += lines[r * launch->threads + i].sum;
     const int64_t first = mine.first;
     write_scaled(row_to_write(out, r % out.ne[1], r / out.ne[1]) + first, x + first, mine.n, scale_for(launch, sum),
                  [&](Floats v, int64_t i, auto size) { return weight(v, first + i, size); });
