@@ -72,6 +72,8 @@ TEST_F(ImagesTest, APretrainedNetworkIsTunedAtTwoBits) {
   for (const char* key : {"given", "base", "defaults", "best"})
     EXPECT_TRUE(held_out[key]["tasks"]["shapes"]["accuracy"].is_number()) << key;
   EXPECT_EQ(summary["network"]["bit_width"], "w2a2");
+  EXPECT_FALSE(summary.contains("deployment"));
+  EXPECT_TRUE(fs::exists(folder_ / "out/resnet20-w2a2.onnx"));
   EXPECT_EQ(summary["network"]["test_images"], 90);
   EXPECT_EQ(summary["network"]["mean"], told["mean"]);
   EXPECT_EQ(summary["network"]["deviation"], told["deviation"]);
@@ -101,6 +103,119 @@ TEST_F(ImagesTest, APretrainedNetworkIsTunedAtTwoBits) {
                                   HasSubstr("resnet20-w2a2.safetensors"), Not(HasSubstr("llama-cli"))));
   EXPECT_THAT(again.output, StartsWith(run({"show", path("out")}).output));
   EXPECT_THAT(run({"run", path("task.yaml")}).errors, HasSubstr("haqa finetune"));
+}
+
+/// Of the ONNX file, given the pixels of the test images as they are.
+constexpr const char* kAccuracyOfOnnx = R"py(
+import sys
+import numpy
+import onnxruntime
+records = numpy.fromfile(sys.argv[2], numpy.uint8).reshape(-1, 3073)
+images = (records[:, 1:].reshape(-1, 3, 32, 32) / 255).astype(numpy.float32)
+logits, = onnxruntime.InferenceSession(sys.argv[1]).run(None, {"images": images})
+print((logits.argmax(1) == records[:, 0]).mean())
+)py";
+
+// Without Python: sizes alone decide.
+TEST_F(ImagesTest, TheBitWidthIsChosenUnderAFileLimit) {
+  pretrain();
+  write("task.yaml", task({{"bit_width", "[w8a8, w4a4, w2a2]"}, {"file_limit", "250kB"}}));
+  const auto command = [&](std::vector<std::string> arguments) {
+    Command made = haqa(std::move(arguments));
+    made.environment.emplace_back("PATH", path("no/python"));
+    made.environment.emplace_back("HAQA_CACHE", path("cache"));
+    return made;
+  };
+  const ProcessResult whole = run_process(command({"finetune", path("task.yaml"), "--output", path("whole")}));
+  ASSERT_TRUE(whole.ok()) << whole.errors;
+  EXPECT_THAT(whole.errors,
+              AllOf(HasSubstr("w8a8 is left out: its file of "), HasSubstr("larger than file_limit 250.0 kB"),
+                    HasSubstr("no latency is measured: "), HasSubstr("ONNX Runtime cannot be made")));
+  const Json summary = read_json(folder_ / "whole/summary.json"), rows = summary["deployment"]["candidates"];
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0]["bit_width"], "fp32");
+  EXPECT_TRUE(rows[1].contains("left_out"));
+  for (const size_t i : {2, 3}) {
+    EXPECT_FALSE(rows[i].contains("left_out"));
+    EXPECT_LT(rows[i]["bytes"], 250'000);
+    EXPECT_LT(rows[i]["size_ratio"], 0.25);
+    EXPECT_TRUE(rows[i]["latency_ms"].is_null());
+    EXPECT_TRUE(rows[i]["accuracy"]["mean"].is_number());
+  }
+  // The first that keeps the limit is the default, and what is left out is no choice.
+  EXPECT_EQ(summary["trials"][0]["configuration"]["bit_width"], "w4a4");
+  for (const Json& trial : summary["trials"])
+    EXPECT_THAT(trial["configuration"]["bit_width"], testing::AnyOf("w4a4", "w2a2"));
+  const Json best = summary["trials"][summary["best"].get<size_t>()]["configuration"]["bit_width"];
+  EXPECT_EQ(summary["network"]["bit_width"], best);
+  EXPECT_EQ(summary["deployment"]["best"]["bit_width"], best);
+  const std::string onnx = summary["files"]["onnx"];
+  EXPECT_EQ(onnx, path("whole/resnet20-" + best.get<std::string>() + ".onnx"));
+  EXPECT_EQ(summary["deployment"]["best"]["bytes"], fs::file_size(onnx));
+  EXPECT_TRUE(fs::exists(summary["files"]["network"].get<std::string>()));
+  EXPECT_THAT(whole.output, AllOf(HasSubstr("Bit widths as they are deployed"), HasSubstr("left out: its file of"),
+                                  HasSubstr("As an ONNX file it takes"), HasSubstr("bit_width w2a2")));
+  EXPECT_THAT(read_file(folder_ / "whole/study.html"), HasSubstr("Bit widths as they are deployed"));
+  EXPECT_THAT(read_file(folder_ / "whole/transcript.jsonl"),
+              AllOf(HasSubstr("that you choose in each round: w4a4 (4 bits of weights, 4 of activations) or w2a2"),
+                    HasSubstr("at most 250.0 kB for the file"), HasSubstr("left out: its file of")));
+  {
+    // Named from where it is run, which the resumed one need not be.
+    const std::string task = fs::relative(path("task.yaml"));
+    BackgroundProcess first(command({"finetune", task, "--output", path("killed"), "-q"}), folder_ / "first.log");
+    ASSERT_TRUE(wait_until([&] { return trials_in(folder_ / "killed/log.jsonl") == 1; }));
+    first.signal(SIGKILL);
+    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
+  }
+  const ProcessResult resumed = run_process(command({"finetune", "--resume", path("killed"), "-q"}));
+  ASSERT_TRUE(resumed.ok()) << resumed.errors;
+  const Json again = read_json(folder_ / "killed/summary.json");
+  EXPECT_EQ(tried(again), tried(summary));
+  EXPECT_EQ(again["held_out"], summary["held_out"]);
+  // What cannot be kept, or not be measured, is said before a folder is made.
+  const auto refused = [&](const std::vector<std::pair<std::string, std::string>>& more) {
+    const ProcessResult r =
+        run_process(command({"finetune", write("wrong.yaml", task(more)), "--output", path("wrong"), "-q"}));
+    EXPECT_EQ(r.code, 1);
+    EXPECT_FALSE(fs::exists(folder_ / "wrong"));
+    return r.errors;
+  };
+  EXPECT_THAT(refused({{"bit_width", "[w8a8, w4a4]"}, {"file_limit", "10kB"}}),
+              AllOf(HasSubstr("no bit width keeps the limits (file_limit 10.0 kB): fp32 "), HasSubstr("w4a4 ")));
+  EXPECT_THAT(refused({{"file_limit", "10kB"}}), HasSubstr("no bit width keeps the limits"));
+  EXPECT_THAT(refused({{"latency_limit_ms", "100"}}),
+              AllOf(HasSubstr("check the network"), HasSubstr("without finetune.latency_limit_ms it is not needed")));
+}
+
+TEST_F(ImagesTest, TheBitWidthIsChosenUnderALatencyLimit) {
+  pretrain();
+  const auto tuned = [&](const std::string& limit, const std::string& output) {
+    return run({"finetune",
+                write("task.yaml", task({{"bit_width", "[w4a4, w2a2]"}, {"latency_limit_ms", limit}, {"rounds", "2"}})),
+                "--sampler", "random", "--output", path(output)});
+  };
+  const ProcessResult r = tuned("10000", "out");
+  if (r.errors.find("ONNX Runtime cannot be made") != std::string::npos) GTEST_SKIP() << r.errors;
+  ASSERT_TRUE(r.ok()) << r.errors;
+  const Json summary = read_json(folder_ / "out/summary.json"), deployment = summary["deployment"];
+  EXPECT_THAT(deployment["runtime"], testing::StartsWith("onnxruntime "));
+  EXPECT_EQ(deployment["candidates"].size(), 3u);
+  std::vector<Json> rows = deployment["candidates"];
+  rows.push_back(deployment["best"]);
+  for (const Json& row : rows) {
+    EXPECT_GT(row["latency_ms"]["median"], 0) << row;
+    EXPECT_LE(row["latency_ms"]["low"], row["latency_ms"]["high"]) << row;
+    EXPECT_GT(row["speed_up"]["median"], 0) << row;
+  }
+  EXPECT_EQ(rows[0]["speed_up"]["median"], 1);
+  // What is deployed knows what was measured, up to an image that its roundings move.
+  const ProcessResult found = run_process({{cache_folder() / "onnxruntime-1.32.0/bin/python", "-c", kAccuracyOfOnnx,
+                                            summary["files"]["onnx"], path("shapes/test_batch.bin")}});
+  ASSERT_TRUE(found.ok()) << found.errors;
+  EXPECT_NEAR(std::stod(found.output), summary["held_out"]["best"]["mean"], 1.5 / 90);
+  EXPECT_THAT(
+      tuned("0.00001", "none").errors,
+      AllOf(HasSubstr("no bit width keeps the limits (latency_limit_ms 1e-05)"), HasSubstr("w2a2 "), HasSubstr(" ms")));
 }
 
 // By whole trainings; from a checkpoint within one: vision/train_images_test.cpp.
@@ -198,6 +313,8 @@ TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
   write("model.safetensors", "");
   write("rank.yaml", "lora_r: {type: int, low: 8, high: 16}\n");
   write("batch.yaml", "batch_size: {type: int, low: 32, high: 256}\n");
+  write("width.yaml", "bit_width: {type: categorical, choices: [w8a8, w2a2]}\n");
+  write("human.yaml", "- {learning_rate: 0.1, batch_size: 40, momentum: 0.9, num_epochs: 1, bit_width: w3a3}\n");
   fs::create_directory(path("short"));
   fs::create_directory(path("labels"));
   for (const fs::directory_entry& entry : fs::directory_iterator(path("shapes"))) {
@@ -218,6 +335,17 @@ TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
       {{{"network", "resnet18"}},
        R"(finetune.network: "resnet18" is not allowed; it must be one of resnet20, resnet32, resnet50)"},
       {{{"method", "lsq"}}, R"(finetune.method: "lsq" is not allowed; it must be one of qlora, dorefa, pact)"},
+      {{{"bit_width", "[w8a8, w4]"}}, "'w4' is no bit width"},
+      {{{"bit_width", "[w8a8, w4a4, w8a8]"}}, "w8a8 stands there twice"},
+      {{{"bit_width", "[]"}}, "empty list"},
+      {{{"bit_width", "[4]"}}, "4 must be a bit width such as w4a4"},
+      {{{"bit_width", "{w4a4: 1}"}}, "must be a bit width such as w4a4"},
+      {{{"bit_width", "[w8a8, w4a4]"}, {"space", "width.yaml"}}, "'bit_width'"},
+      {{{"bit_width", "[w8a8, w4a4]"}, {"sampler", "human:human.yaml"}}, "human.yaml: entry 1"},
+      {{{"file_limit", "0"}}, "finetune.file_limit"},
+      {{{"file_limit", "small"}}, "finetune.file_limit"},
+      {{{"latency_limit_ms", "0"}}, "finetune.latency_limit_ms"},
+      {{{"latency_limit_ms", "1 ms"}}, "finetune.latency_limit_ms"},
       {{{"validation_share", "0"}}, "leaves none to choose by"},
       {{{"validation_share", "1"}}, "1 is no share for validation; give one from 0 to below 1"},
       {{{"flip", "often"}}, "finetune.flip: must be true or false"},
@@ -248,6 +376,11 @@ TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
   EXPECT_THAT(
       run({"pretrain", "images", "resnet20", path("shapes"), "--batch", "300", "-o", path("big.safetensors")}).errors,
       HasSubstr("set a smaller --batch"));
+  write("list.yaml", task({{"bit_width", "[w8a8, w4a4]"}}));
+  EXPECT_THAT(run({"compare", "--task", path("list.yaml"), "-o", path("cmp")}).errors, HasSubstr("by --bit-widths"));
+  write("limit.yaml", task({{"file_limit", "1MB"}}));
+  EXPECT_THAT(run({"compare", "--task", path("limit.yaml"), "-o", path("cmp")}).errors,
+              HasSubstr("file_limit and latency_limit_ms are for haqa finetune"));
 }
 
 // The paper's table 1 for the images at hand.

@@ -212,6 +212,7 @@ void compare_widths(const CompareOptions& o, const Task& task, Progress& progres
   for (const std::string& width : o.bit_widths) {
     Task at_width = task;
     at_width.finetune->images->bits = layer_bits_from(width);
+    at_width.finetune->images->bit_widths.clear();
     CompareOptions in_folder = o;
     in_folder.flags.output /= width;
     const Compared all = compared(in_folder, at_width, progress, &full);
@@ -231,6 +232,22 @@ void compare_widths(const CompareOptions& o, const Task& task, Progress& progres
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
+/// A comparison is of one bit width, whatever it takes where it is deployed.
+void check_one_width(const CompareOptions& o, const Task& task) {
+  const auto& images = finetune_section(task).images;
+  if (!images) return;
+  if (o.bit_widths.empty() && !images->bit_widths.empty())
+    throw UsageError(
+        "{}: finetune.bit_width is a list, and a comparison is of one bit width; name those to compare at by "
+        "--bit-widths",
+        o.task.string());
+  if (images->limits.file_bytes || images->limits.latency_ms)
+    throw UsageError(
+        "{}: finetune.file_limit and latency_limit_ms are for haqa finetune, which leaves out the bit widths that "
+        "break them; take them out to compare",
+        o.task.string());
+}
+
 }  // namespace
 
 void compare_finetuning(const CompareOptions& o) {
@@ -239,6 +256,7 @@ void compare_finetuning(const CompareOptions& o) {
   if (!o.bit_widths.empty() && !finetune_section(task).images)
     throw UsageError("--bit-widths is for networks for images; {} has its one in finetune.bit_width", o.task.string());
   for (const std::string& width : o.bit_widths) layer_bits_from(width);
+  check_one_width(o, task);
   try {
     if (!o.bit_widths.empty()) return compare_widths(o, task, progress);
     const Compared all = compared(o, task, progress);

@@ -9,6 +9,7 @@
 #include "haqa/cli/finetune_run.h"
 #include "haqa/cli/finetuning.h"
 #include "haqa/cli/trial_source.h"
+#include "haqa/finetune/bit_width_choice.h"
 #include "haqa/report/finetune_report.h"
 #include "haqa/report/run_log.h"
 #include "haqa/space/space_file.h"
@@ -43,8 +44,8 @@ void start(const Task& task, const RunFlags& flags) {
   const fs::path folder = flags.output.empty() ? new_folder(task.file.stem().string()) : flags.output;
   const FinetuneTask& finetune = finetune_section(task);
   const SearchSpace space = read_space(finetune.space);
-  check_sampler(finetune.sampler, space);
   check_finetune_task(finetune, space);
+  check_sampler(finetune.sampler, finetune.images ? with_bit_width(space, finetune.images->bit_widths) : space);
   RunLog log = RunLog::create(folder);
   try {
     write_file(folder / "task.yaml", to_json(task).dump(2) + "\n");

@@ -64,8 +64,12 @@ Json FinetuneRun::summarize(const std::string& command, const Json& held_out) {
   summary.update(description());
   summary.update(rounds().summary());
   summary["answer"] = finetune_answer(summary);
-  write_study(folder, {folder.filename().string(), rounds().track(), log_.finished()},
-              importance(space_, log_.finished(), Direction::maximize));
+  write_study(folder,
+              {folder.filename().string(),
+               rounds().track(),
+               log_.finished(),
+               {{kDeploymentTitle, deployment_table(Part(summary))}}},
+              importance(rounds().track().space, log_.finished(), Direction::maximize));
   write_file(folder / "suggestions.md", finetune_suggestions(summary));
   // Last, as it is what tells that the run is complete.
   write_file(folder / "summary.json", summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");

@@ -32,7 +32,7 @@ class FinetuneRun {
   const FinetuneTask& finetune_;
   RunLog& log_;
   Progress& progress_;
-  const SearchSpace space_;
+  const SearchSpace space_;  ///< of the task's file
 
  private:
   void tune();

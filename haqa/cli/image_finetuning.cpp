@@ -1,14 +1,19 @@
 #include "haqa/cli/image_finetuning.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 
 #include "haqa/base/bytes.h"
 #include "haqa/base/file.h"
 #include "haqa/cli/agent_setup.h"
 #include "haqa/cli/finetune_run.h"
+#include "haqa/cli/network_deployment.h"
 #include "haqa/deploy/bundle.h"
+#include "haqa/finetune/bit_width_choice.h"
+#include "haqa/report/finetune_report.h"
 
 namespace haqa {
 namespace {
@@ -48,9 +53,38 @@ std::string structure_of(const ImageSetup& s, size_t classes, const Prompts& pro
   return prompts.render("images_resnet_cifar", values);
 }
 
+std::string words_of_bits(const LayerBits& bits) {
+  return fmt::format("{} ({} bits of weights, {} of activations)", to_string(bits), bits.weights, bits.activations);
+}
+
+/// What the setup's bits are, or those that the space lets choose.
+std::string words_of_bits(const ImageSetup& setup, const SearchSpace& space) {
+  std::vector<std::string> choices;
+  for (const Parameter& p : space.parameters())
+    if (p.name == kBitWidth)
+      for (const Json& name : p.choices) choices.push_back(words_of_bits(layer_bits_from(name.get<std::string>())));
+  if (choices.empty()) return words_of_bits(setup.bits);
+  return fmt::format("the bit width that you choose in each round: {}", fmt::join(choices, " or "));
+}
+
+std::string words_of_limits(const DeploymentLimits& limits) {
+  std::vector<std::string> words;
+  if (limits.file_bytes) words.push_back(fmt::format("at most {} for the file", format_bytes(*limits.file_bytes)));
+  if (limits.latency_ms) words.push_back(fmt::format("at most {} ms for an image", *limits.latency_ms));
+  return words.empty() ? "none" : fmt::format("{}", fmt::join(words, ", "));
+}
+
+std::string deployment_of(const ImageSetup& setup, const Json& deployment, const Prompts& prompts) {
+  if (deployment.is_null()) return "";
+  const Json summary = {{"deployment", deployment}};
+  const std::string table = text_table("Bit widths", deployment_table(Part(summary)));
+  return prompts.render("images_deployment", {{"limits", words_of_limits(setup.limits)}, {"table", table}}) + "\n\n";
+}
+
 /// What is done before the first epoch, a line, or nothing.
 std::string fitting_of(const ImageSetup& s) {
-  if (s.bits.activations == 32) return "";
+  const std::vector<LayerBits> choices = s.choices();
+  if (std::all_of(choices.begin(), choices.end(), [](const LayerBits& b) { return b.activations == 32; })) return "";
   return s.method == "pact" ? "clip of each layer begins at the bound with the least error on some images\n"
                             : "activations of the pretrained model are brought into the quantizer's range: "
                               "normalizations divided by the bound with the least error on some images\n";
@@ -60,17 +94,22 @@ std::string fitting_of(const ImageSetup& s) {
 class ImageRun : public FinetuneRun {
  public:
   ImageRun(const Task& task, RunLog& log, Progress& progress)
-      : FinetuneRun(task, log, progress),
-        finetuning_(*finetune_.images, space_, log, log.finished(), progress),
-        network_(log.folder() /
-                 fmt::format("{}-{}.safetensors", finetune_.images->network, to_string(finetune_.images->bits))) {}
+      : FinetuneRun(task, log, progress), finetuning_(*finetune_.images, space_, log, log.finished(), progress) {}
 
  private:
   TrainingRounds& rounds() override { return finetuning_; }
   void write_files() override {
-    if (fs::exists(network_)) return;
     const ImageObjective& objective = finetuning_.objective();
-    link_or_copy(objective.trained_folder(finetuning_.best()->configuration) / objective.trained_file(), network_);
+    const Configuration& best = finetuning_.best()->configuration;
+    const fs::path network = file(".safetensors"), onnx = file(".onnx");
+    if (!fs::exists(network)) link_or_copy(objective.trained_folder(best) / objective.trained_file(), network);
+    if (!fs::exists(onnx)) objective.export_tuned(best, onnx);
+    deployment_ = finetuning_.measure_deployment(onnx);
+  }
+  /// The best network's.
+  fs::path file(const char* extension) const {
+    return log_.folder() /
+           fmt::format("{}-{}{}", finetune_.images->network, to_string(finetuning_.best_bits()), extension);
   }
   Json measure_held_out() override { return finetuning_.measure_held_out(); }
   Json description() override {
@@ -78,26 +117,32 @@ class ImageRun : public FinetuneRun {
     const ImageCounts& counts = finetuning_.objective().counts();
     Json network = {{"kind", setup.network},
                     {"method", setup.method},
-                    {"bit_width", to_string(setup.bits)},
+                    {"bit_width", to_string(finetuning_.best_bits())},
                     {"classes", counts.classes},
                     {"training_images", counts.training},
                     {"validation_images", counts.validation},
                     {"test_images", counts.test}};
-    if (const auto trained = trained_images_of(network_)) {
+    if (const auto trained = trained_images_of(file(".safetensors"))) {
       network["mean"] = trained->normalization.mean;
       network["deviation"] = trained->normalization.deviation;
     }
-    return {{"network", std::move(network)},
-            {"files", {{"model", setup.model.string()}, {"network", network_.string()}}}};
+    Json found = {{"network", std::move(network)},
+                  {"files",
+                   {{"model", setup.model.string()},
+                    {"network", file(".safetensors").string()},
+                    {"onnx", file(".onnx").string()}}}};
+    if (!deployment_.is_null()) found["deployment"] = deployment_;
+    return found;
   }
 
   ImageFinetuning finetuning_;
-  const fs::path network_;
+  Json deployment_;
 };
 
 }  // namespace
 
-Track image_track(const ImageObjective& objective, const SearchSpace& space, const Json& full, const Json& before) {
+Track image_track(const ImageObjective& objective, const SearchSpace& space, const Json& full, const Json& before,
+                  const Json& deployment) {
   const ImageSetup& s = objective.setup();
   const ImageCounts& counts = objective.counts();
   const Prompts prompts = agent_prompts();
@@ -110,8 +155,7 @@ Track image_track(const ImageObjective& objective, const SearchSpace& space, con
       "images",
       {{"network", s.network},
        {"method", s.method == "dorefa" ? "DoReFa" : "DoReFa with PACT's learned clipping"},
-       {"bits", fmt::format("{} ({} bits of weights, {} of activations)", to_string(s.bits), s.bits.weights,
-                            s.bits.activations)},
+       {"bits", words_of_bits(s, space)},
        {"layers", words_of_layers(s)},
        {"optimizer", words_of_optimizer(s)},
        {"compute", s.compute},
@@ -121,6 +165,7 @@ Track image_track(const ImageObjective& objective, const SearchSpace& space, con
        {"validation", std::to_string(counts.validation)},
        {"full", to_line(full)},
        {"before", to_line(before)},
+       {"deployment", deployment_of(s, deployment, prompts)},
        {"fitting", fitting_of(s)},
        {"update", prompts.render(s.optimizer == "adamw" ? "images_adamw"
                                  : s.nesterov           ? "images_nesterov"
@@ -140,11 +185,39 @@ ImageFinetuning::ImageFinetuning(const ImageSetup& setup, const SearchSpace& spa
 
 void ImageFinetuning::begin() {
   require_same_inputs();
+  const ImageSetup& setup = objective_.setup();
+  if (setup.weighs_deployment())
+    deployment_ = log_.once("deployment", [&] { return measure_candidates(objective_, progress_); });
   const Json full =
       accuracy_of("full precision: validation", [&] { return objective_.full_precision(Half::validation); });
-  before_ = accuracy_of(fmt::format("untuned {}: validation", to_string(objective_.setup().bits)),
-                        [&] { return objective_.untuned(Half::validation); });
-  track_ = image_track(objective_, space_, full, before_);
+  if (deployment_.is_null()) {
+    before_ = accuracy_untuned(setup.bits);
+    track_ = image_track(objective_, space_, full, before_);
+    return;
+  }
+  Json before = Json::object();
+  for (Json& row : deployment_["candidates"]) {
+    const std::string name = row[kBitWidth];
+    row["accuracy"] = name == kFloats ? full : accuracy_untuned(layer_bits_from(name));
+    if (name != kFloats) before[name] = row["accuracy"];
+  }
+  const std::vector<LayerBits> choices = within_limits(deployment_["candidates"], setup.limits);
+  before_ = before[to_string(choices.front())];
+  const SearchSpace space = setup.bit_widths.empty() ? space_ : with_bit_width(space_, choices);
+  track_ = image_track(objective_, space, full, before, deployment_);
+}
+
+Json ImageFinetuning::accuracy_untuned(const LayerBits& bits) {
+  return accuracy_of(fmt::format("untuned {}: validation", to_string(bits)),
+                     [&] { return objective_.untuned(bits, Half::validation); });
+}
+
+Json ImageFinetuning::measure_deployment(const fs::path& best_file) {
+  if (deployment_.is_null()) return nullptr;
+  Json all = deployment_;
+  all["best"] = log_.once("deployment of the best",
+                          [&] { return measure_trained(objective_, best_bits(), best_file, deployment_, progress_); });
+  return all;
 }
 
 Json ImageFinetuning::measure_held_out() {
@@ -153,7 +226,7 @@ Json ImageFinetuning::measure_held_out() {
     held_out[key] = accuracy_of(fmt::format("{}: held-out", key), measure);
   };
   measured("given", [&] { return objective_.full_precision(Half::held_out); });
-  measured("base", [&] { return objective_.untuned(Half::held_out); });
+  measured("base", [&] { return objective_.untuned(best_bits(), Half::held_out); });
   const Trial& first = trials_.front();
   if (first.number != best()->number && has_finite_value(first))
     measured("defaults", [&] { return objective_.tuned(first.configuration, Half::held_out); });

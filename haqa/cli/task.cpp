@@ -107,19 +107,37 @@ void read_llama(YamlMap& map, const Task& task, FinetuneTask& finetune) {
   set(setup.schedule, map.choice("schedule", {"constant", "linear", "cosine"}));
 }
 
+/// One name, or a list of names to choose among.
+void read_layer_bits(YamlMap& map, ImageSetup& setup) {
+  const auto given = map.value("bit_width");
+  if (!given) return;
+  const auto fail = [&](const std::string& what) { map.fail("bit_width", what); };
+  const bool many = given->is_array();
+  std::vector<LayerBits> all;
+  for (const Json& name : many ? *given : Json::array({*given})) {
+    if (!name.is_string()) fail(fmt::format("{} must be a bit width such as w4a4, or a list of such", name.dump()));
+    try {
+      all.push_back(layer_bits_from(name.get<std::string>()));
+    } catch (const UsageError& e) {
+      fail(e.what());
+    }
+    if (std::count(all.begin(), all.end(), all.back()) > 1)
+      fail(fmt::format("{} stands there twice", to_string(all.back())));
+  }
+  if (all.empty()) fail("is an empty list; name a bit width such as w4a4, or several");
+  setup.bits = all.front();
+  if (all.size() > 1) setup.bit_widths = std::move(all);
+}
+
 void read_images_task(YamlMap& map, const Task& task, const std::string& method, ImageSetup& setup) {
   read_training(map, task, setup);
   setup.method = method;
   setup.images = required_path(map, "images", "a folder of images to learn from", "docs/images.md");
   set(setup.network, map.choice("network", {"resnet20", "resnet32", "resnet50"}));
   set(setup.shortcut, map.choice("shortcut", {"a", "b"}));
-  if (const auto name = map.text("bit_width")) {
-    try {
-      setup.bits = layer_bits_from(*name);
-    } catch (const UsageError& e) {
-      map.fail("bit_width", e.what());
-    }
-  }
+  read_layer_bits(map, setup);
+  setup.limits.file_bytes = map.bytes("file_limit");
+  setup.limits.latency_ms = map.number("latency_limit_ms", 1e-6, 1e9);
   set(setup.scaling, map.choice("scaling", {"pretrained", "original"}));
   set_flag(setup.first_layer, map, "first_layer");
   set_flag(setup.last_layer, map, "last_layer");
@@ -168,6 +186,10 @@ Json image_document(const ImageSetup& s) {
                    {"warmup_epochs", s.warmup_epochs},
                    {"label_smoothing", s.label_smoothing},
                    {"ema_decay", s.ema_decay}};
+  if (!s.bit_widths.empty()) document["bit_width"] = Json::array();
+  for (const LayerBits& bits : s.bit_widths) document["bit_width"].push_back(to_string(bits));
+  if (s.limits.file_bytes) document["file_limit"] = std::to_string(*s.limits.file_bytes);
+  if (s.limits.latency_ms) document["latency_limit_ms"] = *s.limits.latency_ms;
   return document;
 }
 

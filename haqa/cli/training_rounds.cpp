@@ -42,7 +42,10 @@ Json TrainingRounds::accuracy_of(const std::string& step, const std::function<Js
 
 /// A ranking of rounds is of one model, one set of examples and the same questions.
 void TrainingRounds::require_same_inputs() {
-  const Json now = objective().fingerprints();
+  const Json found = objective().fingerprints();
+  Json now = Json::object();  // a run goes on from any folder
+  for (const auto& [file, hash] : found.items())
+    now[std::filesystem::absolute(file).lexically_normal().string()] = hash;
   const std::vector<Json> began = log_.events("inputs");
   if (began.empty()) return log_.add_event("inputs", {{"files", now}});
   const Json before = began.front()["files"];
@@ -56,7 +59,7 @@ void TrainingRounds::require_same_inputs() {
 }
 
 void TrainingRounds::finish_round(const Trial& trial) {
-  const Configuration defaults = space_.defaults();
+  const Configuration defaults = track_.space.defaults();
   progress_.done(describe_round(trial, defaults));
   if (const std::string note = trial.metrics.value("examples", ""); trial.number == 0 && !note.empty())
     progress_.note(note);

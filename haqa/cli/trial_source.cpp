@@ -6,7 +6,6 @@
 #include "haqa/base/file.h"
 #include "haqa/report/part.h"
 #include "haqa/report/run_log.h"
-#include "haqa/report/study_page.h"
 #include "haqa/space/space_file.h"
 #include "haqa/storage/storage.h"
 #include "haqa/study/observed_space.h"
@@ -90,7 +89,8 @@ StudySource read_source(const SourceFlags& flags) {
 
 void write_study(const fs::path& folder, const StudySource& study, const Importance& importance) {
   make_folder(folder);
-  write_file(folder / "study.html", study_page(study.name, study.track, study.trials, importance, chart_js()));
+  write_file(folder / "study.html",
+             study_page(study.name, study.track, study.trials, importance, chart_js(), study.tables));
   for (const auto& [name, content] : study_csv(study.track, study.trials, importance))
     write_file(folder / name, content);
 }

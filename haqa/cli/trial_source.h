@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "haqa/report/study_page.h"
 #include "haqa/study/importance.h"
 #include "haqa/study/study.h"
 
@@ -13,6 +14,7 @@ struct StudySource {
   std::string name;
   Track track;
   std::vector<Trial> trials;
+  std::vector<TitledTable> tables = {};  ///< what else its page shows
 };
 
 /// What the user says of the study besides.

@@ -1,18 +1,15 @@
 #include "haqa/deploy/hugging_face.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
 #include <charconv>
 #include <string>
 #include <vector>
 
 #include "haqa/adapter/safetensors.h"
-#include "haqa/base/descriptor.h"
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/json.h"
 #include "haqa/base/text.h"
+#include "haqa/deploy/python_environment.h"
 #include "haqa/worker/process.h"
 
 namespace haqa {
@@ -43,10 +40,6 @@ sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 )py";
 
-fs::path python_in(const fs::path& venv) {
-  return venv / "bin" / "python";
-}
-
 /// setup.sh fetched libtorch as a whole Python package, which need not be fetched again.
 bool use_fetched_torch(const fs::path& venv) {
   const fs::path site = fs::path(HAQA_TORCH).parent_path();
@@ -60,38 +53,25 @@ bool use_fetched_torch(const fs::path& venv) {
 }
 
 ProcessResult install(const fs::path& venv, const std::string& torch) {
-  std::vector<std::string> argv = {python_in(venv), "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                                   "--retries",     "1",  torch};
-  argv.insert(argv.end(), kPackages.begin(), kPackages.end());
-  ProcessResult installed = run_process({argv});
-  if (!installed.ok()) return installed;
-  return run_process({{python_in(venv), "-c", "import numpy, sentencepiece, torch, transformers"}});
-}
-
-ProcessResult make_venv(const fs::path& venv) {
-  fs::remove_all(venv);
-  return run_process({{"python3", "-m", "venv", venv}});
+  std::vector<std::string> packages = {torch};
+  packages.insert(packages.end(), kPackages.begin(), kPackages.end());
+  return install_packages(venv, packages, "numpy, sentencepiece, torch, transformers");
 }
 
 /// The CPU build of torch where pip finds it: the other is gigabytes of CUDA.
-void make_environment(const fs::path& venv) {
+ProcessResult make_environment(const fs::path& venv) {
   ProcessResult made = make_venv(venv);
   if (made.ok() && use_fetched_torch(venv)) {
     made = install(venv, kTorch);
-    if (made.ok()) return;
+    if (made.ok()) return made;
     made = make_venv(venv);  // that torch was for another Python, say
   }
-  if (made.ok()) {
-    for (const std::string& torch : {kTorch + std::string("+cpu"), std::string(kTorch)}) {
-      made = install(venv, torch);
-      if (made.ok()) return;
-    }
+  if (!made.ok()) return made;
+  for (const std::string& torch : {kTorch + std::string("+cpu"), std::string(kTorch)}) {
+    made = install(venv, torch);
+    if (made.ok()) break;
   }
-  throw Error(
-      "{}: the Python environment of llama.cpp's converter cannot be made ({}); check the network and that "
-      "python3-venv "
-      "is installed, and run it again",
-      venv.string(), made.describe());
+  return made;
 }
 
 bool has_weights(const fs::path& folder, std::string_view extension) {
@@ -174,17 +154,7 @@ fs::path converter_folder() {
 }
 
 fs::path converter_python(Progress& progress) {
-  make_folder(cache_folder());
-  const fs::path venv = cache_folder() / "converter-torch2.13.0-transformers4.57.6", done = venv / "complete";
-  const Descriptor lock(open((venv.string() + ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644));
-  if (lock) flock(lock.get(), LOCK_EX);  // another may be making it
-  if (!fs::exists(done) || !fs::exists(python_in(venv))) {
-    progress.step("making the Python environment of llama.cpp's converter in " + venv.string() + ", once");
-    make_environment(venv);
-    write_file(done, "");
-    progress.done();
-  }
-  return python_in(venv);
+  return python_of({"converter-torch2.13.0-transformers4.57.6", "llama.cpp's converter", make_environment}, progress);
 }
 
 void convert_folder(const fs::path& folder, std::string_view type, const fs::path& file, Progress& progress) {

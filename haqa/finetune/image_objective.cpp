@@ -13,6 +13,7 @@
 #include "haqa/base/file.h"
 #include "haqa/base/file_name.h"
 #include "haqa/dataset/split.h"
+#include "haqa/finetune/bit_width_choice.h"
 #include "haqa/images/cifar.h"
 #include "haqa/images/image_folder.h"
 #include "haqa/tasks/multiple_choice.h"
@@ -81,9 +82,10 @@ void check_method(const ImageSetup& setup, const SearchSpace& space) {
         setup.warmup_epochs, epochs);
   if (setup.nesterov && !(least(space, "momentum", 0.9) > 0))
     throw UsageError("Nesterov's step needs a momentum above 0, and the search space's 'momentum' may be 0; raise it");
-  if (setup.compute == "bf16" && setup.bits.activations > 8 && setup.bits.activations < 32)
-    throw UsageError("bf16 cannot tell activations of {} bits apart, as it has 8; set compute: fp32",
-                     setup.bits.activations);
+  for (const LayerBits& bits : setup.choices())
+    if (setup.compute == "bf16" && bits.activations > 8 && bits.activations < 32)
+      throw UsageError("bf16 cannot tell activations of {} bits apart, as it has 8; set compute: fp32",
+                       bits.activations);
 }
 
 WorkerLimits worker_limits(const ImageSetup& setup) {
@@ -148,12 +150,13 @@ ImageCounts check_image_training(const ImageSetup& setup, const SearchSpace& spa
 
 ImageObjective::ImageObjective(ImageSetup setup, const SearchSpace& space, fs::path folder,
                                std::function<void(std::string_view, double)> progress)
-    : TrainingObjective(space, folder / "networks", worker_limits(setup), setup.seed, std::move(progress)),
+    : TrainingObjective(with_bit_width(space, setup.bit_widths), folder / "networks", worker_limits(setup), setup.seed,
+                        std::move(progress)),
       setup_(std::move(setup)),
       counts_(check_image_training(setup_, space)) {}
 
 Json ImageObjective::request(const Configuration& configuration) const {
-  Json request = image_request(setup_);
+  Json request = request_at(setup_.model, bits_of(configuration), true);
   request["command"] = "train_images";
   request["folder"] = trained_folder(configuration).string();
   request["seed"] = seed();
@@ -161,28 +164,51 @@ Json ImageObjective::request(const Configuration& configuration) const {
   return request;
 }
 
-Json ImageObjective::measured(const fs::path& weights, const LayerBits& bits, bool fit, Half half) const {
+LayerBits ImageObjective::bits_of(const Configuration& configuration) const {
+  const auto found = configuration.find(kBitWidth);
+  return found == configuration.end() ? setup_.bits : layer_bits_from(found->get<std::string>());
+}
+
+Json ImageObjective::request_at(const fs::path& weights, const LayerBits& bits, bool fit) const {
   ImageSetup setup = setup_;
   setup.model = weights;
   setup.bits = bits;
   Json request = image_request(setup);
+  request["fit"] = fit;
+  return request;
+}
+
+Json ImageObjective::measured(Json request, Half half) const {
   request["command"] = "measure_images";
   request["part"] = half == Half::held_out ? "test" : "validation";
-  request["fit"] = fit;
   tell("measuring accuracy", 0);
   return accuracies(setup_, call_worker("haqa-train", request));
 }
 
 Json ImageObjective::full_precision(Half half) const {
-  return measured(setup_.model, {32, 32}, false, half);
+  return measured(request_at(setup_.model, {32, 32}, false), half);
 }
 
-Json ImageObjective::untuned(Half half) {
-  return measured(setup_.model, setup_.bits, true, half);
+Json ImageObjective::untuned(const LayerBits& bits, Half half) const {
+  return measured(request_at(setup_.model, bits, true), half);
 }
 
 Json ImageObjective::tuned(const Configuration& configuration, Half half) {
-  return measured(trained_folder(configuration) / trained_file(), setup_.bits, false, half);
+  return measured(request_at(trained_folder(configuration) / trained_file(), bits_of(configuration), false), half);
+}
+
+Json ImageObjective::exported(Json request, const fs::path& file) const {
+  request["command"] = "export_network";
+  request["output"] = fs::absolute(file).string();
+  return call_worker("haqa-train", request);
+}
+
+Json ImageObjective::export_untuned(const LayerBits& bits, const fs::path& file) const {
+  return exported(request_at(setup_.model, bits, true), file);
+}
+
+Json ImageObjective::export_tuned(const Configuration& configuration, const fs::path& file) const {
+  return exported(request_at(trained_folder(configuration) / trained_file(), bits_of(configuration), false), file);
 }
 
 namespace {

@@ -141,6 +141,32 @@ TEST(DescribeSkipped, CountsAndNames) {
             "2 damaged images left out, the first: a.jpg: cut");
 }
 
+TEST_F(ImageObjectiveTest, TheConfigurationChoosesTheBitWidth) {
+  const SearchSpace s = space();
+  setup_.bits = {32, 32};
+  ImageObjective pretraining(setup_, s, folder_ / "full");
+  ASSERT_TRUE(pretraining.evaluate(s.defaults()).value);
+  setup_.model = pretraining.trained_folder(s.defaults()) / pretraining.trained_file();
+  setup_.bit_widths = {{4, 4}, {2, 8}};
+  setup_.bits = {4, 4};
+  ImageObjective o(setup_, s, folder_ / "run");
+  Configuration c = s.defaults();
+  EXPECT_EQ(o.bits_of(c), (LayerBits{4, 4}));
+  c["bit_width"] = "w2a8";
+  EXPECT_EQ(o.bits_of(c), (LayerBits{2, 8}));
+  ASSERT_TRUE(o.evaluate(c).value);
+  // The file knows what it was trained as; another bit width is another training.
+  const Json told = o.export_tuned(c, folder_ / "tuned.onnx"), image = {3, 32, 32};
+  EXPECT_EQ(told["weight_bits"], 2);
+  EXPECT_EQ(told["activation_bits"], 8);
+  EXPECT_EQ(told["image"], image);
+  EXPECT_THAT(read_file(o.trained_folder(c) / o.trained_file()), HasSubstr("\\\"weight_bits\\\":2"));
+  c["bit_width"] = "w4a4";
+  EXPECT_FALSE(fs::exists(o.trained_folder(c)));
+  EXPECT_EQ(o.export_untuned({32, 32}, folder_ / "full.onnx")["weight_bits"], 32);
+  EXPECT_LT(5 * fs::file_size(folder_ / "tuned.onnx"), fs::file_size(folder_ / "full.onnx"));
+}
+
 TEST_F(ImageObjectiveTest, ATrainingThatDivergesEndsEarlyAndLeavesNothing) {
   const SearchSpace s = space();
   ImageObjective o(setup_, s, folder_ / "run");
@@ -175,7 +201,9 @@ TEST_F(ImageObjectiveTest, WhatIsWrongIsRefusedBeforeAnythingRuns) {
   setup_.nesterov = false, setup_.warmup_epochs = 0;
   setup_.compute = "bf16", setup_.bits = {4, 12};
   EXPECT_THAT(refused(space()), HasSubstr("bf16 cannot tell activations of 12 bits apart"));
-  setup_.compute = "fp32", setup_.bits = {4, 4};
+  setup_.bits = {4, 4}, setup_.bit_widths = {{4, 4}, {4, 12}};
+  EXPECT_THAT(refused(space()), HasSubstr("bf16 cannot tell activations of 12 bits apart"));
+  setup_.compute = "fp32", setup_.bit_widths.clear();
   write_file(folder_ / "wide.yaml", "batch_size: {type: int, low: 32, high: 256}\n");
   EXPECT_THAT(refused(read_space(folder_ / "wide.yaml")), HasSubstr("more than the 240 images to train on"));
   setup_.model = folder_ / "none.safetensors";

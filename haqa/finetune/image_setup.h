@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "haqa/base/json.h"
 
@@ -18,6 +19,12 @@ struct LayerBits {
 LayerBits layer_bits_from(std::string_view name);
 std::string to_string(const LayerBits& bits);
 
+/// What a network may take where it is deployed: as an ONNX file, in ONNX Runtime on this machine.
+struct DeploymentLimits {
+  std::optional<uint64_t> file_bytes;
+  std::optional<double> latency_ms;  ///< of one image
+};
+
 /// What every training of a network on images shares.
 struct ImageSetup {
   std::filesystem::path model;   ///< weights in full precision, safetensors or PyTorch's; empty: random ones
@@ -26,6 +33,8 @@ struct ImageSetup {
   std::string shortcut = "a";
   std::string method = "dorefa";  ///< "dorefa" or "pact"
   LayerBits bits;
+  std::vector<LayerBits> bit_widths;   ///< to choose among in each round, `bits` first; empty: nothing is to choose
+  DeploymentLimits limits;             ///< which every bit width that is tried keeps
   std::string scaling = "pretrained";  ///< of weights: "pretrained" or "original"
   bool first_layer = false, last_layer = false;
   double validation_share = 0.1;  ///< of the images to train on, by which rounds choose
@@ -40,6 +49,11 @@ struct ImageSetup {
   int threads = 0;                       ///< 0: all cores
   std::optional<uint64_t> memory_limit;  ///< bytes a training may take, on the CPU
   uint64_t seed = 1;
+
+  /// The bit widths that rounds may choose, or the one that they have.
+  std::vector<LayerBits> choices() const { return bit_widths.empty() ? std::vector{bits} : bit_widths; }
+  /// Whether size and latency of the deployed network are asked for.
+  bool weighs_deployment() const { return !bit_widths.empty() || limits.file_bytes || limits.latency_ms; }
 };
 
 /// The setup's part of what haqa-train is asked: everything but "command", "folder" and "configuration".

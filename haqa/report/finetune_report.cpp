@@ -21,6 +21,38 @@ std::string percent(std::optional<double> value, std::optional<double> error) {
   return fmt::format("{:.2f} ± {:.2f}", 100 * *value, 100 * *error);
 }
 
+std::optional<Interval> interval_of(const Part& part) {
+  const auto median = part["median"].positive(), low = part["low"].positive(), high = part["high"].positive();
+  return median && low && high ? std::optional(Interval{*median, *low, *high}) : std::nullopt;
+}
+
+std::vector<std::string> deployment_row(const std::string& name, const Part& row, const std::string& note) {
+  const auto ms = interval_of(row["latency_ms"]), speed = interval_of(row["speed_up"]);
+  const auto size = row["size_ratio"].positive();
+  return {name,
+          amount(row["bytes"].bytes()),
+          size ? ratio(*size) : "",
+          ms ? text_of(*ms) : "",
+          speed ? text_of(*speed) : "",
+          percent(row["accuracy"]["mean"].number(), row["accuracy"]["error"].number()),
+          note};
+}
+
+/// What the network that was made takes, where that was asked for.
+std::string deployment_sentence(const Part& deployment) {
+  const Part best = deployment["best"];
+  const auto size = best["size_ratio"].positive();
+  if (!size) return "";
+  std::string text = fmt::format("As an ONNX file it takes {}, {} of full precision's size",
+                                 amount(best["bytes"].bytes()), figure(*size));
+  const auto ms = interval_of(best["latency_ms"]), speed = interval_of(best["speed_up"]);
+  if (ms && speed)
+    text +=
+        fmt::format(", and an image {} ms, {} times as fast as in full precision", figure(ms->median), text_of(*speed));
+  const std::string broken = best["broken"].text();
+  return text + (broken.empty() ? "." : "; " + broken + ".");
+}
+
 /// Tasks that any of these has, in the order in which they come.
 std::vector<std::string> tasks_of(const std::vector<Part>& accuracies) {
   std::vector<std::string> names;
@@ -146,6 +178,8 @@ std::vector<std::string> finetune_answer(const Json& summary) {
   if (const auto g = gain(held_out["given"], held_out["best"]); g && is_of_images(part))
     sentences.push_back(
         sentence("In " + one_line(part["network"]["bit_width"].text()) + " it", "the model in full precision", *g));
+  if (const std::string deployed = deployment_sentence(part["deployment"]); !deployed.empty())
+    sentences.push_back(deployed);
   if (part["deployed"].text() == "untuned")
     sentences.push_back(
         "On the questions that rounds choose by none answered as well as the untuned model, which is deployed.");
@@ -175,6 +209,22 @@ std::vector<std::string> finetune_sentences(const Part& run) {
 Table held_out_table(const Part& summary) {
   const auto columns = held_out_columns(summary);
   return columns.empty() ? Table{} : accuracy_table(columns);
+}
+
+Table deployment_table(const Part& summary) {
+  Table t{{"network", "file", "size, of fp32's", "ms an image", "speed, times fp32's", "accuracy untuned %", "note"},
+          "lrrrrrl",
+          {}};
+  const Part deployment = summary["deployment"];
+  for (const Part& row : deployment["candidates"].list()) {
+    const std::string left_out = row["left_out"].text();
+    t.rows.push_back(deployment_row(one_line(row["bit_width"].text()), row,
+                                    left_out.empty() ? "" : "left out: " + one_line(left_out)));
+  }
+  if (const Part best = deployment["best"]; !best.is_missing())
+    t.rows.push_back(
+        deployment_row(one_line(best["bit_width"].text()) + ", trained", best, one_line(best["broken"].text())));
+  return t;
 }
 
 Table finetune_rounds_table(const Part& summary) {
@@ -207,6 +257,7 @@ std::string finetune_text(const Json& summary) {
     text += fmt::format("± is one standard error. The rounds chose by other {} than these.\n",
                         images ? "images" : "questions");
   }
+  text += text_table(kDeploymentTitle, deployment_table(part));
   text += text_table(fmt::format("Rounds: accuracy on the {} to choose by", images ? "images" : "questions"),
                      finetune_rounds_table(part));
   if (const std::string file = part["files"]["adapter"].text(); !file.empty())
@@ -215,6 +266,8 @@ std::string finetune_text(const Json& summary) {
                         one_line(part["files"]["merged"].text(), 1000));
   if (const std::string file = part["files"]["network"].text(); !file.empty())
     text += fmt::format("\nThe network, by the names that torchvision has: {}\n", one_line(file, 1000));
+  if (const std::string file = part["files"]["onnx"].text(); !file.empty())
+    text += fmt::format("For ONNX Runtime, of pixels from 0 to 1: {}\n", one_line(file, 1000));
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }

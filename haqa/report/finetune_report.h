@@ -24,6 +24,10 @@ std::vector<std::string> finetune_sentences(const Part& run);
 /// Accuracies on held-out questions: of the model as given, and with the adapter; untuned in the bit width; by the
 /// defaults; the best, and merged; what is deployed; as far as they were measured.
 Table held_out_table(const Part& summary);
+/// What a network for images takes as it is deployed: a row each for full precision, the bit widths to choose among and
+/// the network that was made; nothing where that was not asked for.
+Table deployment_table(const Part& summary);
+inline constexpr const char* kDeploymentTitle = "Bit widths as they are deployed, in ONNX Runtime on this machine";
 /// A row a round of a fine-tuning.
 Table finetune_rounds_table(const Part& summary);
 /// What to try next, of the fine-tuning alone: sentences of plain text.

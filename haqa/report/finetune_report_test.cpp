@@ -68,6 +68,44 @@ TEST(FinetuneReport, OfARunTheDeployedFileIsWeighedAgainstTheGivenOne) {
   EXPECT_TRUE(finetune_sentences(Part(so_far)).empty());
 }
 
+TEST(FinetuneReport, WhatANetworkTakesDeployedStandsBesideFullPrecision) {
+  const auto interval = [](double median) {
+    return Json{{"median", median}, {"low", median / 2}, {"high", 2 * median}};
+  };
+  const auto row = [&](const char* name, uint64_t bytes, double ms) {
+    return Json{{"bit_width", name},
+                {"bytes", bytes},
+                {"size_ratio", static_cast<double>(bytes) / 1e6},
+                {"latency_ms", interval(ms)},
+                {"speed_up", interval(4 / ms)},
+                {"accuracy", accuracies(0.5, 0.5, 0.01)}};
+  };
+  Json s = summary(0.5, 0.6, 0.62);
+  s["network"] = {{"bit_width", "w4a4"}};
+  s["deployment"]["candidates"] = {row("fp32", 1'000'000, 4), row("w8a8", 300'000, 2), row("w4a4", 200'000, 1)};
+  s["deployment"]["candidates"][1]["left_out"] = "its file is too large";
+  s["deployment"]["best"] = row("w4a4", 200'000, 1);
+  EXPECT_THAT(deployment_table(Part(s)).rows,
+              ElementsAre(ElementsAre("fp32", "1.00 MB", "1.000", "4.000 (2.000 to 8.000)", "1.000 (0.500 to 2.000)",
+                                      "50.00 ± 1.00", ""),
+                          ElementsAre("w8a8", "300.0 kB", "0.300", "2.000 (1.000 to 4.000)", "2.000 (1.000 to 4.000)",
+                                      "50.00 ± 1.00", "left out: its file is too large"),
+                          ElementsAre("w4a4", "200.0 kB", "0.200", "1.000 (0.500 to 2.000)", "4.000 (2.000 to 8.000)",
+                                      "50.00 ± 1.00", ""),
+                          ElementsAre("w4a4, trained", "200.0 kB", "0.200", "1.000 (0.500 to 2.000)",
+                                      "4.000 (2.000 to 8.000)", "50.00 ± 1.00", "")));
+  EXPECT_THAT(finetune_text(s), HasSubstr("left out: its file is too large"));
+  EXPECT_THAT(finetune_answer(s),
+              testing::Contains("As an ONNX file it takes 200.0 kB, 0.2 of full precision's size, and "
+                                "an image 1 ms, 4.000 (2.000 to 8.000) times as fast as in full "
+                                "precision."));
+  s["deployment"]["best"]["latency_ms"] = nullptr;
+  s["deployment"]["best"]["broken"] = "that is too much";
+  EXPECT_THAT(finetune_answer(s), testing::Contains("As an ONNX file it takes 200.0 kB, 0.2 of full precision's size; "
+                                                    "that is too much."));
+  EXPECT_TRUE(deployment_table(Part(summary(0.5, 0.6, 0.62))).rows.empty());
+}
+
 TEST(FinetuneReport, TablesShowEachTask) {
   const std::string text = finetune_text(summary(0.5, 0.6, 0.62));
   for (const char* expected : {"untuned %", "62.00 ± 2.00", "62.00 ± 1.00", "lora_r 8", "out_of_memory: too large"})

@@ -324,9 +324,10 @@ std::vector<size_t> front_rows(const Track& track, std::span<const Trial> trials
 }
 
 std::string study_page(const std::string& name, const Track& track, std::span<const Trial> trials,
-                       const Importance& importance, std::string_view chart_js) {
+                       const Importance& importance, std::string_view chart_js, std::span<const TitledTable> tables) {
   Plots plots(chart_js);
   std::string body = study_header(name, track, trials) + "<main>\n";
+  for (const auto& [title, table] : tables) body += section(title, html_table(table.shown(), title));
   body += section("Rounds",
                   trials.empty() ? "" : plots.figure(history_plot(track, trials), "") + html_trials(track, trials));
   body += section("Pareto front", front_section(plots, track, trials));

@@ -18,11 +18,15 @@ namespace haqa {
 /// lack one are left out.
 std::vector<size_t> front_rows(const Track& track, std::span<const Trial> trials);
 
+/// A title and what stands under it.
+using TitledTable = std::pair<std::string, Table>;
+
 /// study.html, self-contained: best-so-far curve, each parameter's values against the objective, parallel coordinates,
-/// importance, the Pareto front where there are several goals, and the trials as a table. chart_js: the text of
-/// Chart.js 3.9; empty: only what needs none of it. Throws Error where data/report/ is missing.
+/// importance, the Pareto front where there are several goals, and the trials as a table; `tables` stand before them.
+/// chart_js: the text of Chart.js 3.9; empty: only what needs none of it. Throws Error where data/report/ is missing.
 std::string study_page(const std::string& name, const Track& track, std::span<const Trial> trials,
-                       const Importance& importance, std::string_view chart_js);
+                       const Importance& importance, std::string_view chart_js,
+                       std::span<const TitledTable> tables = {});
 
 /// For a page or a terminal, a row a parameter.
 Table importance_table(const Importance& importance);

@@ -69,6 +69,15 @@ int count(const std::string& text, const std::string& part) {
   return n;
 }
 
+TEST(StudyPage, ShowsFurtherTables) {
+  const std::vector<TitledTable> tables = {{"What it <takes>", {{"network", "bytes"}, "lr", {{"w4a4", "<12>"}}}},
+                                           {"Nothing", {{"network"}, "l", {}}}};
+  const std::string text = study_page("a study", track(), trials(), {}, "", tables);
+  EXPECT_NE(text.find("What it &lt;takes&gt;"), std::string::npos);
+  EXPECT_NE(text.find("&lt;12&gt;"), std::string::npos);
+  EXPECT_EQ(text.find("Nothing"), std::string::npos);
+}
+
 TEST(StudyPage, ShowsTheStudy) {
   const std::string text = page(track(), trials());
   for (const char* expected :

@@ -29,7 +29,8 @@ Json handle(const Json& request, const std::function<void(double)>& progress) {
   const std::string command = request.at("command");
   try {
     if (command == "finetune") return finetune(finetune_job_from(request), progress);
-    if (command == "train_images" || command == "measure_images") return serve_images(request, progress);
+    if (command == "train_images" || command == "measure_images" || command == "export_network")
+      return serve_images(request, progress);
     if (command == "export") return export_checkpoint(request);
   } catch (const c10::OutOfMemoryError&) {
     throw no_memory("the device's memory");

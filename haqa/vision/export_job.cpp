@@ -1,7 +1,6 @@
 #include "haqa/vision/export_job.h"
 
 #include "haqa/base/error.h"
-#include "haqa/vision/onnx_export.h"
 #include "haqa/vision/weights.h"
 
 namespace haqa {
@@ -51,16 +50,8 @@ OnnxExportOptions options_from(const Json& request, const std::optional<TrainedI
 
 }  // namespace
 
-Json export_checkpoint(const Json& request) {
-  const fs::path checkpoint = request.at("checkpoint").get<std::string>();
-  const fs::path output = request.at("output").get<std::string>();
-  const Weights found = read_weights(checkpoint);
-  ResNetOptions options = network_of(found);
-  options.quantization = quantization_of(found, request.value("quantization", Json::object()));
-  ResNet network(options);
-  load_weights(network, found);
-  const OnnxExportOptions how = options_from(request, found.images);
-  const OnnxExport made = export_onnx(network, output, how);
+Json to_json(const ResNet& network, const OnnxExport& made, const OnnxExportOptions& how) {
+  const ResNetOptions& options = network.options();
   const Quantization& q = options.quantization;
   return {{"network", name_of(options.kind)},
           {"mean", how.pixels ? Json(how.pixels->mean) : Json(nullptr)},
@@ -76,6 +67,19 @@ Json export_checkpoint(const Json& request) {
           {"integer_weights", made.weights},
           {"rounded_weights", made.rounded_weights},
           {"rounded_sums", made.rounded_sums}};
+}
+
+Json export_checkpoint(const Json& request) {
+  const fs::path checkpoint = request.at("checkpoint").get<std::string>();
+  const fs::path output = request.at("output").get<std::string>();
+  const Weights found = read_weights(checkpoint);
+  ResNetOptions options = network_of(found);
+  options.quantization = quantization_of(found, request.value("quantization", Json::object()));
+  ResNet network(options);
+  load_weights(network, found);
+  const OnnxExportOptions how = options_from(request, found.images);
+  const OnnxExport made = export_onnx(network, output, how);
+  return to_json(network, made, how);
 }
 
 }  // namespace haqa

@@ -1,5 +1,6 @@
 #pragma once
 #include "haqa/base/json.h"
+#include "haqa/vision/onnx_export.h"
 
 namespace haqa {
 
@@ -10,5 +11,8 @@ namespace haqa {
 /// "mean" and "deviation" (of three), or by those that the checkpoint knows, where not "normalized". Returns what `haqa
 /// export --json` prints. Throws Error and UsageError: what read_weights(), load_weights() and export_onnx() throw.
 Json export_checkpoint(const Json& request);
+
+/// What it returns of a network and its export.
+Json to_json(const ResNet& network, const OnnxExport& made, const OnnxExportOptions& how);
 
 }  // namespace haqa

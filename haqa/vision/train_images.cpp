@@ -11,7 +11,9 @@
 #include "haqa/images/image_set.h"
 #include "haqa/train/checkpoint.h"
 #include "haqa/train/computing.h"
+#include "haqa/vision/export_job.h"
 #include "haqa/vision/loaded_images.h"
+#include "haqa/vision/onnx_export.h"
 #include "haqa/vision/weights.h"
 
 namespace haqa {
@@ -294,9 +296,25 @@ Json measure_images(const ImageTraining& training, ImagePart part, bool fit) {
   return result;
 }
 
+Json export_network(const ImageTraining& training, const fs::path& output, bool fit) {
+  if (training.threads > 0) at::set_num_threads(training.threads);
+  const Images images(training.input, training.threads);
+  ResNet network = network_for(training, images);
+  const torch::Tensor samples = images.samples();
+  if (fit) network.fit_activations(samples);
+  const TrainedImages described = images.described();
+  const OnnxExportOptions how = {.pixels = described.normalization, .classes = described.classes};
+  Json result = to_json(network, export_onnx(network, output, how), how);
+  result["image"] = samples.sizes().slice(1).vec();
+  return result;
+}
+
 Json serve_images(const Json& request, const std::function<void(double)>& progress) {
   const ImageTraining training = image_training_from(request);
-  if (request.value("command", "") == "train_images") return train_images(training, progress);
+  const std::string command = request.value("command", "");
+  if (command == "train_images") return train_images(training, progress);
+  if (command == "export_network")
+    return export_network(training, request.at("output").get<std::string>(), request.value("fit", false));
   const std::string part = request.value("part", "validation");
   if (part != "validation" && part != "test")
     throw UsageError("'{}' is no part of the images; validation and test are", part);

@@ -53,8 +53,13 @@ enum class ImagePart { validation, test };
 /// Returns {"accuracy", "loss", "images", "skipped", "skipped_files"}.
 Json measure_images(const ImageTraining& training, ImagePart part, bool fit);
 
-/// The same by requests of "command" "train_images" and "measure_images", the latter with "part", "validation" or
-/// "test", and "fit". Throws what they throw.
+/// Writes the network with the weights of a request in ONNX's form, as one that takes pixels from 0 to 1. fit: as in
+/// measure_images().
+/// Returns what export_checkpoint() does, and "image": channels, height and width.
+Json export_network(const ImageTraining& training, const std::filesystem::path& output, bool fit);
+
+/// The same by requests of "command" "train_images", "measure_images" with "part", "validation" or "test", and "fit",
+/// and "export_network" with "output" and "fit". Throws what they throw.
 Json serve_images(const Json& request, const std::function<void(double)>& progress);
 
 }  // namespace haqa
