@@ -96,7 +96,7 @@ TEST_F(ExportTest, SaysWhatIsWrong) {
            {{"export", good, "-o", out, "--scaling", "none"}, 2, "--scaling"},
            {{"export", good, "-o", out, "--opset", "12"}, 2, "--opset"},
            {{"export", good, "-o", out, "--mean", "0", "0", "0"}, 2, "--mean and --deviation"},
-           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--normalized"}, 2, "--normalized excludes --mean"},
+           {{"export", good, "-o", out, "--mean", "0", "0", "0", "--normalized"}, 2, "excludes"},
            {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "0", "1"}, 2, "above 0"},
            {{"export", good, "-o", out, "--mean", "nan", "0", "0", "--deviation", "1", "1", "1"}, 2, "--mean nan"},
            {{"export", good, "-o", out, "--mean", "0", "0", "0", "--deviation", "1", "1", "inf"}, 2, "finite"}}) {

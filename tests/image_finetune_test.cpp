@@ -362,8 +362,8 @@ TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
   }
   // What only the worker can see: tensors of another network.
   fs::remove(path("model.safetensors"));
-  ASSERT_TRUE(run({"pretrain", "images", "resnet32", path("shapes"), "--epochs", "1", "--batch", "32", "-o",
-                   path("model.safetensors"), "-q"})
+  ASSERT_TRUE(run({"pretrain", "images", "resnet32", path("shapes"), "--epochs", "1", "--batch", "32",
+                   "--validation-share", "0.2", "-o", path("model.safetensors"), "-q"})
                   .ok());
   const ProcessResult r = run({"finetune", path("task.yaml"), "--output", path("out")});
   EXPECT_EQ(r.code, 1);

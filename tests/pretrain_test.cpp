@@ -148,10 +148,10 @@ TEST_F(PretrainTest, WhatCannotBeTrainedIsRefusedAndLeavesNothing) {
     EXPECT_FALSE(fs::exists(path("out.gguf"))) << c.expected;
     EXPECT_FALSE(fs::exists(path("out.gguf.unfinished"))) << c.expected;
   }
-  EXPECT_THAT(run({"pretrain", model, examples}).errors, HasSubstr("--output is required"));
+  EXPECT_THAT(run({"pretrain", model, examples}).errors, HasSubstr("--output is missing"));
   EXPECT_THAT(run({"pretrain", model, examples, "-o", path("no/such/out.gguf")}).errors, HasSubstr("no/such"));
   EXPECT_FALSE(fs::exists(path("no")));
-  EXPECT_THAT(run({"pretrain", "--help"}).output, AllOf(HasSubstr("Examples:"), Not(HasSubstr("folder"))));
+  EXPECT_THAT(run({"pretrain", "--help"}).output, HasSubstr("Examples:"));
 }
 
 /// Lines of a file, as JSON.

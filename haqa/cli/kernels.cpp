@@ -222,11 +222,16 @@ class KernelRun {
     const Json& best = times[is_default ? "default" : "variant"];
     const bool cold = objective_.task().spec.is_cold;
     const Configuration configuration = is_default ? track_.space.defaults() : trial.configuration;
-    Json row = {{"baseline_us", times["ggml"]["us"]}, {"tuned_us", best["us"]},
-                {"speedup", best["ratio"]},           {"speedup_low", best["low"]},
-                {"speedup_high", best["high"]},       {"over_default", is_default ? 1.0 : gain.median},
-                {"is_default", is_default},           {"code_changed", !configuration.value(kCode, "").empty()},
-                {"round", is_default ? 1 : trial.number + 1},          {"configuration", configuration}};
+    Json row = {{"baseline_us", times["ggml"]["us"]},
+                {"tuned_us", best["us"]},
+                {"speedup", best["ratio"]},
+                {"speedup_low", best["low"]},
+                {"speedup_high", best["high"]},
+                {"over_default", is_default ? 1.0 : gain.median},
+                {"is_default", is_default},
+                {"code_changed", !configuration.value(kCode, "").empty()},
+                {"round", is_default ? 1 : trial.number + 1},
+                {"configuration", configuration}};
     // A device's rates are not known.
     if (task_.engine == "cpu") row["roofline_share"] = roofline_share(times, best);
     if (found.contains("device")) row["device"] = found["device"];

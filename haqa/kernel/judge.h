@@ -41,7 +41,8 @@ class Judge {
 
   /// One launch of each: the problem and the held-out shapes, each distribution, aligned and not, with and without gaps
   /// between rows; in place where the specification says so. `quick`, for what was verified before: one distribution of
-  /// each, held-out shapes in one of the two ways, and large problems by their timed launches alone. Throws KernelFault.
+  /// each, held-out shapes in one of the two ways, and large problems by their timed launches alone. Throws
+  /// KernelFault.
   void verify(Contestant& contestant, bool quick);
 
   /// Contestants in rotating order, batch by batch, all of each round on the same inputs; what each batch of strange

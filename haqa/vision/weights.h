@@ -31,8 +31,8 @@ ResNetOptions network_of(const Weights& weights);
 /// Whether they have PACT's bounds.
 bool has_clips(const Weights& weights);
 
-/// Throws Error that lists what the file lacks, what it has beside the network's, and what has another shape; nothing is
-/// taken then. PACT's bounds and counts of batches may be missing, as models without quantization have none.
+/// Throws Error that lists what the file lacks, what it has beside the network's, and what has another shape; nothing
+/// is taken then. PACT's bounds and counts of batches may be missing, as models without quantization have none.
 void load_weights(ResNet& network, const Weights& weights);
 /// The same of a file. Throws what read_weights() throws too.
 void load_weights(ResNet& network, const std::filesystem::path& file);
