@@ -97,7 +97,7 @@ TEST(FinetuneReport, WhatANetworkTakesDeployedStandsBesideFullPrecision) {
   EXPECT_THAT(finetune_text(s), HasSubstr("left out: its file is too large"));
   EXPECT_THAT(finetune_answer(s),
               testing::Contains("As an ONNX file it takes 200.0 kB, 0.2 of full precision's size, and "
-                                "an image 1 ms, 4.000 (2.000 to 8.000) times as fast as in full "
+                                "an image 1.00 ms, 4.000 (2.000 to 8.000) times as fast as in full "
                                 "precision."));
   s["deployment"]["best"]["latency_ms"] = nullptr;
   s["deployment"]["best"]["broken"] = "that is too much";
