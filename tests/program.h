@@ -53,9 +53,9 @@ inline std::string free_port() {
 /// Begins a llama-bench that only says what it took: less with the module, and less still with a variant of the
 /// products in its tuning file; more with one of attention, or with stock code in place of one of its kernels.
 inline constexpr const char* kModuleIsFaster = R"sh(case "$*" in *--help*|*--list*) ;; *)
-  ns=8000000
+  ns=8000000 name=CPU
   if [ -n "$GGML_BACKEND_PATH" ]; then
-    ns=4000000
+    ns=4000000 name=HAQA
     if [ -n "$HAQA_TUNING" ]; then
       echo "$HAQA_TUNING" >>"$0.log"
       tuning=$(tr -d ' \n' <"$HAQA_TUNING")
@@ -64,7 +64,7 @@ inline constexpr const char* kModuleIsFaster = R"sh(case "$*" in *--help*|*--lis
       case "$tuning" in *'"stock":[]'*) ;; *) ns=$((ns + 2000000));; esac
     fi
   fi
-  echo "[{\"samples_ns\":[$ns]}]"; exit 0;;
+  echo "[{\"backends\":\"$name\",\"samples_ns\":[$ns]}]"; exit 0;;
 esac)sh";
 
 /// A folder within `folder` with a llama-bench that runs `script` first, which may end it.
