@@ -37,6 +37,13 @@ void verify(const fs::path& library, const KernelProblem& problem) {
   judge.verify(variant, /*quick=*/false);
 }
 
+/// What sources know a type by.
+std::ptrdiff_t weights_number(ElementType type) {
+  constexpr std::array kNumbers = {ElementType::f32,  ElementType::f16,  ElementType::q8_0, ElementType::q4_0,
+                                   ElementType::bf16, ElementType::q4_k, ElementType::q6_k, ElementType::iq4_nl};
+  return std::find(kNumbers.begin(), kNumbers.end(), type) - kNumbers.begin();
+}
+
 class WeightTypes : public testing::TestWithParam<ElementType> {};
 
 TEST_P(WeightTypes, DefaultVariantsOfAllInstructionSetsAreRight) {
@@ -48,20 +55,28 @@ TEST_P(WeightTypes, DefaultVariantsOfAllInstructionSetsAreRight) {
 TEST_P(WeightTypes, WhatIsCompiledForAnyProcessorIsRight) {
   if (installed_compilers().empty()) GTEST_SKIP() << "there is no compiler";
   const KernelSpec spec = matvec();
-  const auto number = [&] {
-    constexpr std::array kNumbers = {ElementType::f32,  ElementType::f16,  ElementType::q8_0, ElementType::q4_0,
-                                     ElementType::bf16, ElementType::q4_k, ElementType::q6_k, ElementType::iq4_nl};
-    return std::find(kNumbers.begin(), kNumbers.end(), GetParam()) - kNumbers.begin();
-  }();
   SourceVariant variant{read_file(spec.engines.at("cpu").source),
                         spec.engines.at("cpu").space.defaults(),
-                        {"HAQA_WEIGHTS=" + std::to_string(number)},
+                        {"HAQA_WEIGHTS=" + std::to_string(weights_number(GetParam()))},
                         {"-O1"}};
   variant.parameters["row_groups"] = 2;
 #if defined(__x86_64__)
   variant.options.emplace_back("-march=x86-64");
 #endif
   EXPECT_NO_THROW(verify(compile(variant).library, {GetParam(), {70, 3, 512}}));
+}
+
+/// A vector of rows at a time, of which a tile takes two: the second is another thread's.
+TEST_P(WeightTypes, ThreadsThatShareVectorByVectorWriteNothingOfOthers) {
+  if (installed_compilers().empty()) GTEST_SKIP() << "there is no compiler";
+  const KernelSpec spec = matvec();
+  SourceVariant variant{read_file(spec.engines.at("cpu").source),
+                        spec.engines.at("cpu").space.defaults(),
+                        {"HAQA_WEIGHTS=" + std::to_string(weights_number(GetParam()))},
+                        {"-O1"}};
+  variant.parameters["share_rows"] = 16;
+  variant.parameters["sharing"] = "dynamic";
+  EXPECT_NO_THROW(verify(compile(variant).library, {GetParam(), {37, 23, 256}}));
 }
 
 TEST_P(WeightTypes, ArePackedInAsManyBytesAndUnpackedAsTheyWere) {

@@ -1118,8 +1118,9 @@ void multiply_vectors(const haqa_launch* launch, int64_t first, int64_t end, int
         const Operand* x = columns + (done * blocks + b * batch) * kOperands;
         float* y = reinterpret_cast<float*>(static_cast<char*>(out.data) + (j + done) * out.nb[1]);
         for (int64_t v = from; v < to; v += kTileVectors) {
-          const Tile tile = {scratch + (v - from) * stride, stride,   some, x, y + v * kLanes, out.nb[1],
-                             out.ne[0] - v * kLanes,        n - done, b > 0};
+          const int64_t rows = (to * kLanes < out.ne[0] ? to * kLanes : out.ne[0]) - v * kLanes;
+          const Tile tile = {
+              scratch + (v - from) * stride, stride, some, x, y + v * kLanes, out.nb[1], rows, n - done, b > 0};
           multiply_tile(tile, batch);
         }
         done += batch;
