@@ -159,14 +159,11 @@ TEST_F(ImagesTest, TheBitWidthIsChosenUnderAFileLimit) {
   EXPECT_THAT(read_file(folder_ / "whole/transcript.jsonl"),
               AllOf(HasSubstr("that you choose in each round: w4a4 (4 bits of weights, 4 of activations) or w2a2"),
                     HasSubstr("at most 250.0 kB for the file"), HasSubstr("left out: its file of")));
-  {
-    // Named from where it is run, which the resumed one need not be.
-    const std::string task = fs::relative(path("task.yaml"));
-    BackgroundProcess first(command({"finetune", task, "--output", path("killed"), "-q"}), folder_ / "first.log");
-    ASSERT_TRUE(wait_until([&] { return trials_in(folder_ / "killed/log.jsonl") == 1; }));
-    first.signal(SIGKILL);
-    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
-  }
+  // Named from where it is run, which the resumed one need not be.
+  const std::string relative = fs::relative(path("task.yaml"));
+  ASSERT_NO_FATAL_FAILURE(kill_when([&] { return trials_in(folder_ / "killed/log.jsonl") == 1; },
+                                    command({"finetune", relative, "--output", path("killed"), "-q"}),
+                                    folder_ / "first.log"));
   const ProcessResult resumed = run_process(command({"finetune", "--resume", path("killed"), "-q"}));
   ASSERT_TRUE(resumed.ok()) << resumed.errors;
   const Json again = read_json(folder_ / "killed/summary.json");
@@ -229,12 +226,8 @@ TEST_F(ImagesTest, GoesOnAfterAKill) {
   };
   // From the task's folder, by a relative path; what goes on is called from elsewhere.
   ASSERT_TRUE(run_process(haqa_in_folder(arguments("whole"))).ok());
-  {
-    BackgroundProcess first(haqa_in_folder(arguments("killed")), folder_ / "first.log");
-    ASSERT_TRUE(wait_until([&] { return trials_in(folder_ / "killed/log.jsonl") == 1; }));
-    first.signal(SIGKILL);
-    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
-  }
+  ASSERT_NO_FATAL_FAILURE(kill_when([&] { return trials_in(folder_ / "killed/log.jsonl") == 1; },
+                                    haqa_in_folder(arguments("killed")), folder_ / "first.log"));
   ASSERT_FALSE(fs::exists(folder_ / "killed/summary.json"));
   const std::string records = read_file(folder_ / "shapes/test_batch.bin");
   write("shapes/test_batch.bin", records.substr(0, records.size() - 3073));
@@ -249,12 +242,9 @@ TEST_F(ImagesTest, GoesOnAfterAKill) {
 
 TEST_F(ImagesTest, AKilledPretrainingGoesOnFromItsCheckpoint) {
   ASSERT_TRUE(run(pretrain("whole.safetensors")).ok());
-  {
-    BackgroundProcess first(haqa(pretrain("killed.safetensors", {"--checkpoint", "0.001"})), folder_ / "first.log");
-    ASSERT_TRUE(wait_until([&] { return fs::exists(path("killed.safetensors.unfinished/checkpoint")); }));
-    first.signal(SIGKILL);
-    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
-  }
+  ASSERT_NO_FATAL_FAILURE(kill_when([&] { return fs::exists(path("killed.safetensors.unfinished/checkpoint")); },
+                                    haqa(pretrain("killed.safetensors", {"--checkpoint", "0.001"})),
+                                    folder_ / "first.log"));
   ASSERT_FALSE(fs::exists(path("killed.safetensors")));
   const ProcessResult r = run(pretrain("killed.safetensors", {"--checkpoint", "0.001"}));
   ASSERT_TRUE(r.ok()) << r.errors;
@@ -263,12 +253,9 @@ TEST_F(ImagesTest, AKilledPretrainingGoesOnFromItsCheckpoint) {
 
 TEST_F(ImagesTest, APretrainingOfOtherWeightsOrImagesIsAnother) {
   pretrain();
-  {
-    BackgroundProcess first(haqa(pretrain("more.safetensors", {"--checkpoint", "0.001"})), folder_ / "first.log");
-    ASSERT_TRUE(wait_until([&] { return fs::exists(path("more.safetensors.unfinished/checkpoint")); }));
-    first.signal(SIGKILL);
-    ASSERT_TRUE(wait_until([&] { return !first.running(); }));
-  }
+  ASSERT_NO_FATAL_FAILURE(kill_when([&] { return fs::exists(path("more.safetensors.unfinished/checkpoint")); },
+                                    haqa(pretrain("more.safetensors", {"--checkpoint", "0.001"})),
+                                    folder_ / "first.log"));
   const ProcessResult other = run(pretrain("more.safetensors", {"--weights", path("model.safetensors")}));
   EXPECT_EQ(other.code, 1);
   EXPECT_THAT(other.errors, HasSubstr("is the checkpoint of another training"));

@@ -37,6 +37,14 @@ inline bool wait_until(const std::function<bool()>& condition) {
   return comes_true(condition);
 }
 
+/// Runs it until it is ready, within a minute, and kills it then. Fails fatally where it is not.
+inline void kill_when(const std::function<bool()>& ready, const Command& command, const std::filesystem::path& log) {
+  BackgroundProcess killed(command, log);
+  ASSERT_TRUE(wait_until(ready));
+  killed.signal(SIGKILL);
+  ASSERT_TRUE(wait_until([&] { return !killed.running(); }));
+}
+
 /// Of this machine, which nothing listens on.
 inline std::string free_port() {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);

@@ -103,14 +103,14 @@ class FinetuneComparison {
  private:
   fs::path file() const { return o_.flags.output / "results.jsonl"; }
   std::unique_ptr<TrainingObjective> make_objective() {
-    const auto tell = [this](std::string_view what, double share) { progress_.update(share, what); };
     const FinetuneTask& finetune = *task_.finetune;
     if (finetune.images) {
-      auto images = std::make_unique<ImageObjective>(*finetune.images, space_, o_.flags.output, tell);
+      auto images = std::make_unique<ImageObjective>(*finetune.images, space_, o_.flags.output, shown_by(progress_));
       images_ = images.get();
       return images;
     }
-    auto llama = std::make_unique<FinetuneObjective>(finetune_setup(finetune), space_, o_.flags.output, tell);
+    auto llama =
+        std::make_unique<FinetuneObjective>(finetune_setup(finetune), space_, o_.flags.output, shown_by(progress_));
     llama_ = llama.get();
     return llama;
   }

@@ -106,9 +106,7 @@ Track finetune_track(const FinetuneObjective& objective, const SearchSpace& spac
 
 Finetuning::Finetuning(const FinetuneSetup& setup, const SearchSpace& space, RunLog& log,
                        const std::vector<Trial>& trials, Progress& progress)
-    : TrainingRounds(space, log, trials, progress),
-      objective_(setup, space_, log.folder(),
-                 [&progress](std::string_view what, double share) { progress.update(share, what); }) {}
+    : TrainingRounds(space, log, trials, progress), objective_(setup, space_, log.folder(), shown_by(progress)) {}
 
 void Finetuning::begin() {
   require_same_inputs();

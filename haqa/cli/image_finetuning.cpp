@@ -179,9 +179,7 @@ Track image_track(const ImageObjective& objective, const SearchSpace& space, con
 
 ImageFinetuning::ImageFinetuning(const ImageSetup& setup, const SearchSpace& space, RunLog& log,
                                  const std::vector<Trial>& trials, Progress& progress)
-    : TrainingRounds(space, log, trials, progress),
-      objective_(setup, space_, log.folder(),
-                 [&progress](std::string_view what, double share) { progress.update(share, what); }) {}
+    : TrainingRounds(space, log, trials, progress), objective_(setup, space_, log.folder(), shown_by(progress)) {}
 
 void ImageFinetuning::begin() {
   require_same_inputs();

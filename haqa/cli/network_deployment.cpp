@@ -12,8 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr LayerBits kFullPrecision = {32, 32};
-
 /// Networks to be weighed against the first.
 struct Exported {
   std::vector<std::string> names;
@@ -75,7 +73,7 @@ Json measure_candidates(const ImageObjective& objective, Progress& progress) {
   const TemporaryFolder folder;
   Exported exported;
   progress.step("size and latency of the deployed network at each bit width");
-  add_untuned(objective, kFloats, kFullPrecision, folder.path(), exported);
+  add_untuned(objective, kFloats, kUnquantized, folder.path(), exported);
   for (const LayerBits& bits : setup.choices()) add_untuned(objective, to_string(bits), bits, folder.path(), exported);
   Json measured = weighed(exported, python);
   progress.done();
@@ -96,7 +94,7 @@ Json measure_trained(const ImageObjective& objective, const LayerBits& bits, con
   const TemporaryFolder folder;
   Exported exported;
   progress.step("size and latency of the network that was trained");
-  add_untuned(objective, kFloats, kFullPrecision, folder.path(), exported);
+  add_untuned(objective, kFloats, kUnquantized, folder.path(), exported);
   exported.names.push_back(to_string(bits));
   exported.files.push_back(file);
   Json row = weighed(exported, python).at("candidates").back();

@@ -26,7 +26,7 @@ struct Options {
 
 Json request_of(const Options& o, const fs::path& folder) {
   ImageSetup setup = o.setup;
-  setup.bits = {32, 32};
+  setup.bits = kUnquantized;
   setup.flip = !o.no_flip;
   setup.images = fs::absolute(setup.images);
   if (!setup.model.empty()) setup.model = fs::absolute(setup.model);

@@ -28,6 +28,10 @@ std::string describe_round(const Trial& t, const Configuration& defaults) {
 
 }  // namespace
 
+std::function<void(std::string_view, double)> shown_by(Progress& progress) {
+  return [&progress](std::string_view what, double share) { progress.update(share, what); };
+}
+
 Json TrainingRounds::accuracy_of(const std::string& step, const std::function<Json()>& measure) {
   return log_.once(step, [&] {
     progress_.step(fmt::format("accuracy of {}", step));
@@ -42,10 +46,7 @@ Json TrainingRounds::accuracy_of(const std::string& step, const std::function<Js
 
 /// A ranking of rounds is of one model, one set of examples and the same questions.
 void TrainingRounds::require_same_inputs() {
-  const Json found = objective().fingerprints();
-  Json now = Json::object();  // a run goes on from any folder
-  for (const auto& [file, hash] : found.items())
-    now[std::filesystem::absolute(file).lexically_normal().string()] = hash;
+  const Json now = objective().fingerprints();
   const std::vector<Json> began = log_.events("inputs");
   if (began.empty()) return log_.add_event("inputs", {{"files", now}});
   const Json before = began.front()["files"];

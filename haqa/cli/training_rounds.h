@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "haqa/base/progress.h"
@@ -9,6 +10,9 @@
 #include "haqa/study/study.h"
 
 namespace haqa {
+
+/// What an objective tells of its work (finetune/training_objective.h), as progress, which must outlive it.
+std::function<void(std::string_view what, double share)> shown_by(Progress& progress);
 
 /// The rounds of a fine-tuning, whatever it trains: what is measured before, during and after them. Each measurement is
 /// recorded in the run's log when it is done, and not done again.

@@ -110,13 +110,7 @@ std::optional<TrainedImages> trained_images_of(const fs::path& weights) {
   } catch (const Error&) {  // of PyTorch, or none at all, which the worker says
     return std::nullopt;
   }
-  const auto note = notes.find(kImagesNote);
-  if (note == notes.end()) return std::nullopt;
-  try {
-    return trained_images_from(note->second);
-  } catch (const Error& error) {
-    throw Error("{}: {}", weights.string(), error.what());
-  }
+  return trained_images_in(notes, weights);
 }
 
 void check_held_back(const ImageSetup& setup, const ImageCounts& counts) {
@@ -186,7 +180,7 @@ Json ImageObjective::measured(Json request, Half half) const {
 }
 
 Json ImageObjective::full_precision(Half half) const {
-  return measured(request_at(setup_.model, {32, 32}, false), half);
+  return measured(request_at(setup_.model, kUnquantized, false), half);
 }
 
 Json ImageObjective::untuned(const LayerBits& bits, Half half) const {

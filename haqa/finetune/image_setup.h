@@ -15,6 +15,7 @@ struct LayerBits {
   int weights = 4, activations = 4;
   bool operator==(const LayerBits&) const = default;
 };
+inline constexpr LayerBits kUnquantized = {32, 32};
 /// Of a name such as "w4a4" or "w8a32". Throws UsageError for other forms and for bits that are not from 1 to 32.
 LayerBits layer_bits_from(std::string_view name);
 std::string to_string(const LayerBits& bits);

@@ -50,6 +50,16 @@ TrainedImages trained_images_from(const std::string& text) {
   }
 }
 
+std::optional<TrainedImages> trained_images_in(const std::map<std::string, std::string>& notes, const fs::path& file) {
+  const auto note = notes.find(kImagesNote);
+  if (note == notes.end()) return std::nullopt;
+  try {
+    return trained_images_from(note->second);
+  } catch (const Error& error) {
+    throw Error("{}: {}", file.string(), error.what());
+  }
+}
+
 std::string fingerprint(const ImageSet& images) {
   uint64_t hash = mixed_seed(fnv1a_64(bytes_of(images.labels)), fnv1a_64(bytes_of(images.pixels)));
   for (const fs::path& file : images.files) {

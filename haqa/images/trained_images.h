@@ -1,4 +1,7 @@
 #pragma once
+#include <filesystem>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +23,9 @@ inline constexpr const char* kImagesNote = "haqa.images";
 Json to_json(const TrainedImages& images);
 /// The same from the note's text. Throws Error where it is damaged.
 TrainedImages trained_images_from(const std::string& text);
+/// The one among a file's notes, where it has one. Throws Error that names the file where it is damaged.
+std::optional<TrainedImages> trained_images_in(const std::map<std::string, std::string>& notes,
+                                               const std::filesystem::path& file);
 
 /// 16 digits that tell whether a set is still the same: by labels and pixels, of files by labels, their folders' and
 /// own names and sizes.

@@ -20,16 +20,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using torch::Tensor;
 
-template <typename Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 class WithPyTorch : public testing::Test {
  protected:
   void SetUp() override {

@@ -131,14 +131,6 @@ Quantization quantization_from(const std::string& text, const fs::path& file) {
   }
 }
 
-TrainedImages images_from(const std::string& text, const fs::path& file) {
-  try {
-    return trained_images_from(text);
-  } catch (const Error& error) {
-    throw Error("{}: {}", file.string(), error.what());
-  }
-}
-
 }  // namespace
 
 Tensors read_tensors(const fs::path& file) {
@@ -160,8 +152,7 @@ Weights read_weights(const fs::path& file) {
   if (weights.tensors.empty()) throw Error("{}: holds no tensors by name", file.string());
   if (const auto note = source.notes().find(kNote); note != source.notes().end())
     weights.quantization = quantization_from(note->second, file);
-  if (const auto note = source.notes().find(kImagesNote); note != source.notes().end())
-    weights.images = images_from(note->second, file);
+  weights.images = trained_images_in(source.notes(), file);
   return weights;
 }
 

@@ -6,6 +6,7 @@
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
+#include "haqa/vision/vision_test_support.h"
 
 namespace haqa {
 namespace {
@@ -22,16 +23,6 @@ void save(const std::vector<std::string>& names, const fs::path& file) {
   std::vector<TensorToSave> tensors;
   for (const std::string& name : names) tensors.push_back({name, {3}, kNumbers});
   write_safetensors(tensors, file);
-}
-
-template <typename Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 TEST(ReadWeights, TakesTheNamesThatWrappersMake) {
