@@ -20,6 +20,7 @@ def session(file, threads):
     options.intra_op_num_threads = threads
     # Those of a session that waits for its turn would take the time of the one that has it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.x64quantprecision", "1")  # right without VNNI too: docs/onnx.md
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 

@@ -75,6 +75,7 @@ def session(file):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as sessions take turns
+    options.add_session_config_entry("session.x64quantprecision", "1")  # right without VNNI too: docs/onnx.md
     begin = time.perf_counter()
     made = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return made, time.perf_counter() - begin
