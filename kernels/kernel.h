@@ -21,7 +21,7 @@ struct haqa_tensor {
 /// never.
 struct haqa_launch {
   haqa_tensor in[4];     ///< in the specification's order
-  haqa_tensor out;       ///< holds NaN; where the specification says InPlace it may be in[0] itself, see below
+  haqa_tensor out;       ///< holds NaN; where the specification says InPlace it may be in[0] itself, as above
   const float* scalars;  ///< in the specification's order
   const void* packed;    ///< what haqa_pack() made of in[0], whose data is then null; null without haqa_pack()
   void* scratch;         ///< haqa_scratch_bytes of this thread, aligned to 64 bytes

@@ -1,8 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string>
 #include <vector>
 
+#include "haqa/base/file.h"
 #include "haqa/kernel/compiler.h"
 #include "haqa/kernel/inputs.h"
 #include "haqa/kernel/kernel_library.h"
@@ -11,6 +17,8 @@
 
 namespace haqa {
 namespace {
+
+namespace fs = std::filesystem;
 
 /// What the judge's problems do not have: no mask, values of another width than keys, gaps between heads.
 struct Case {
@@ -83,6 +91,39 @@ TEST_P(AttentionTest, NeedsNoMaskAndNoValuesAsWideAsKeys) {
                     values[static_cast<size_t>(i)] / sum, 1e-5)
             << query << ", " << head << ", " << i;
     }
+}
+
+/// Not even a little of it, which would be all there is where what is seen are zeros.
+TEST(MaskedAttentionTest, WhatIsMaskedWeighsNothing) {
+  constexpr int64_t kWidth = 64, kPositions = 40;
+  const std::vector<fs::path> variants = default_variants(program_folder() / "kernels", "attention", "F16");
+  if (variants.empty()) GTEST_SKIP() << "nothing is prebuilt for this processor";
+  constexpr uint16_t kHidden = 0xfc00;
+  std::vector<uint16_t> k(kWidth * kPositions, double_to_half(0.5)), v = k, mask(kPositions, kHidden);
+  for (const int64_t seen : {int64_t{0}, kPositions - 1}) {  // so that the tile between is not left out
+    std::fill_n(v.begin() + seen * kWidth, kWidth, 0);
+    mask[static_cast<size_t>(seen)] = 0;
+  }
+  std::vector<float> q(kWidth, 1), out(kWidth);
+  const auto scratch = std::make_unique<std::byte[]>(1 << 20);
+  const float scale = 0.125;
+  haqa_launch launch = {};
+  launch.in[0] = {q.data(), {kWidth, 1, 1}, {4, 4 * kWidth, 4 * kWidth}};
+  launch.in[1] = {k.data(), {kWidth, kPositions, 1}, {2, 2 * kWidth, 2 * kWidth}};
+  launch.in[2] = {v.data(), {kWidth, kPositions, 1}, {2, 2 * kWidth, 2 * kWidth}};
+  launch.in[3] = {mask.data(), {kPositions, 1, 1}, {2, 2 * kPositions, 2 * kPositions}};
+  launch.out = {out.data(), {kWidth, 1, 1}, {4, 4 * kWidth, 4 * kWidth}};
+  launch.scalars = &scale;
+  launch.scratch = scratch.get();
+  launch.threads = 1;
+  for (const fs::path& variant : variants) {
+    std::string why;
+    const KernelFunctions kernel = open_kernel(variant, why);
+    ASSERT_TRUE(kernel) << why;
+    std::fill(out.begin(), out.end(), NAN);
+    kernel.compute(&launch);
+    for (const float x : out) ASSERT_EQ(x, 0) << variant;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionTest,

@@ -32,9 +32,7 @@ bool all_poison(const std::byte* from, const std::byte* end) {
 struct Rows {
   const TensorShape& shape;
   const std::byte* output;
-  const std::byte* at(int64_t row) const {
-    return output + row % shape.ne[1] * shape.nb[1] + row / shape.ne[1] * shape.nb[2];
-  }
+  const std::byte* at(int64_t row) const { return output + shape.offset_of(row); }
 };
 
 /// Nothing beside the rows was touched.
@@ -137,7 +135,9 @@ void check_launch(const KernelSpec& spec, const CheckedLaunch& launch, const Che
   const auto weights =
       std::find_if(spec.arguments.begin(), spec.arguments.end(), [](const auto& a) { return a.is_weights; });
   const auto typed = static_cast<size_t>(weights == spec.arguments.end() ? 0 : weights - spec.arguments.begin());
-  Deviations deviations(spec.tolerance_of(launch.shapes[typed].type), launch.where);
+  Tolerance tolerance = spec.tolerance_of(launch.shapes[typed].type);
+  tolerance.norm = launch.norm.value_or(tolerance.norm);
+  Deviations deviations(tolerance, launch.where);
   for (const int64_t r : picked) {
     reference->begin_row(r);
     for (const int64_t i : chosen(width, columns, random)) {

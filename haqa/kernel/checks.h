@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -22,8 +23,9 @@ void poison(std::byte* from, uint64_t bytes);
 struct CheckedLaunch {
   std::span<const TensorShape> shapes;  ///< inputs, then the output
   std::span<const std::byte* const> inputs;
-  const std::byte* output;  ///< between two margins
-  std::string where;        ///< "[33,3,2] with outliers": for the message
+  const std::byte* output;          ///< between two margins
+  std::string where;                ///< "[33,3,2] with outliers": for the message
+  std::optional<double> norm = {};  ///< in place of the specification's (Tolerance::norm)
 };
 
 /// How much of an output is compared with the reference: all that is written is looked at in any case.

@@ -134,6 +134,12 @@ fs::path notes_of(fs::path library) {
   return library.replace_extension(".passed");
 }
 
+/// Lines, each with its end.
+std::string passes_of(const fs::path& library) {
+  std::ifstream notes(notes_of(library));
+  return {std::istreambuf_iterator<char>(notes), {}};
+}
+
 }  // namespace
 
 std::vector<std::string> installed_compilers() {
@@ -148,10 +154,13 @@ void keep_newest(const fs::path& folder, size_t most) {
   std::vector<std::pair<fs::file_time_type, fs::path>> files;
   std::error_code gone;  // another process may do the same
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, gone))
-    files.emplace_back(entry.last_write_time(gone), entry.path());
+    if (entry.path().extension() == ".so") files.emplace_back(entry.last_write_time(gone), entry.path());
   if (files.size() <= most) return;
   std::sort(files.begin(), files.end());
-  for (size_t i = 0; i < files.size() - most / 2; ++i) fs::remove(files[i].second, gone);
+  for (size_t i = 0; i < files.size() - most / 2; ++i) {
+    fs::remove(files[i].second, gone);
+    forget_passed(files[i].second);
+  }
 }
 
 std::vector<std::string> macros_of(const SourceVariant& variant) {
@@ -210,14 +219,20 @@ Compiled compile(const SourceVariant& variant, bool again) {
 }
 
 bool has_passed(const fs::path& library, const std::string& what) {
-  const fs::path notes = notes_of(library);
-  return fs::exists(notes) && ("\n" + read_file(notes)).find("\n" + what + "\n") != std::string::npos;
+  return ("\n" + passes_of(library)).find("\n" + what + "\n") != std::string::npos;
 }
 
 void note_passed(const fs::path& library, const std::string& what) {
   if (has_passed(library, what)) return;
-  const fs::path notes = notes_of(library);
-  write_file(notes, (fs::exists(notes) ? read_file(notes) : "") + what + "\n");
+  const fs::path notes = notes_of(library), part = fmt::format("{}.{}", notes.string(), getpid());
+  std::ofstream(part) << passes_of(library) << what << '\n';
+  std::error_code lost;
+  fs::rename(part, notes, lost);
+}
+
+void forget_passed(const fs::path& library) {
+  std::error_code gone;
+  fs::remove(notes_of(library), gone);
 }
 
 std::optional<fs::path> prebuilt_variant(const std::string& kernel, std::string_view type) {

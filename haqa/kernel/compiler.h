@@ -46,12 +46,14 @@ std::vector<std::string> functions_of(const std::filesystem::path& library);
 Compiled compile(const SourceVariant& variant, bool again = false);
 
 /// What a cached library passed, by a line each, so that it can be looked at more quickly again: notes of the judge's.
-/// Lost ones cost time alone.
+/// Lost ones cost time alone, and none is written where that fails.
 bool has_passed(const std::filesystem::path& library, const std::string& what);
 void note_passed(const std::filesystem::path& library, const std::string& what);
+/// All of it: it was found wrong.
+void forget_passed(const std::filesystem::path& library);
 
-/// Of a folder that holds more than so many files, removes all but the newer half of as many. Files that others remove
-/// meanwhile are no error.
+/// Of a folder that holds more than so many libraries, removes all but the newer half of as many, with their notes.
+/// Files that others remove meanwhile are no error.
 void keep_newest(const std::filesystem::path& folder, size_t most);
 
 /// A kernel's default variant as it was built with HAQA for this processor's instruction set, "softmax" for "F32";

@@ -109,14 +109,19 @@ TEST(CompileTest, AMissingCompilerIsNamed) {
 TEST(KeepNewestTest, KeepsTheNewerHalfWhereThereAreTooMany) {
   const TemporaryFolder folder;
   const auto now = std::filesystem::file_time_type::clock::now();
+  const auto library = [&](int i) { return folder / (std::to_string(i) + ".so"); };
   for (int i = 0; i < 9; ++i) {
-    write_file(folder / std::to_string(i), "x");
-    std::filesystem::last_write_time(folder / std::to_string(i), now - std::chrono::hours(i));
+    write_file(library(i), "x");
+    note_passed(library(i), "a problem");
+    std::filesystem::last_write_time(library(i), now - std::chrono::hours(i));
   }
   keep_newest(folder.path(), 9);
-  EXPECT_TRUE(std::filesystem::exists(folder / "8")) << "9 are not too many";
+  EXPECT_TRUE(std::filesystem::exists(library(8))) << "9 are not too many, with as many notes";
   keep_newest(folder.path(), 8);
-  for (int i = 0; i < 9; ++i) EXPECT_EQ(std::filesystem::exists(folder / std::to_string(i)), i < 4) << i;
+  for (int i = 0; i < 9; ++i) {
+    EXPECT_EQ(std::filesystem::exists(library(i)), i < 4) << i;
+    EXPECT_EQ(has_passed(library(i), "a problem"), i < 4) << i;
+  }
   EXPECT_NO_THROW(keep_newest(folder / "missing", 1));
 }
 

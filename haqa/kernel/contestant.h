@@ -86,6 +86,9 @@ class Contestant {
   void wait_until_idle();
   /// Throws where it has worked since it last came to rest, as while others were timed.
   void check_rest();
+  /// How often it used processor time behind the clock's back so far, as an accident of the machine's looks as well:
+  /// few are no fault, but what was timed meanwhile means nothing.
+  int suspicions() const { return suspicions_; }
 
  private:
   bool is_watched() const { return is_confined_ && !is_on_device_; }
@@ -109,8 +112,8 @@ class Contestant {
   clockid_t cpu_clock_ = 0;
   bool has_begun_ = false;
   std::optional<double> rested_;  ///< cpu_seconds() when it last came to rest
-  double beyond_ = 0;             ///< processor seconds that it used while nobody waited for it
-  int runs_ = 0;
+  double beyond_ = 0;             ///< processor seconds that it used while nobody waited for it, in no suspect run
+  int runs_ = 0, suspicions_ = 0;
 };
 
 }  // namespace haqa

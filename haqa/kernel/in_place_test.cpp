@@ -5,8 +5,11 @@
 #include <atomic>
 #include <barrier>
 #include <cmath>
+#include <memory>
 #include <ostream>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "haqa/base/file.h"
 #include "haqa/kernel/compiler.h"

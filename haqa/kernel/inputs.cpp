@@ -189,7 +189,7 @@ void draw(const KernelArgument& argument, const TensorShape& shape, Distribution
           std::byte* to) {
   std::memset(to, 0xff, static_cast<size_t>(shape.bytes()));
   for (int64_t r = 0; r < shape.rows(); ++r) {
-    std::byte* row = to + r % shape.ne[1] * shape.nb[1] + r / shape.ne[1] * shape.nb[2];
+    std::byte* row = to + shape.offset_of(r);
     if (shape.type == ElementType::i32) {
       draw_positions(distribution, random, row, shape.ne[0]);
     } else if (shape.type == ElementType::f32) {

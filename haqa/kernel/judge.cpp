@@ -54,7 +54,7 @@ void flush(const std::byte* from, uint64_t bytes) {
 /// Without what lies between them.
 void copy_rows(const TensorShape& shape, const std::byte* from, std::byte* to) {
   for (int64_t r = 0; r < shape.rows(); ++r) {
-    const int64_t at = r % shape.ne[1] * shape.nb[1] + r / shape.ne[1] * shape.nb[2];
+    const int64_t at = shape.offset_of(r);
     std::memcpy(to + at, from + at, static_cast<size_t>(shape.row));
   }
 }
@@ -66,17 +66,18 @@ double launch_seconds(double taken, double overhead, size_t launches) {
   return std::max(taken - overhead, taken / 10) / static_cast<double>(launches);
 }
 
+int suspicions_of(const std::vector<Contestant*>& contestants) {
+  int sum = 0;
+  for (const Contestant* c : contestants) sum += c->suspicions();
+  return sum;
+}
+
 /// Of the threads, by two readings; those of a team stay the same.
 double longest_wait(const std::vector<double>& before, const std::vector<double>& after) {
   double longest = 0;
   for (size_t i = 0; i < after.size(); ++i)
     longest = std::max(longest, after[i] - (i < before.size() ? before[i] : after[i]));
   return longest;
-}
-
-KernelSpec with_whole_norm(KernelSpec spec) {
-  spec.tolerance.norm = spec.whole_norm;
-  return spec;
 }
 
 }  // namespace
@@ -91,9 +92,8 @@ struct Judge::Batch {
 
 Judge::Judge(const KernelSpec& spec, const KernelProblem& problem, uint64_t seed, double timeout_s)
     : spec_(spec),
-      strict_(with_whole_norm(spec)),
-      tries_whole_(spec.whole_norm > 0 && !spec.norm_of.contains(problem.type)),
       problem_(problem),
+      tries_whole_(spec.whole_norm > 0 && block_length(problem.type) > 1),
       shapes_(tensors_of(spec, problem)),
       random_(seed),
       choices_(uint64_t{std::random_device()()} << 32 | std::random_device()()),
@@ -181,9 +181,14 @@ void Judge::verify_on(Contestant& contestant, const KernelSpec& spec, const Shap
     } catch (const KernelFault& fault) {
       throw KernelFault(fault.kind, fmt::format("{}: {}", where, fault.what()));
     }
-    check_launch(distribution == Distribution::whole ? with_whole_norm(spec) : spec,
-                 {shapes, inputs, contestant.outputs() + place.out, where}, effort, choices_);
+    check_launch(
+        spec, {shapes, inputs, contestant.outputs() + place.out, where, norm_for(distribution == Distribution::whole)},
+        effort, choices_);
   }
+}
+
+std::optional<double> Judge::norm_for(bool whole) const {
+  return whole ? std::optional(spec_.whole_norm) : std::nullopt;
 }
 
 void Judge::verify(Contestant& contestant, bool quick) {
@@ -204,11 +209,11 @@ void Judge::verify(Contestant& contestant, bool quick) {
   if (!quick) verify_on(contestant, spec_, problem_.shape, 36, some, kinds.first(1));
 }
 
-/// By numbers of one kind: what goes wrong is that they are overwritten.
+/// By numbers of one kind: what goes wrong is that they are overwritten, of rows that several threads share above all.
 void Judge::verify_in_place(Contestant& contestant, bool quick) {
   constexpr std::array kNormal = {Distribution::normal};
   std::vector<Shape> shapes = held_out_shapes(spec_, problem_.type);
-  if (quick) shapes = {shapes[choices_.below(shapes.size())]};
+  if (quick) shapes = {*std::max_element(shapes.begin(), shapes.end())};  // the longest row
   for (const Shape& shape : shapes) verify_on(contestant, with_other_scalars(), shape, 20, {}, kNormal, true);
   if (!quick) verify_on(contestant, spec_, problem_.shape, 0, {1 << 15, 1 << 20}, kNormal, true);
 }
@@ -263,14 +268,14 @@ Judge::Batch Judge::make_batch(size_t launches, bool cold, bool may_be_whole) {
     const uint64_t stretch = is_common ? bytes
                              : spread  ? launches * rounded(bytes, unit)
                                        : rounded(bytes + kSlack, unit);
-    TensorShape whole = shapes_[i];
+    TensorShape drawn = shapes_[i];
     if (!is_common) {
-      whole.ne[0] = static_cast<int64_t>(stretch / 4);
-      whole.ne[1] = whole.ne[2] = 1;
-      whole.row = static_cast<int64_t>(stretch);
+      drawn.ne[0] = static_cast<int64_t>(stretch / 4);
+      drawn.ne[1] = drawn.ne[2] = 1;
+      drawn.row = static_cast<int64_t>(stretch);
     }
     if (at + stretch > kInputBytes) throw Error("the inputs of {} launches do not fit", launches);
-    draw(spec_.arguments[i], whole, batch.is_whole ? Distribution::whole : Distribution::normal, random_,
+    draw(spec_.arguments[i], drawn, batch.is_whole ? Distribution::whole : Distribution::normal, random_,
          contest_.inputs.data() + at);
     if (!batch.is_whole) sprinkle(spec_.arguments[i], contest_.inputs.data() + at, stretch);
     for (size_t l = 0; l < launches; ++l)
@@ -293,11 +298,11 @@ double Judge::timed(Contestant& contestant, const Batch& batch) {
 
 /// Of strange code some of the launches, chosen at random, and the last one.
 void Judge::check_batch(Contestant& contestant, const Batch& batch) {
-  if (contestant.is_confined()) check_launches(contestant, batch.is_whole ? strict_ : spec_, batch, {1 << 13, 1 << 17});
+  if (contestant.is_confined()) check_launches(contestant, batch, {1 << 13, 1 << 17}, norm_for(batch.is_whole));
 }
 
-void Judge::check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch,
-                           const CheckEffort& effort) {
+void Judge::check_launches(Contestant& contestant, const Batch& batch, const CheckEffort& effort,
+                           std::optional<double> norm) {
   if (batch.places.empty()) return;
   std::vector<size_t> looked_at = batch.looked_at;
   looked_at.push_back(batch.places.size() - 1);
@@ -309,7 +314,8 @@ void Judge::check_launches(Contestant& contestant, const KernelSpec& spec, const
       const uint64_t first = is_weights ? first_rows_[place.copy] * static_cast<uint64_t>(shapes_[0].nb[1]) : 0;
       inputs.push_back(is_weights ? weights_.data() + first : contest_.inputs.data() + place.in[k]);
     }
-    check_launch(spec, {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch"},
+    check_launch(spec_,
+                 {shapes_, inputs, contestant.outputs() + place.out, problem_.label() + " in a timed launch", norm},
                  effort, choices_);
   }
 }
@@ -317,15 +323,15 @@ void Judge::check_launches(Contestant& contestant, const KernelSpec& spec, const
 /// A speed-up over what is wrong would be none. llama.cpp's and a library's tolerances are their own.
 void Judge::check_baseline(Contestant& contestant, bool cold) {
   if (contestant.is_confined() || !contestant.is_checked()) return;
-  KernelSpec spec = spec_;
-  if (spec.baseline_norm > 0) {
-    spec.tolerance.norm = spec.baseline_norm;
-    for (auto& [type, norm] : spec.norm_of) norm = std::max(3 * norm, spec.baseline_norm);
+  std::optional<double> norm;
+  if (spec_.baseline_norm > 0) {
+    const auto own = spec_.norm_of.find(problem_.type);
+    norm = own == spec_.norm_of.end() ? spec_.baseline_norm : std::max(3 * own->second, spec_.baseline_norm);
   }
   const Batch batch = make_batch(1, cold, /*may_be_whole=*/false);  // which would hide how it rounds
   timed(contestant, batch);
   try {
-    check_launches(contestant, spec, batch, {1 << 15, 1 << 20});
+    check_launches(contestant, batch, {1 << 15, 1 << 20}, norm);
   } catch (const KernelFault& fault) {
     throw Error("{} itself is wrong here ({}): {}", contestant.name(), to_string(fault.kind), fault.what());
   }
@@ -437,8 +443,13 @@ std::vector<Paired> Judge::time(const std::vector<Contestant*>& contestants, con
   std::vector<Round> rounds;
   const auto start = Clock::now();
   for (;;) {
-    for (size_t i = 0; i < contestants.size(); ++i)
-      rounds.push_back(time_round(contestants, rounds.size(), launches, options));
+    for (size_t i = 0; i < contestants.size();) {
+      const int before = suspicions_of(contestants);
+      Round round = time_round(contestants, rounds.size(), launches, options);
+      if (suspicions_of(contestants) > before) continue;
+      rounds.push_back(std::move(round));
+      ++i;
+    }
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     if (progress) progress(std::min(1.0, seconds / options.seconds));
     if (auto results = enough(rounds, options, seconds)) return *std::move(results);

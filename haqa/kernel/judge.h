@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -65,7 +65,9 @@ class Judge {
   Batch make_batch(size_t launches, bool cold, bool may_be_whole = true);
   double timed(Contestant& contestant, const Batch& batch);
   void check_batch(Contestant& contestant, const Batch& batch);
-  void check_launches(Contestant& contestant, const KernelSpec& spec, const Batch& batch, const CheckEffort& effort);
+  void check_launches(Contestant& contestant, const Batch& batch, const CheckEffort& effort,
+                      std::optional<double> norm);
+  std::optional<double> norm_for(bool whole) const;
   void check_baseline(Contestant& contestant, bool cold);
   double overhead(Contestant& contestant);
   void begin_timing(const std::vector<Contestant*>& contestants, const MachineRates& machine, bool cold);
@@ -75,9 +77,8 @@ class Judge {
                    const TimingOptions& options);
 
   const KernelSpec& spec_;
-  const KernelSpec strict_;  ///< its tolerance is that of Distribution::whole
-  const bool tries_whole_;
   const KernelProblem problem_;
+  const bool tries_whole_;                 ///< Distribution::whole
   const std::vector<TensorShape> shapes_;  ///< without gaps: as they are timed
   FastRandom random_;                      ///< of the inputs
   FastRandom choices_;                     ///< of what is looked at, which must not follow from the inputs

@@ -68,7 +68,8 @@ TEST(KernelObjectiveTest, TheDefaultsOfEveryKernelAreRight) {
 
 TEST(KernelObjectiveTest, CodeOfTheAgentsOwnIsWhatRuns) {
   KernelObjective objective(task_of("silu", {ElementType::f32, {512, 2, 1}}));
-  EXPECT_TRUE(objective.evaluate({{"threads", 1}, {kCode, kHonest}}).value);
+  const Outcome honest = objective.evaluate({{"threads", 1}, {kCode, kHonest}});
+  EXPECT_TRUE(honest.value) << honest.message;
   struct Case {
     std::string code;
     FailReason reason;

@@ -195,6 +195,15 @@ void check_reference(const KernelSpec& spec) {
                      spec.scalars.size());
 }
 
+/// The first input lies as the output does.
+void check_in_place(const KernelSpec& spec, const std::vector<TensorShape>& tensors) {
+  const TensorShape &in = tensors.front(), &out = tensors.back();
+  const bool is_alike = in.type == out.type && std::ranges::equal(in.ne, out.ne) && std::ranges::equal(in.nb, out.nb);
+  if (spec.is_in_place && (spec.weights() || !is_alike))
+    throw UsageError("InPlace: the output cannot take the place of {}, which is not of its size and type",
+                     spec.arguments.front().name);
+}
+
 KernelSpec parse(const fs::path& folder, const Json& json) {
   KernelSpec spec;
   const Json &general = need(json, "General"), &kernel = need(json, "KernelSpecification");
@@ -232,7 +241,7 @@ KernelSpec parse(const fs::path& folder, const Json& json) {
   for (const ElementType type : spec.types) {
     const std::vector<Shape> shapes = held_out_shapes(spec, type);
     for (const Shape& shape : shapes) {
-      tensors_of(spec, {type, shape});
+      check_in_place(spec, tensors_of(spec, {type, shape}));
       bytes_of(spec, {type, shape});
       operations_of(spec, {type, shape});
     }
@@ -288,6 +297,14 @@ ElementType element_type_from(const std::string& name) {
     if (t.name == name) return t.type;
   throw UsageError("{} is no type of a kernel's weights; use F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K or IQ4_NL",
                    one_line(name, 30));
+}
+
+size_t weights_number(ElementType type) {
+  constexpr std::array kNumbers = {ElementType::f32,  ElementType::f16,  ElementType::q8_0, ElementType::q4_0,
+                                   ElementType::bf16, ElementType::q4_k, ElementType::q6_k, ElementType::iq4_nl};
+  const auto at = std::find(kNumbers.begin(), kNumbers.end(), type);
+  if (at == kNumbers.end()) throw Error("there are no weights of the type {}", to_string(type));
+  return static_cast<size_t>(at - kNumbers.begin());
 }
 
 const KernelArgument* KernelSpec::weights() const {

@@ -25,6 +25,9 @@ int64_t row_bytes(ElementType type, int64_t n);
 /// Elements of a block: 32 or 256 where they are quantized, else 1.
 int64_t block_length(ElementType type);
 
+/// What sources know it by: HAQA_WEIGHTS.
+size_t weights_number(ElementType type);
+
 /// A kernel's input or output.
 struct KernelArgument {
   std::string name;
@@ -94,6 +97,7 @@ struct KernelProblem {
 struct TensorShape {
   int64_t ne[3] = {1, 1, 1}, nb[3] = {0, 0, 0};
   int64_t rows() const { return ne[1] * ne[2]; }
+  int64_t offset_of(int64_t r) const { return r % ne[1] * nb[1] + r / ne[1] * nb[2]; }  ///< of a row, in bytes
   int64_t bytes() const { return (ne[1] - 1) * nb[1] + (ne[2] - 1) * nb[2] + row; }
   int64_t row = 0;  ///< bytes of a row
   ElementType type = ElementType::f32;

@@ -193,6 +193,11 @@ TEST_F(BrokenSpec, WhatMakesNoSenseIsNamed) {
   const Json x = whole["KernelSpecification"]["Arguments"][0], y = whole["KernelSpecification"]["Arguments"][1];
   EXPECT_THAT(with("/KernelSpecification/Arguments", Json{x, x, x, x, x, y}), HasSubstr("four inputs"));
   json_ = whole;
+  json_["KernelSpecification"]["InPlace"] = true;
+  EXPECT_EQ(fault(), "");
+  json_["KernelSpecification"]["Arguments"][0]["Interleaved"] = true;
+  EXPECT_THAT(fault(), HasSubstr("InPlace: the output cannot take the place of x"));
+  json_ = whole;
   json_["Engines"]["cuda"] = json_["Engines"]["cpu"];
   json_["KernelSpecification"]["Reference"] = "attention";
   const Json scale = {{"Name", "scale"}, {"Type", "float"}, {"MemoryType", "Scalar"}, {"FillValue", 1}};

@@ -15,6 +15,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/hardware/detect.h"
 #include "haqa/kernel/compiler.h"
@@ -69,7 +70,7 @@ constexpr std::array<ReadLoop, 6> kReadLoops = {
     {{2048, 12288}, {0, 0}, {1024, 4096}, {4096, 32768}, {2048, 8192, 4}, {2048, 12288, 1, 16384}}};
 
 /// To be raised where verification sees more: what passed an older one passed nothing.
-constexpr int kJudgeVersion = 2;
+constexpr int kJudgeVersion = 3;
 
 double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -95,7 +96,8 @@ class Measurement {
  public:
   explicit Measurement(const Json& request)
       : request_(request),
-        spec_(read_kernel_spec(request.at("kernel").get<std::string>())),
+        folder_of_spec_(request.at("kernel").get<std::string>()),
+        spec_(read_kernel_spec(folder_of_spec_)),
         engine_name_(request.value("engine", "cpu")),
         engine_(engine_of(spec_, engine_name_)),
         problem_{element_type_from(request.value("type", "F32")), request.at("shape").get<Shape>()},
@@ -113,16 +115,23 @@ class Measurement {
     try {
       const Configuration configuration = request_.value("configuration", engine_.space.defaults());
       Contestant& variant = add_variant("the variant", configuration, request_.value("source", ""), result);
-      const auto start = Clock::now();
+      const std::string problem = passed_problem(variant);
       const bool is_timed = request_.at("command") == "measure";
-      verify(variant, result, is_timed);
+      // What passed before is looked at again while it is timed.
+      const bool is_known = result.contains("library") && has_passed(library_in(result), problem);
+      const bool is_quick = is_known && is_timed && result["cached"];
+      result["cached"] = is_quick;
+      const auto start = Clock::now();
+      judge_.verify(variant, is_quick);
       result["verify_s"] = since(start);
       if (variant.is_on_device()) {
         result["compile_s"] = variant.control().compile_s;
         result["device"] = variant.device();
       }
       if (is_timed) time_beside_others(variant, result, progress);
+      if (result.contains("library") && !is_known) note_passed(library_in(result), problem);
     } catch (const KernelFault& fault) {
+      if (result.contains("library")) forget_passed(library_in(result));
       result["fault"] = to_string(fault.kind);
       result["message"] = fault.what();
     }
@@ -130,16 +139,12 @@ class Measurement {
   }
 
  private:
-  /// Quickly where it passed before on this very problem, with as many threads, and is looked at again while it is
-  /// timed. "cached" is what needed neither compiling nor the whole of it.
-  void verify(Contestant& variant, Json& result, bool is_timed) {
-    const fs::path library = result.value("library", "");
-    const std::string what = fmt::format("{} {} {} {}", kJudgeVersion, problem_.label(), threads_,
-                                         request_.value("configuration", Json::object()).value("threads", 0));
-    if (!library.empty()) result["cached"] = result["cached"] && has_passed(library, what);
-    const bool quick = result["cached"] && is_timed && !request_.value("rebuild", false);
-    judge_.verify(variant, quick);
-    if (!quick && !library.empty()) note_passed(library, what);
+  static fs::path library_in(const Json& result) { return result["library"].get<std::string>(); }
+
+  /// What a library passes: this very problem, by as many threads, as this specification and this judge see it.
+  std::string passed_problem(const Contestant& variant) const {
+    return fmt::format("{} {:016x} {} {}", kJudgeVersion, fnv1a_64(read_file(folder_of_spec_ / "spec.json")),
+                       problem_.label(), variant.threads());
   }
 
   static const KernelEngine& engine_of(const KernelSpec& spec, const std::string& name) {
@@ -188,16 +193,9 @@ class Measurement {
                         "there is no C++ compiler here, so that only the default variant can run; install one: apt-get "
                         "install g++");
     result["compile_s"] = 0;
-    result["cached"] = true;
+    result["cached"] = false;
     result["prebuilt"] = true;
     return *library;
-  }
-
-  /// What sources know a type by.
-  static size_t weights_number(ElementType type) {
-    constexpr std::array kNumbers = {ElementType::f32,  ElementType::f16,  ElementType::q8_0, ElementType::q4_0,
-                                     ElementType::bf16, ElementType::q4_k, ElementType::q6_k, ElementType::iq4_nl};
-    return static_cast<size_t>(std::find(kNumbers.begin(), kNumbers.end(), type) - kNumbers.begin());
   }
 
   /// Where the library that a user would call is installed, and computes this.
@@ -311,6 +309,7 @@ class Measurement {
   }
 
   const Json& request_;
+  const fs::path folder_of_spec_;
   const KernelSpec spec_;
   const std::string engine_name_;
   const KernelEngine& engine_;

@@ -17,9 +17,10 @@ namespace haqa {
 ///   seconds        of timing; rotations: at least
 ///   machine        {"cores", "fp32", "int8", "bandwidth", "last_level_cache", "copies"} (judge.h); seed
 ///   timeout        seconds that a contestant may take for what it is asked at once
-///   rebuild        compile even where the cache has it
+///   rebuild        compile even where the cache has it, and verify in full
 /// The answer:
-///   compile_s, cached, verify_s; prebuilt: true where there is no compiler; device: that of a device's engine
+///   compile_s, verify_s; prebuilt: true where there is no compiler; device: that of a device's engine
+///   cached         true where it was neither compiled nor verified in full, as it had passed on this problem before
 ///   library        the file that was verified, where it was compiled for the engine cpu
 ///   no_landlock    true where a compiler with a strange source can read any file
 ///   us, times      of timing: {NAME: {"us", "ratio", "low", "high", "samples_us"}}

@@ -37,11 +37,14 @@ void verify(const fs::path& library, const KernelProblem& problem) {
   judge.verify(variant, /*quick=*/false);
 }
 
-/// What sources know a type by.
-std::ptrdiff_t weights_number(ElementType type) {
-  constexpr std::array kNumbers = {ElementType::f32,  ElementType::f16,  ElementType::q8_0, ElementType::q4_0,
-                                   ElementType::bf16, ElementType::q4_k, ElementType::q6_k, ElementType::iq4_nl};
-  return std::find(kNumbers.begin(), kNumbers.end(), type) - kNumbers.begin();
+/// As it ships, little optimized as that compiles in less time.
+SourceVariant source_for(ElementType type) {
+  const KernelSpec spec = matvec();
+  const KernelEngine& engine = spec.engines.at("cpu");
+  return {read_file(engine.source),
+          engine.space.defaults(),
+          {"HAQA_WEIGHTS=" + std::to_string(weights_number(type))},
+          {"-O1"}};
 }
 
 class WeightTypes : public testing::TestWithParam<ElementType> {};
@@ -54,11 +57,7 @@ TEST_P(WeightTypes, DefaultVariantsOfAllInstructionSetsAreRight) {
 /// Neither instructions beyond those that every processor has nor the widest vectors.
 TEST_P(WeightTypes, WhatIsCompiledForAnyProcessorIsRight) {
   if (installed_compilers().empty()) GTEST_SKIP() << "there is no compiler";
-  const KernelSpec spec = matvec();
-  SourceVariant variant{read_file(spec.engines.at("cpu").source),
-                        spec.engines.at("cpu").space.defaults(),
-                        {"HAQA_WEIGHTS=" + std::to_string(weights_number(GetParam()))},
-                        {"-O1"}};
+  SourceVariant variant = source_for(GetParam());
   variant.parameters["row_groups"] = 2;
 #if defined(__x86_64__)
   variant.options.emplace_back("-march=x86-64");
@@ -69,11 +68,7 @@ TEST_P(WeightTypes, WhatIsCompiledForAnyProcessorIsRight) {
 /// A vector of rows at a time, of which a tile takes two: the second is another thread's.
 TEST_P(WeightTypes, ThreadsThatShareVectorByVectorWriteNothingOfOthers) {
   if (installed_compilers().empty()) GTEST_SKIP() << "there is no compiler";
-  const KernelSpec spec = matvec();
-  SourceVariant variant{read_file(spec.engines.at("cpu").source),
-                        spec.engines.at("cpu").space.defaults(),
-                        {"HAQA_WEIGHTS=" + std::to_string(weights_number(GetParam()))},
-                        {"-O1"}};
+  SourceVariant variant = source_for(GetParam());
   variant.parameters["share_rows"] = 16;
   variant.parameters["sharing"] = "dynamic";
   EXPECT_NO_THROW(verify(compile(variant).library, {GetParam(), {37, 23, 256}}));

@@ -149,10 +149,13 @@ inline Floats sums_within_quads(Floats a, Floats b, Floats c, Floats d) {
 #undef HAQA_EACH
 }
 
-/// 2^t for t up to 0.
+/// 2^t for t up to 0; 0 of what is masked.
 inline Floats power_of_two(Floats t) {
-  if (!HAQA_AVX512) t = larger(all_lanes(-100), t);
-  return exp2_of<exp_degree, true>(t);
+  if (HAQA_AVX512) return exp2_of<exp_degree, true>(t);
+  constexpr float kLeast = -100;
+  const Ints is_seen = t > kLeast;
+  return reinterpret_cast<Floats>(reinterpret_cast<Ints>(exp2_of<exp_degree, true>(larger(all_lanes(kLeast), t))) &
+                                  is_seen);
 }
 inline float power_of_two(float t) {
   return power_of_two(all_lanes(t))[0];
