@@ -49,7 +49,8 @@ TEST_F(FinetuneObjectiveTest, TrainingRaisesTheAccuracyOfWhatShips) {
   const TaskAccuracies before = o.accuracy(o.base(), {}, Half::validation);
   const Outcome outcome = o.evaluate(s.defaults());
   ASSERT_TRUE(outcome.value) << outcome.message;
-  EXPECT_GT(*outcome.value, before.mean + 0.2);  // how much more depends on the order of the processor's sums
+  EXPECT_GT(*outcome.value, before.mean + 0.2);
+  EXPECT_GT(*outcome.value, 0.9);
   // What the dynamic prompt shows.
   const Json& m = outcome.metrics;
   EXPECT_NEAR(m["tasks"]["boolq"]["accuracy"], *outcome.value, 1e-6);

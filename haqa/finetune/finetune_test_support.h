@@ -46,8 +46,8 @@ inline void write_learning_data(const std::filesystem::path& folder, int example
 /// The paper's parameters, with a training that takes a second as the defaults. extra: lines that take the place of
 /// those of the same names.
 inline std::string learning_space(
-    const std::string& learning_rate = "{type: float, low: 1e-4, high: 0.03, log: true, default: 0.01}",
-    const std::string& max_steps = "{type: int, low: 20, high: 120, default: 100}") {
+    const std::string& learning_rate = "{type: float, low: 1e-4, high: 0.03, log: true, default: 0.008}",
+    const std::string& max_steps = "{type: int, low: 20, high: 120, default: 120}") {
   return "learning_rate: " + learning_rate + "\nmax_steps: " + max_steps +
          "\nper_device_train_batch_size: {type: int, low: 8, high: 16, default: 16}\n"
          "gradient_accumulation_steps: {type: int, low: 1, high: 2, default: 1}\n"

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -33,6 +32,15 @@ Kernel prebuilt_attention() {
   return library ? open_kernel(*library, why).compute : nullptr;
 }
 
+/// Of a thread, aligned as kernels may want it.
+class Scratch {
+ public:
+  void* data() { return memory_.data() + (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64) % 64; }
+
+ private:
+  std::vector<std::byte> memory_ = std::vector<std::byte>(haqa_scratch_bytes + 64);
+};
+
 class AttentionTest : public testing::TestWithParam<Case> {};
 
 TEST_P(AttentionTest, NeedsNoMaskAndNoValuesAsWideAsKeys) {
@@ -51,7 +59,8 @@ TEST_P(AttentionTest, NeedsNoMaskAndNoValuesAsWideAsKeys) {
   FastRandom random(3);
   draw_normal(random, reinterpret_cast<std::byte*>(q.data()), q.size());
   std::vector<float> out(static_cast<size_t>(c.queries * c.heads * c.out_width), NAN);
-  std::vector<std::byte> scratch((1 << 20) + 64), shared(64);
+  Scratch scratch;
+  std::vector<std::byte> shared(64);
   const float scale = 0.5;
   haqa_launch launch = {};
   launch.in[0] = {q.data(), {c.width, c.queries, c.heads}, {4, 4 * c.width * c.heads, 4 * c.width}};
@@ -63,8 +72,7 @@ TEST_P(AttentionTest, NeedsNoMaskAndNoValuesAsWideAsKeys) {
   launch.in[2] = cache(v, c.out_width);
   launch.out = {out.data(), {c.out_width, c.heads, c.queries}, {4, 4 * c.out_width, 4 * c.out_width * c.heads}};
   launch.scalars = &scale;
-  const auto address = reinterpret_cast<uintptr_t>(scratch.data());
-  launch.scratch = scratch.data() + (64 - address % 64) % 64;
+  launch.scratch = scratch.data();
   launch.shared_scratch = shared.data();
   launch.threads = 1;
   kernel(&launch);
@@ -105,7 +113,7 @@ TEST(MaskedAttentionTest, WhatIsMaskedWeighsNothing) {
     mask[static_cast<size_t>(seen)] = 0;
   }
   std::vector<float> q(kWidth, 1), out(kWidth);
-  const auto scratch = std::make_unique<std::byte[]>(1 << 20);
+  Scratch scratch;
   const float scale = 0.125;
   haqa_launch launch = {};
   launch.in[0] = {q.data(), {kWidth, 1, 1}, {4, 4 * kWidth, 4 * kWidth}};
@@ -114,7 +122,7 @@ TEST(MaskedAttentionTest, WhatIsMaskedWeighsNothing) {
   launch.in[3] = {mask.data(), {kPositions, 1, 1}, {2, 2 * kPositions, 2 * kPositions}};
   launch.out = {out.data(), {kWidth, 1, 1}, {4, 4 * kWidth, 4 * kWidth}};
   launch.scalars = &scale;
-  launch.scratch = scratch.get();
+  launch.scratch = scratch.data();
   launch.threads = 1;
   for (const fs::path& variant : variants) {
     std::string why;

@@ -10,6 +10,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
+#include "haqa/base/file_name.h"
 #include "haqa/base/text.h"
 #include "haqa/kernel/reference.h"
 #include "haqa/space/space_file.h"
@@ -395,7 +396,9 @@ KernelSpec read_kernel_spec(const fs::path& folder) {
                      fmt::join(kernel_names(), ", "));
   const Json json = read_json(file);
   try {
-    return parse(folder, json);
+    KernelSpec spec = parse(folder, json);
+    spec.hash = fnv1a_64(json.dump());
+    return spec;
   } catch (const UsageError& e) {
     throw UsageError("{}: {}", file.string(), e.what());
   } catch (const std::exception& e) {  // of the JSON library, of a search space

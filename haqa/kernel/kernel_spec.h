@@ -80,6 +80,7 @@ struct KernelSpec {
   bool is_cold = false;         ///< measured with weights out of the caches, as a model streams them
   std::vector<Shape> held_out;  ///< shapes that a variant is checked on besides
   std::map<std::string, KernelEngine> engines;
+  uint64_t hash = 0;  ///< FNV-1a of all that its file says
 
   const KernelArgument* weights() const;  ///< the constant input, which is the first; nullptr where there is none
   size_t inputs() const { return arguments.size() - 1; }

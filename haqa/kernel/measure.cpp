@@ -15,7 +15,6 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
-#include "haqa/base/file_name.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/hardware/detect.h"
 #include "haqa/kernel/compiler.h"
@@ -96,8 +95,7 @@ class Measurement {
  public:
   explicit Measurement(const Json& request)
       : request_(request),
-        folder_of_spec_(request.at("kernel").get<std::string>()),
-        spec_(read_kernel_spec(folder_of_spec_)),
+        spec_(read_kernel_spec(request.at("kernel").get<std::string>())),
         engine_name_(request.value("engine", "cpu")),
         engine_(engine_of(spec_, engine_name_)),
         problem_{element_type_from(request.value("type", "F32")), request.at("shape").get<Shape>()},
@@ -118,8 +116,7 @@ class Measurement {
       const std::string problem = passed_problem(variant);
       const bool is_timed = request_.at("command") == "measure";
       // What passed before is looked at again while it is timed.
-      const bool is_known = result.contains("library") && has_passed(library_in(result), problem);
-      const bool is_quick = is_known && is_timed && result["cached"];
+      const bool is_quick = is_timed && result["cached"] && has_passed(library_in(result), problem);
       result["cached"] = is_quick;
       const auto start = Clock::now();
       judge_.verify(variant, is_quick);
@@ -129,7 +126,7 @@ class Measurement {
         result["device"] = variant.device();
       }
       if (is_timed) time_beside_others(variant, result, progress);
-      if (result.contains("library") && !is_known) note_passed(library_in(result), problem);
+      if (result.contains("library")) note_passed(library_in(result), problem);
     } catch (const KernelFault& fault) {
       if (result.contains("library")) forget_passed(library_in(result));
       result["fault"] = to_string(fault.kind);
@@ -143,8 +140,7 @@ class Measurement {
 
   /// What a library passes: this very problem, by as many threads, as this specification and this judge see it.
   std::string passed_problem(const Contestant& variant) const {
-    return fmt::format("{} {:016x} {} {}", kJudgeVersion, fnv1a_64(read_file(folder_of_spec_ / "spec.json")),
-                       problem_.label(), variant.threads());
+    return fmt::format("{} {:016x} {} {}", kJudgeVersion, spec_.hash, problem_.label(), variant.threads());
   }
 
   static const KernelEngine& engine_of(const KernelSpec& spec, const std::string& name) {
@@ -309,7 +305,6 @@ class Measurement {
   }
 
   const Json& request_;
-  const fs::path folder_of_spec_;
   const KernelSpec spec_;
   const std::string engine_name_;
   const KernelEngine& engine_;

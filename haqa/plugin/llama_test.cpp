@@ -7,7 +7,6 @@
 #include <memory>
 #include <regex>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "haqa/adapter/adapter_test_support.h"
@@ -168,16 +167,21 @@ TEST_F(Models, OfOtherShapesTheyAgreeToo) {
       params.ftype = type;
       ASSERT_EQ(llama_model_quantize(halves.c_str(), to.c_str(), &params), 0);
     }
-    // By weights in F16 llama.cpp rounds activations to F16, and does not by the same in F32.
-    for (const auto& [model, reference, most] :
-         {std::tuple(halves, floats, 1e-5), {halves, halves, 2e-5}, {quantized, quantized, 1e-3}}) {
-      Llama stock(reference, false), ours(model, true);
+    // By weights in F16 llama.cpp may round activations to F16, and does not by the same in F32, which is what we are
+    // held to token by token.
+    struct Case {
+      std::filesystem::path model, reference;
+      double of_prompt, of_token;
+    };
+    for (const Case& c :
+         {Case{halves, floats, 1e-5, 1e-5}, {halves, halves, 1e-5, 2e-5}, {quantized, quantized, 1e-3, 1e-3}}) {
+      Llama stock(c.reference, false), ours(c.model, true);
       const std::vector<llama_token> tokens = some_tokens(37);
-      EXPECT_LT(divergence(stock.logits(tokens), ours.logits(tokens), stock.vocabulary()), most);
+      EXPECT_LT(divergence(stock.logits(tokens), ours.logits(tokens), stock.vocabulary()), c.of_prompt);
       double sum = 0;
-      for (int i = 0; i < 8; ++i)  // one token after the other
+      for (int i = 0; i < 8; ++i)
         sum += divergence(stock.logits({42 + i}, 37 + i), ours.logits({42 + i}, 37 + i), stock.vocabulary());
-      EXPECT_LT(sum / 8, most);
+      EXPECT_LT(sum / 8, c.of_token);
     }
   }
 }

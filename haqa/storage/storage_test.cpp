@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "haqa/base/error.h"
+#include "haqa/base/error_test_support.h"
 #include "haqa/storage/storage_test_support.h"
 
 namespace haqa {
@@ -44,15 +45,6 @@ Trial complete(Trial t, double value) {
 /// All of a trial as text, numbers in full.
 std::string text(const Trial& t) {
   return to_json(t).dump();
-}
-
-std::string message(const auto& work) {
-  try {
-    work();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 /// The contract of study.h over every storage. Each kind can be opened again.
@@ -209,7 +201,7 @@ TEST_P(DatabaseStorageTest, KeepsStudiesApart) {
   }
   EXPECT_EQ(read_study(database_.url, "a").trials.size(), 6u);
   EXPECT_EQ(text(read_study(database_.url, "it's \"b\" é").trials[1]), text(b->trials()[1]));
-  EXPECT_THAT(message([&] { read_study(database_.url, "none"); }), HasSubstr("there is no study \"none\""));
+  EXPECT_THAT(message_of([&] { read_study(database_.url, "none"); }), HasSubstr("there is no study \"none\""));
 }
 
 TEST_P(DatabaseStorageTest, KnowsAStudysGoals) {
@@ -243,7 +235,7 @@ TEST_P(DatabaseStorageTest, ADamagedStudyHarmsNoOther) {
   EXPECT_FALSE(has_trials("sqlite:////nowhere/none.db", "good"));
   raw() << "UPDATE trials SET number = 7 WHERE study_id = (SELECT study_id FROM studies WHERE study_name = 'bad')";
   EXPECT_EQ(read_study(database_.url, "good").trials.size(), 1u);
-  EXPECT_THAT(message([&] { read_study(database_.url, "bad"); }), HasSubstr("is damaged"));
+  EXPECT_THAT(message_of([&] { read_study(database_.url, "bad"); }), HasSubstr("is damaged"));
 }
 
 TEST_P(DatabaseStorageTest, ATrialThatIsAbandonedRunsNoMore) {
@@ -263,13 +255,13 @@ TEST_P(DatabaseStorageTest, RefusesWhatContradictsTheTrack) {
   open(every_kind())->start({every_kind().space.defaults(), "", "", {}});
   Track track = every_kind();
   track.direction = Direction::minimize;
-  EXPECT_THAT(message([&] { open(track); }), HasSubstr("has the directions maximize, this one minimize"));
+  EXPECT_THAT(message_of([&] { open(track); }), HasSubstr("has the directions maximize, this one minimize"));
   track = every_kind();
   track.value_name = "another value";
-  EXPECT_THAT(message([&] { open(track); }), HasSubstr("this one [\"another value\"]; take another name"));
+  EXPECT_THAT(message_of([&] { open(track); }), HasSubstr("this one [\"another value\"]; take another name"));
   track = every_kind();
   track.more_goals = {{"memory", Direction::minimize}};
-  EXPECT_THAT(message([&] { open(track); }), HasSubstr("this one maximize, minimize"));
+  EXPECT_THAT(message_of([&] { open(track); }), HasSubstr("this one maximize, minimize"));
   const std::pair<Parameter, const char*> cases[] = {
       {integer_parameter("momentum", 0, 1, 0, ""), "\"momentum\" of study \"study\""},
       {integer_parameter("momentum", 0, 1, 0, ""), "is a real number there and a whole number here"},
@@ -280,7 +272,7 @@ TEST_P(DatabaseStorageTest, RefusesWhatContradictsTheTrack) {
   for (const auto& [parameter, why] : cases) {
     track.more_goals.clear();
     track.space = SearchSpace({parameter});
-    EXPECT_THAT(message([&] { open(track); }), HasSubstr(why));
+    EXPECT_THAT(message_of([&] { open(track); }), HasSubstr(why));
   }
   // Other ranges, other parameters and another order of choices are no contradiction.
   track.space = SearchSpace({real_parameter("momentum", 0.95, 0.99, 0.96, ""), integer_parameter("new", 1, 3, 2, ""),
@@ -301,10 +293,10 @@ TEST_P(DatabaseStorageTest, RefusesAnotherVersion) {
   sql << "UPDATE alembic_version SET version_num = 'v9.9.9.a'";
   for (const auto& use :
        std::vector<std::function<void()>>{[&] { open(simple()); }, [&] { read_study(database_.url, "study"); }})
-    EXPECT_THAT(message(use), AllOf(HasSubstr("has version v9.9.9.a of Optuna's tables, and HAQA knows v3.2.0.a"),
-                                    Not(HasSubstr("secret"))));
+    EXPECT_THAT(message_of(use), AllOf(HasSubstr("has version v9.9.9.a of Optuna's tables, and HAQA knows v3.2.0.a"),
+                                       Not(HasSubstr("secret"))));
   sql << "UPDATE version_info SET schema_version = 11";
-  EXPECT_THAT(message([&] { open(simple()); }), HasSubstr("has version 11 of Optuna's tables, and HAQA knows 12"));
+  EXPECT_THAT(message_of([&] { open(simple()); }), HasSubstr("has version 11 of Optuna's tables, and HAQA knows 12"));
 }
 
 TEST_P(DatabaseStorageTest, MissesAStudyThatSomebodyDeleted) {
@@ -313,7 +305,7 @@ TEST_P(DatabaseStorageTest, MissesAStudyThatSomebodyDeleted) {
   raw() << "DELETE FROM study_directions";
   raw() << "DELETE FROM studies";
   open_storage(database_.url, "another", simple());  // gets its number in SQLite
-  EXPECT_THAT(message([&] { storage->start(propose(1)); }), HasSubstr("study \"study\" is no longer in"));
+  EXPECT_THAT(message_of([&] { storage->start(propose(1)); }), HasSubstr("study \"study\" is no longer in"));
   EXPECT_TRUE(read_study(database_.url, "another").trials.empty());
 }
 
@@ -332,7 +324,7 @@ TEST_P(DatabaseStorageTest, WritesNothingIntoAnothersStudy) {
                                                             [&] {
                                                               storage->report(0, {1, 2});
                                                             }})
-    EXPECT_THAT(message(use), HasSubstr("study \"study\" is no longer in"));
+    EXPECT_THAT(message_of(use), HasSubstr("study \"study\" is no longer in"));
   EXPECT_EQ(text(another->trials()[0]), before);
 }
 
@@ -372,16 +364,16 @@ TEST_P(DatabaseStorageTest, RefusesWhatOptunaCouldNotRead) {
   const auto storage = open(simple());
   storage->start(propose(1));
   Trial t = storage->trials()[0];
-  EXPECT_THAT(message([&] { storage->finish(complete(t, std::nan(""))); }), HasSubstr("is no number"));
+  EXPECT_THAT(message_of([&] { storage->finish(complete(t, std::nan(""))); }), HasSubstr("is no number"));
   t.more_values = {1};
-  EXPECT_THAT(message([&] { storage->finish(complete(t, 1)); }), HasSubstr("has 2 values, study \"study\" 1"));
+  EXPECT_THAT(message_of([&] { storage->finish(complete(t, 1)); }), HasSubstr("has 2 values, study \"study\" 1"));
   t.state = TrialState::complete;
-  EXPECT_THAT(message([&] { storage->finish(t); }),
+  EXPECT_THAT(message_of([&] { storage->finish(t); }),
               HasSubstr("has 1 values, none for the first goal, study \"study\" 1"));
   t.more_values.clear();
   storage->finish(complete(t, 1));
-  EXPECT_THAT(message([&] { storage->finish(complete(t, 2)); }), HasSubstr("another program has ended it"));
-  EXPECT_THAT(message([&] { storage->report(0, {1, 2}); }), HasSubstr("another program has ended it"));
+  EXPECT_THAT(message_of([&] { storage->finish(complete(t, 2)); }), HasSubstr("another program has ended it"));
+  EXPECT_THAT(message_of([&] { storage->report(0, {1, 2}); }), HasSubstr("another program has ended it"));
   EXPECT_EQ(storage->trials()[0].value, 1.0);
 }
 
@@ -500,12 +492,12 @@ TEST(Storage, SaysWhatIsWrongWithAUrl) {
       {"postgresql://me:se/cret@127.0.0.1:1/db", "write them as %40"},
   };
   for (const Case& c : cases) {
-    const std::string said = message([&] { open_storage(c.url, "study", simple()); });
+    const std::string said = message_of([&] { open_storage(c.url, "study", simple()); });
     EXPECT_THAT(said, AllOf(HasSubstr(c.says), Not(HasSubstr("secret")), Not(HasSubstr("cret@")))) << c.url;
   }
   EXPECT_THROW(open_storage("study.db", "study", simple()), UsageError);
   EXPECT_THROW(open_storage("sqlite:///" + here + "/a.db", "", simple()), UsageError);
-  EXPECT_THAT(message([&] { read_study("sqlite:///" + here + "/none.db", "study"); }),
+  EXPECT_THAT(message_of([&] { read_study("sqlite:///" + here + "/none.db", "study"); }),
               HasSubstr("there is no database"));
   EXPECT_FALSE(std::filesystem::exists(folder / "none.db"));
 }

@@ -5,6 +5,7 @@
 
 #include "haqa/adapter/safetensors.h"
 #include "haqa/base/error.h"
+#include "haqa/base/error_test_support.h"
 #include "haqa/base/json.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/deploy/hugging_face.h"
@@ -250,13 +251,8 @@ TEST_F(WithOnnxRuntime, ACheckpointKnowsHowItIsQuantized) {
   EXPECT_EQ(operations_["known"]["notes"]["classes"], R"(["a","b","c","d","e","f","g"])");
 }
 
-std::string message_of(const Json& request) {
-  try {
-    export_checkpoint(request);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+std::string refusal_of(const Json& request) {
+  return message_of([&] { export_checkpoint(request); });
 }
 
 TEST(ExportCheckpoint, SaysWhatIsWrong) {
@@ -292,10 +288,10 @@ TEST(ExportCheckpoint, SaysWhatIsWrong) {
   for (const Wrong& w : wrong) {
     Json request = {{"checkpoint", (folder / w.file).string()}, {"output", (folder / "out.onnx").string()}};
     if (!w.quantization.is_null()) request["quantization"] = w.quantization;
-    EXPECT_THAT(message_of(request), HasSubstr(w.expected)) << w.file;
+    EXPECT_THAT(refusal_of(request), HasSubstr(w.expected)) << w.file;
     EXPECT_FALSE(fs::exists(folder / "out.onnx"));
   }
-  EXPECT_THAT(message_of({{"checkpoint", (folder / "known.safetensors").string()},
+  EXPECT_THAT(refusal_of({{"checkpoint", (folder / "known.safetensors").string()},
                           {"output", (folder / "no/such/out.onnx").string()}}),
               HasSubstr("no/such"));
   // What a file does not say is taken from the request.

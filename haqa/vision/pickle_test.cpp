@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "haqa/base/error.h"
+#include "haqa/base/error_test_support.h"
 
 namespace haqa {
 namespace {
@@ -95,15 +96,6 @@ TEST(Pickle, RefusesWhatNoPythonWrites) {
     EXPECT_THROW(Pickle{bytes}, Error) << bytes;
 }
 
-std::string message_of(const std::string& bytes) {
-  try {
-    const Pickle pickle(bytes);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 std::string repeated(const std::string& text, size_t times) {
   std::string all;
   for (size_t i = 0; i < times; ++i) all += text;
@@ -129,7 +121,7 @@ TEST(Pickle, RefusesWhatTakesTooMuchMemory) {
       {"what is outside", begin + "(" + repeated("N", 100'000) + "tq\0"s + repeated("h\0Q"s, 100'000) + ".", often},
       {"names", begin + long_text + "q\0"s + repeated("h\0h\0\x93"s, 100'000) + ".", often},
   };
-  for (const auto& c : cases) EXPECT_THAT(message_of(c.bytes), testing::EndsWith(c.says)) << c.name;
+  for (const auto& c : cases) EXPECT_THAT(message_of([&] { Pickle{c.bytes}; }), testing::EndsWith(c.says)) << c.name;
 }
 
 // Appending to it would make it an item of its own.

@@ -5,6 +5,7 @@
 
 #include "haqa/adapter/safetensors.h"
 #include "haqa/base/error.h"
+#include "haqa/base/error_test_support.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/deploy/hugging_face.h"

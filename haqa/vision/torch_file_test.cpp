@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "haqa/base/error.h"
+#include "haqa/base/error_test_support.h"
 #include "haqa/base/file.h"
 #include "haqa/base/temporary_folder.h"
 #include "haqa/vision/weights.h"
@@ -80,12 +81,7 @@ class TorchFile : public testing::Test {
     return read_torch_file(folder_ / "file.pt", false);
   }
   std::string refusal_of(const std::string& bytes) const {
-    try {
-      read(bytes);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return message_of([&] { read(bytes); });
   }
   const TemporaryFolder folder_;
 };

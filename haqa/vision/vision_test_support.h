@@ -6,22 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "haqa/base/error.h"
 #include "haqa/train/torch.h"
 #include "haqa/vision/image_batches.h"
 
 namespace haqa {
-
-/// Of the Error that it throws; empty where it throws none.
-template <typename Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 inline double difference(const torch::Tensor& a, const torch::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
