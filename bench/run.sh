@@ -2,5 +2,5 @@
 # Runs every benchmark: bench/run.sh [FOLDER...]
 set -euo pipefail
 cd "$(dirname "$0")"
-(($#)) || set -- overhead deploy eval hpo kernels onnx plugin qlora qat quantization
+(($#)) || set -- overhead deploy eval hpo images kernels onnx plugin qlora qat quantization
 for question; do "./$question/run.sh"; done

@@ -1,5 +1,5 @@
-// Vectors of `vector_width` floats for kernels, in the vector extensions of GCC and clang: they compile for any
-// processor, in registers where it has them that wide. Instructions that the extensions lack are written as assembly,
+// Vectors of `vector_width` floats for kernels, or as many as a register has, in the vector extensions of GCC and clang:
+// they compile for any processor. Instructions that the extensions lack are written as assembly,
 // because <immintrin.h> takes longer to compile than a kernel.
 #ifndef HAQA_KERNELS_VECTOR_H
 #define HAQA_KERNELS_VECTOR_H
@@ -7,6 +7,16 @@
 
 #ifndef vector_width
 #error "a kernel defines vector_width, its floats in a vector, before it includes vector.h"
+#endif
+
+// Vectors are no wider than registers: GCC computes wider ones' comparisons and whole numbers lane by lane.
+#if vector_width > 8 && !defined(__AVX512F__)
+#undef vector_width
+#define vector_width 8
+#endif
+#if vector_width > 4 && !defined(__AVX2__)
+#undef vector_width
+#define vector_width 4
 #endif
 
 /// The value that a parameter has as a text becomes the name of a constant.

@@ -46,15 +46,6 @@
 #define exp_degree 5
 #endif
 
-// Vectors wider than registers would not fit beside each other.
-#if vector_width > 8 && !defined(__AVX512F__)
-#undef vector_width
-#define vector_width 8
-#endif
-#if vector_width > 4 && !defined(__AVX2__)
-#undef vector_width
-#define vector_width 4
-#endif
 #include "../vector.h"
 
 namespace {

@@ -85,6 +85,14 @@ inline Floats load(const float* p) {
   return *reinterpret_cast<const LooseFloats*>(p);
 }
 
+/// GCC would read what is used several times from memory each time.
+inline Floats in_register(Floats v) {
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
 constexpr int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
 }
@@ -101,12 +109,29 @@ struct Job {
   int64_t m, n, k;
 };
 
-/// What a register tile multiplies with: N columns, whose number at step p is at column[p * step].
+/// What a register tile multiplies with: N columns, each where it lies, or transposed into a panel, step after step.
 template <int N>
 struct Columns {
   const float* column[N];
-  int step;
+  inline float at(int c, int64_t p) const { return column[c][p]; }
 };
+template <int N>
+struct Panel {
+  const float* steps;
+  inline float at(int c, int64_t p) const { return steps[p * N + c]; }
+};
+
+struct Range {
+  int64_t first, end;
+};
+
+/// The columns from `j` on at step `p`; the last one stands in for those that are not there.
+template <int N>
+inline Columns<N> columns_at(const Job& job, int64_t j, int64_t p) {
+  Columns<N> columns;
+  for (int c = 0; c < N; ++c) columns.column[c] = job.x + (j + c < job.n ? j + c : job.n - 1) * job.x_stride + p;
+  return columns;
+}
 
 /// What a tile is given to fetch while it computes: `prefetch_tile` lines a turn of its loop.
 struct Ahead {
@@ -142,26 +167,21 @@ template <int N>
 struct Tile {
   static constexpr int kSums = N * register_m >= 8 ? 1 : 8 / (N * register_m);  // so many that none waits for itself
   static constexpr int kTurn = unroll > kSums ? unroll : kSums;                 // steps in a turn of the loop
-  Floats sums[kSums][N][register_m];
+  Floats sums[N][register_m];
 
-  inline void step(int s, const float* w, const Columns<N>& x, int64_t p) {
-    Floats weights[register_m];
+  /// Its own variables hold the sums meanwhile: those of the tile would be written to memory in every step.
+  template <bool stream, typename X>
+  inline void multiply(const Job&, const float* w, X x, int64_t depth, Ahead ahead) {
+    Floats part[kSums][N][register_m] = {};
+    const auto step = [&](int s, const float* at, int64_t p) {
+      Floats weights[register_m];
 #pragma GCC unroll 8
-    for (int i = 0; i < register_m; ++i) weights[i] = load(w + i * kLanes);
-#pragma GCC unroll 32
-    for (int j = 0; j < N; ++j)
-#pragma GCC unroll 8
-      for (int i = 0; i < register_m; ++i) sums[s][j][i] += weights[i] * x.column[j][p * x.step];
-  }
-
-  template <bool stream>
-  inline void multiply(const Job&, const float* w, const Columns<N>& x, int64_t depth, Ahead ahead) {
-#pragma GCC unroll 8
-    for (int s = 0; s < kSums; ++s)
+      for (int i = 0; i < register_m; ++i) weights[i] = in_register(load(at + i * kLanes));
 #pragma GCC unroll 32
       for (int j = 0; j < N; ++j)
 #pragma GCC unroll 8
-        for (int i = 0; i < register_m; ++i) sums[s][j][i] = Floats{};
+        for (int i = 0; i < register_m; ++i) part[s][j][i] += weights[i] * x.at(j, p);
+    };
     int64_t p = 0;
     for (; p + kTurn <= depth; p += kTurn, w += kTurn * kRows) {
       if (stream)
@@ -169,15 +189,17 @@ struct Tile {
       else
         fetch(ahead);
 #pragma GCC unroll 32
-      for (int d = 0; d < kTurn; ++d) step(d % kSums, w + d * kRows, x, p + d);
+      for (int d = 0; d < kTurn; ++d) step(d % kSums, w + d * kRows, p + d);
     }
-    for (; p < depth; ++p, w += kRows) step(0, w, x, p);
-#pragma GCC unroll 8
-    for (int s = 1; s < kSums; ++s)
+    for (; p < depth; ++p, w += kRows) step(0, w, p);
 #pragma GCC unroll 32
-      for (int j = 0; j < N; ++j)
+    for (int j = 0; j < N; ++j)
 #pragma GCC unroll 8
-        for (int i = 0; i < register_m; ++i) sums[0][j][i] += sums[s][j][i];
+      for (int i = 0; i < register_m; ++i) {
+        sums[j][i] = part[0][j][i];
+#pragma GCC unroll 8
+        for (int s = 1; s < kSums; ++s) sums[j][i] += part[s][j][i];
+      }
   }
 
   inline void put(float* out, int64_t stride, bool add) const {
@@ -186,13 +208,22 @@ struct Tile {
 #pragma GCC unroll 8
       for (int i = 0; i < register_m; ++i) {
         float* to = out + j * stride + i * kLanes;
-        store(to, add ? load(to) + sums[0][j][i] : sums[0][j][i]);
+        store(to, add ? load(to) + sums[j][i] : sums[j][i]);
       }
   }
 };
 
 inline const float* weights_at(const Job& job, int64_t row, int64_t p) {
   return job.weights + row * job.k + p * kRows;
+}
+
+/// The tile's columns from `j` on, over the steps `k`.
+inline void multiply_columns(const Job& job, Tile<register_n>& tile, const float* w, int64_t j, Range k, Ahead ahead) {
+  const Panel<register_n> panel = {job.transposed + j * job.k + k.first * register_n};
+  if (job.transposed)
+    tile.multiply<false>(job, w, panel, k.end - k.first, ahead);
+  else
+    tile.multiply<false>(job, w, columns_at<register_n>(job, j, k.first), k.end - k.first, ahead);
 }
 
 #else
@@ -217,7 +248,7 @@ struct Tile {
 
   /// The last row stands in for those that are not there.
   template <bool stream>
-  inline void multiply(const Job& job, const float* w, const Columns<N>& x, int64_t depth, Ahead ahead) {
+  inline void multiply(const Job& job, const float* w, Columns<N> x, int64_t depth, Ahead ahead) {
     const float* rows[register_m];
     const float* end = job.weights + (job.m - 1) * job.row_stride + job.k;
 #pragma GCC unroll 8
@@ -265,6 +296,10 @@ struct Tile {
 inline const float* weights_at(const Job& job, int64_t row, int64_t p) {
   return job.weights + row * job.row_stride + p;
 }
+
+inline void multiply_columns(const Job& job, Tile<register_n>& tile, const float* w, int64_t j, Range k, Ahead ahead) {
+  tile.multiply<false>(job, w, columns_at<register_n>(job, j, k.first), k.end - k.first, ahead);
+}
 #endif
 
 /// At the edges a tile is whole too, and what is beyond the product is left out when it is stored.
@@ -278,19 +313,6 @@ inline void put_tile(const Job& job, const Tile<N>& tile, int64_t row, int64_t j
     for (int r = 0; r < kRows && row + r < job.m; ++r)
       out[c * job.out_stride + r] = whole[c * kRows + r] + (add ? out[c * job.out_stride + r] : 0);
 }
-
-/// The columns from `j` on at step `p`; the last one stands in for those that are not there.
-template <int N>
-inline Columns<N> columns_at(const Job& job, int64_t j, int64_t p) {
-  Columns<N> columns;
-  for (int c = 0; c < N; ++c) columns.column[c] = job.x + (j + c < job.n ? j + c : job.n - 1) * job.x_stride + p;
-  columns.step = 1;
-  return columns;
-}
-
-struct Range {
-  int64_t first, end;
-};
 
 #define HAQA_ORDER_mnk \
   { 0, 1, 2 }
@@ -337,17 +359,7 @@ void multiply_tile(const Job& job, Range m, Range n, Range k) {
   for (int64_t row = m.first; row < m.end; row += kRows) {
     NextWeights next(job, m, k, row);
     for (int64_t j = n.first; j < n.end; j += register_n) {
-      const float* w = weights_at(job, row, k.first);
-      if (kPacked && job.transposed) {
-        Columns<register_n> x;
-        const float* panel = job.transposed + j * job.k + k.first * register_n;
-#pragma GCC unroll 32
-        for (int c = 0; c < register_n; ++c) x.column[c] = panel + c;
-        x.step = register_n;
-        tile.template multiply<false>(job, w, x, k.end - k.first, next.part());
-      } else {
-        tile.template multiply<false>(job, w, columns_at<register_n>(job, j, k.first), k.end - k.first, next.part());
-      }
+      multiply_columns(job, tile, weights_at(job, row, k.first), j, k, next.part());
       put_tile(job, tile, row, j, k.first > 0);
     }
   }
