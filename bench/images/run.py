@@ -75,6 +75,8 @@ def measure(name, arguments):
     found["accuracy"]["w2a2 default"] = spread(list(default.values()))
     for width in ("w8a8", "w4a4"):
         found["accuracy"][f"{width} default"] = spread(list(accuracies(wide, "default", width).values()))
+    full = found["accuracy"]["full precision"] = spread(list(accuracies(wide, "full precision", "w8a8").values()))
+    found["w8a8_over_full_precision"] = spread([a - full["mean"] for a in accuracies(wide, "default", "w8a8").values()])
     return found
 
 
@@ -91,8 +93,11 @@ def main():
     parser.add_argument("--sets", type=lambda text: text.split(","), default=list(SETS))
     parser.add_argument("--methods", type=lambda text: text.split(","), default=["expert"])
     arguments = parser.parse_args()
-    commit = run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
-    results = {"commit": commit, "machine": machine(), "seeds": arguments.seeds, "rounds": arguments.rounds, "sets": {}}
+    WORK.mkdir(parents=True, exist_ok=True)
+    begun = WORK / "commit"  # of the trials that are there
+    if not begun.exists():
+        begun.write_text(run("git", "-C", ROOT, "rev-parse", "HEAD"))
+    results = {"commit": begun.read_text().strip(), "machine": machine(), "seeds": arguments.seeds, "rounds": arguments.rounds, "sets": {}}
     for name in arguments.sets:
         found = results["sets"][name] = measure(name, arguments)
         arguments.results.write_text(json.dumps(results, indent=1) + "\n")
@@ -100,6 +105,8 @@ def main():
             print(f"{name} {what:<13}{100 * of['mean']:7.2f} ± {100 * of['deviation']:.2f} %", flush=True)
         for method, gain in found["gain_at_w2a2"].items():
             print(f"{name} w2a2: {method} over default, seed by seed, {100 * gain['mean']:+.2f} ± {100 * gain['deviation']:.2f} points")
+        eight = found["w8a8_over_full_precision"]
+        print(f"{name}: w8a8 over full precision {100 * eight['mean']:+.2f} ± {100 * eight['deviation']:.2f} points", flush=True)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Contestant:
         return row, time.monotonic() - begun, usage.ru_maxrss * 1024
 
 
-def tuned(file, rounds):
+def tuned(file, type_name, rounds):
     """The configurations of `haqa deploy` that were fastest with llama.cpp's kernels and with ours."""
     with tempfile.TemporaryDirectory() as folder:
         summary = json.loads(subprocess.run([BIN / "haqa", "deploy", file, "--rounds", str(rounds), "--kernel-rounds", "0",
@@ -83,7 +83,8 @@ def tuned(file, rounds):
     best = {}
     for trial in summary["trials"]:
         kernels = trial["configuration"].get("kernels", "stock")
-        if trial["state"] == "complete" and (kernels not in best or trial["value"] > best[kernels]["value"]):
+        same_file = trial["configuration"].get("gguf_type", type_name) == type_name  # all contestants have one
+        if trial["state"] == "complete" and same_file and (kernels not in best or trial["value"] > best[kernels]["value"]):
             best[kernels] = trial
     return {kernels: trial["configuration"] for kernels, trial in best.items()}
 
@@ -149,7 +150,7 @@ def main():
         file = model_file(args.models, type_name)
         contestants = {"stock": Contestant(False), "module": Contestant(True)}
         if args.tune:
-            best = tuned(file, args.tune)
+            best = tuned(file, type_name, args.tune)
             contestants["options"] = Contestant(False, best["stock"])
             if "haqa" in best:
                 contestants["options+module"] = Contestant(True, best["haqa"])

@@ -43,11 +43,12 @@ class Results {
 };
 
 /// What the values depend on: a file of results is bound to it.
-Json settings(const Task& task) {
+Json settings(const Task& task, const TrainingObjective& objective) {
   Json of = to_json(task);
   for (const char* key : {"rounds", "sampler", "held_out_limit", "space"}) of["finetune"].erase(key);
   if (!task.finetune->images) of["finetune"]["bit_width"] = to_string(task.finetune->setup.bit_width);
-  return {{"finetune", of["finetune"]}, {"model", of["model"]}, {"seed", of["seed"]}};
+  return {
+      {"finetune", of["finetune"]}, {"model", of["model"]}, {"seed", of["seed"]}, {"files", objective.fingerprints()}};
 }
 
 /// Methods on the fine-tuning of a task, whatever it trains.
@@ -68,7 +69,7 @@ class FinetuneComparison {
 
   StoredComparison run() {
     const Track track = make_track();
-    ComparisonPlan plan{o_.methods, o_.seeds, o_.rounds, 1, file(), settings(task_)};
+    ComparisonPlan plan{o_.methods, o_.seeds, o_.rounds, 1, file(), settings(task_, *objective_)};
     const SamplerMaker samplers = comparison_samplers(o_, progress_);
     const auto maker = [&](const std::string& method, uint64_t seed) {
       use_seed(seed);  // all samplers of a seed are made before its first trial

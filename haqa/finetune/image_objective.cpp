@@ -83,9 +83,9 @@ void check_method(const ImageSetup& setup, const SearchSpace& space) {
   if (setup.nesterov && !(least(space, "momentum", 0.9) > 0))
     throw UsageError("Nesterov's step needs a momentum above 0, and the search space's 'momentum' may be 0; raise it");
   for (const LayerBits& bits : setup.choices())
-    if (setup.compute == "bf16" && bits.activations > 8 && bits.activations < 32)
-      throw UsageError("bf16 cannot tell activations of {} bits apart, as it has 8; set compute: fp32",
-                       bits.activations);
+    for (const auto& [of, n] : {std::pair("weights", bits.weights), std::pair("activations", bits.activations)})
+      if (setup.compute == "bf16" && n > 8 && n < 32)
+        throw UsageError("bf16 cannot tell {} of {} bits apart, as it has 8; set compute: fp32", of, n);
 }
 
 WorkerLimits worker_limits(const ImageSetup& setup) {

@@ -201,6 +201,8 @@ TEST_F(ImageObjectiveTest, WhatIsWrongIsRefusedBeforeAnythingRuns) {
   setup_.nesterov = false, setup_.warmup_epochs = 0;
   setup_.compute = "bf16", setup_.bits = {4, 12};
   EXPECT_THAT(refused(space()), HasSubstr("bf16 cannot tell activations of 12 bits apart"));
+  setup_.bits = {12, 4};
+  EXPECT_THAT(refused(space()), HasSubstr("bf16 cannot tell weights of 12 bits apart"));
   setup_.bits = {4, 4}, setup_.bit_widths = {{4, 4}, {4, 12}};
   EXPECT_THAT(refused(space()), HasSubstr("bf16 cannot tell activations of 12 bits apart"));
   setup_.compute = "fp32", setup_.bit_widths.clear();

@@ -326,7 +326,7 @@ void Judge::check_baseline(Contestant& contestant, bool cold) {
   std::optional<double> norm;
   if (spec_.baseline_norm > 0) {
     const auto own = spec_.norm_of.find(problem_.type);
-    norm = own == spec_.norm_of.end() ? spec_.baseline_norm : std::max(3 * own->second, spec_.baseline_norm);
+    norm = own == spec_.norm_of.end() ? spec_.baseline_norm : std::max(8 * own->second, spec_.baseline_norm);
   }
   const Batch batch = make_batch(1, cold, /*may_be_whole=*/false);  // which would hide how it rounds
   timed(contestant, batch);

@@ -74,7 +74,7 @@ struct KernelSpec {
   /// Tolerance::norm of types that norm_of has not, for activations that 8 bits hold (inputs.h, Distribution::whole);
   /// 0: such are not tried.
   double whole_norm = 0;
-  double baseline_norm = 0;  ///< Tolerance::norm of llama.cpp's and libraries', or thrice norm_of; 0: the same
+  double baseline_norm = 0;  ///< Tolerance::norm of llama.cpp's and libraries', or 8 times norm_of; 0: the same
   std::vector<Expression> bytes, operations;  ///< one each, over the shape's names and weight_bytes
   bool is_in_place = false;     ///< the output may be the first input: it must be right then too (kernels/kernel.h)
   bool is_cold = false;         ///< measured with weights out of the caches, as a model streams them

@@ -2,11 +2,13 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "haqa/plugin/buffers.h"
 #include "haqa/plugin/graph.h"
@@ -74,6 +76,10 @@ ggml_backend_t make_backend(ggml_backend_dev_t device, const char*) try {
 
 void set_threads(ggml_backend_t backend, int threads) {
   runner_of(backend).set_threads(threads);
+}
+
+void set_abort_callback(ggml_backend_t backend, ggml_abort_callback callback, void* data) {
+  runner_of(backend).set_abort_callback(callback, data);
 }
 
 // ---- the device ----
@@ -176,14 +182,34 @@ ggml_backend_buffer_type_t* extra_buffers(ggml_backend_dev_t device) {
 
 void* find_function(ggml_backend_reg_t, const char* name) {
   if (std::strcmp(name, "ggml_backend_set_n_threads") == 0) return reinterpret_cast<void*>(&set_threads);
+  if (std::strcmp(name, "ggml_backend_set_abort_callback") == 0) return reinterpret_cast<void*>(&set_abort_callback);
   if (std::strcmp(name, "ggml_backend_dev_get_extra_bufts") == 0) return reinterpret_cast<void*>(&extra_buffers);
   return nullptr;
 }
 
+/// Whether the host's ggml numbers operations and lays out blocks as the one that this module was compiled with: the
+/// version changes less often than these may.
+bool has_same_numbers() {
+  constexpr std::pair<ggml_op, const char*> kOperations[] = {
+      {GGML_OP_NONE, "NONE"},         {GGML_OP_DUP, "DUP"},           {GGML_OP_ADD, "ADD"},
+      {GGML_OP_MUL, "MUL"},           {GGML_OP_RMS_NORM, "RMS_NORM"}, {GGML_OP_MUL_MAT, "MUL_MAT"},
+      {GGML_OP_CPY, "CPY"},           {GGML_OP_CONT, "CONT"},         {GGML_OP_GET_ROWS, "GET_ROWS"},
+      {GGML_OP_SET_ROWS, "SET_ROWS"}, {GGML_OP_ROPE, "ROPE"},         {GGML_OP_FLASH_ATTN_EXT, "FLASH_ATTN_EXT"},
+      {GGML_OP_UNARY, "UNARY"},       {GGML_OP_GLU, "GLU"},           {GGML_OP_MUL_MAT_ID, "MUL_MAT_ID"}};
+  constexpr std::pair<ggml_type, size_t> kBlocks[] = {
+      {GGML_TYPE_F32, 4},   {GGML_TYPE_F16, 2},    {GGML_TYPE_BF16, 2},   {GGML_TYPE_Q8_0, 34},
+      {GGML_TYPE_Q4_0, 18}, {GGML_TYPE_Q4_K, 144}, {GGML_TYPE_Q6_K, 210}, {GGML_TYPE_IQ4_NL, 18}};
+  return std::all_of(std::begin(kOperations), std::end(kOperations),
+                     [](const auto& o) { return std::strcmp(ggml_op_name(o.first), o.second) == 0; }) &&
+         std::all_of(std::begin(kBlocks), std::end(kBlocks),
+                     [](const auto& b) { return ggml_type_size(b.first) == b.second; });
+}
+
 /// Why this module had better leave everything to others; empty where it can serve.
 std::string reason_not_to_serve(const Module& module) {
-  if (std::strcmp(ggml_version(), GGML_VERSION_BUILT_FOR) != 0)
-    return std::string("this module is for ggml " GGML_VERSION_BUILT_FOR ", not ") + ggml_version();
+  if (const std::string& version = test_switches().ggml_version; version != ggml_version())
+    return "this module is for ggml " + version + ", not " + ggml_version();
+  if (!has_same_numbers()) return std::string("this is another ggml ") + ggml_version() + " than the module is for";
   for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
     ggml_backend_dev_t other = ggml_backend_dev_get(i);
     if (std::strcmp(ggml_backend_dev_name(other), kName) == 0) return "another one of these modules is loaded";
@@ -194,6 +220,12 @@ std::string reason_not_to_serve(const Module& module) {
   if (!host_device()) return "ggml's CPU back end is not loaded";
   if (!module.kernels.has_products()) return "no compiled kernel in " + module_folder().string() + "/kernels runs here";
   return {};
+}
+
+bool is_registered(const Module& module) {
+  for (size_t i = 0; i < ggml_backend_dev_count(); ++i)
+    if (ggml_backend_dev_get(i) == &module.device) return true;
+  return false;
 }
 
 }  // namespace
@@ -211,7 +243,8 @@ ggml_backend_reg_t registry() {
     module.registry.iface.get_proc_address = find_function;
     fill_device(module);
   }
-  // Asked each time: a second copy of the module finds the first, as does the first when it is loaded again.
+  if (is_registered(module)) return nullptr;  // loaded again, as llama-server does with some options
+  // Asked each time: a second copy of the module finds the first.
   if (const std::string reason = reason_not_to_serve(module); !reason.empty()) {
     log_warning(reason + "; stock code serves");
     return nullptr;

@@ -159,6 +159,25 @@ TEST_F(Variants, OfAnotherInterfaceAreRefused) {
   }
 }
 
+TEST_F(Faults, AnotherVersionOfGgmlIsLeftToStockCode) {
+  const fs::path module = fs::path(HAQA_BIN_DIR) / "libggml-haqa-test.so";
+  EXPECT_EQ(bench(module).backend, "HAQA");
+  const Run run = bench(module, {{"HAQA_TEST_GGML_VERSION", "0.1.2"}});
+  EXPECT_EQ(run.backend, "CPU");
+  EXPECT_THAT(run.log, AllOf(HasSubstr("haqa: this module is for ggml 0.1.2, not "), HasSubstr("stock code serves")));
+}
+
+TEST_F(Faults, NamesThatNoKernelHasAreTold) {
+  const fs::path module = fs::path(HAQA_BIN_DIR) / "libggml-haqa.so";
+  write(tuning(), {{"format", 1},
+                   {"processor", processor_identity()},
+                   {"stock", {"matvec-Q8_0", "attension"}},
+                   {"kernels", Json::array()}});
+  const std::string log = bench(module, {{"HAQA_TUNING", tuning().string()}}).log;
+  EXPECT_THAT(log, HasSubstr("leaves attension to stock code, which is no kernel here"));
+  EXPECT_THAT(log, testing::Not(HasSubstr("leaves matvec")));
+}
+
 TEST_F(Faults, WithoutKernelsStockCodeServes) {
   const fs::path module = copy_of_module(folder_.path() / "copy");
   fs::remove_all(module.parent_path() / "kernels");
@@ -213,6 +232,21 @@ TEST_F(Faults, TwoModulesAtOnceAreOne) {
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i)
       devices += std::string(ggml_backend_dev_name(ggml_backend_dev_get(i))) == "HAQA";
     return is_refused && devices == 1 ? 0 : 1;
+  });
+  EXPECT_EQ(status, 0);
+}
+
+/// As llama-server does with some options.
+TEST_F(Faults, AModuleThatIsLoadedAgainServesOn) {
+  const int status = in_process([&] {
+    static std::string log;
+    ggml_backend_dev_t device = module_device();
+    ggml_log_set([](ggml_log_level, const char* text, void*) { log += text; }, nullptr);
+    ggml_backend_load(HAQA_BIN_DIR "/libggml-haqa.so");
+    size_t devices = 0;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) devices += ggml_backend_dev_get(i) == device;
+    if (log.find("stock code serves") != std::string::npos) return 2;
+    return devices == 1 && ggml_backend_dev_init(device, nullptr) ? 0 : 1;
   });
   EXPECT_EQ(status, 0);
 }

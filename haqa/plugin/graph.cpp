@@ -1,6 +1,7 @@
 #include "haqa/plugin/graph.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <new>
 #include <optional>
@@ -220,15 +221,14 @@ ggml_status GraphRunner::plan_and_run(ggml_cgraph& graph) {
     } else if (is_native(kernels_, *graph.nodes[at])) {
       at += add(graph, at);
     } else {
-      run_steps();
+      if (const ggml_status status = run_steps(); status != GGML_STATUS_SUCCESS) return status;
       int end = at + 1;
       while (end < graph.n_nodes && !is_native(kernels_, *graph.nodes[end])) ++end;
       if (const ggml_status status = compute_elsewhere(graph, at, end); status != GGML_STATUS_SUCCESS) return status;
       at = end;
     }
   }
-  run_steps();
-  return GGML_STATUS_SUCCESS;
+  return run_steps();
 }
 
 /// Plans the node, and how many after it are done with it.
@@ -404,18 +404,31 @@ bool GraphRunner::make_scratch() {
   return false;
 }
 
-void GraphRunner::run_steps() {
-  if (steps_.empty()) return;
+ggml_status GraphRunner::run_steps() {
+  if (steps_.empty()) return GGML_STATUS_SUCCESS;
+  const size_t n = steps_.size();
+  std::atomic<size_t> end = n;  // the step before which all stop, which those that are behind may reach later
   run_on_threads(threads_, [&](Share share, Barrier& barrier) {
     if (share.thread == 0)
       for (haqa_team& team : teams_) team.barrier = &barrier;
     barrier.wait();
-    for (const Step& step : steps_) {
-      if (step.barrier) barrier.wait();
-      step.work(share);
+    for (size_t i = 0; i < n; ++i) {
+      if (steps_[i].barrier) {
+        if (share.thread == 0 && abort_callback_ && abort_callback_(abort_data_)) end = i;
+        barrier.wait();
+        if (i >= end) return;
+      }
+      steps_[i].work(share);
     }
   });
   forget_steps();
+  return end < n ? GGML_STATUS_ABORTED : GGML_STATUS_SUCCESS;
+}
+
+void GraphRunner::set_abort_callback(ggml_abort_callback callback, void* data) {
+  abort_callback_ = callback;
+  abort_data_ = data;
+  if (cpu_ && set_cpu_abort_callback_) set_cpu_abort_callback_(cpu_, callback, data);
 }
 
 void GraphRunner::forget_steps() {
@@ -433,6 +446,9 @@ ggml_status GraphRunner::compute_elsewhere(ggml_cgraph& graph, int first, int en
     ggml_backend_reg_t registry = ggml_backend_dev_backend_reg(ggml_backend_get_device(cpu_));
     set_cpu_threads_ = reinterpret_cast<ggml_backend_set_n_threads_t>(
         ggml_backend_reg_get_proc_address(registry, "ggml_backend_set_n_threads"));
+    set_cpu_abort_callback_ = reinterpret_cast<ggml_backend_set_abort_callback_t>(
+        ggml_backend_reg_get_proc_address(registry, "ggml_backend_set_abort_callback"));
+    set_abort_callback(abort_callback_, abort_data_);
   }
   if (set_cpu_threads_) set_cpu_threads_(cpu_, threads_);
   ggml_cgraph part = ggml_graph_view(&graph, first, end);

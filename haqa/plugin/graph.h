@@ -2,6 +2,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "haqa/plugin/ggml.h"
@@ -20,6 +21,7 @@ struct TestSwitches {
   bool packs_all = false;  ///< weights in plain memory are packed for every product anew, so that it reaches kernels
   bool native_only =
       false;  ///< the device supports what is_native() alone: ggml's CPU code is not tested against itself
+  std::string ggml_version = GGML_VERSION_BUILT_FOR;  ///< of the host that it serves
 };
 TestSwitches& test_switches();
 
@@ -38,6 +40,8 @@ class GraphRunner {
   explicit GraphRunner(const Kernels& kernels);
   ~GraphRunner();
   void set_threads(int threads) { threads_ = threads; }
+  /// What one of the threads asks between steps: where it says yes, nothing more is computed. Null: nobody.
+  void set_abort_callback(ggml_abort_callback callback, void* data);
   ggml_status compute(ggml_cgraph& graph);
 
  private:
@@ -62,7 +66,7 @@ class GraphRunner {
   ggml_status plan_and_run(ggml_cgraph& graph);
   void forget_steps();
   bool make_scratch();
-  void run_steps();
+  ggml_status run_steps();
   ggml_status compute_elsewhere(ggml_cgraph& graph, int first, int end);
 
   const Kernels& kernels_;
@@ -75,6 +79,9 @@ class GraphRunner {
   Memory scratch_, shared_scratch_;
   ggml_backend_t cpu_ = nullptr;  ///< the host's, once it was needed
   ggml_backend_set_n_threads_t set_cpu_threads_ = nullptr;
+  ggml_backend_set_abort_callback_t set_cpu_abort_callback_ = nullptr;
+  ggml_abort_callback abort_callback_ = nullptr;
+  void* abort_data_ = nullptr;
 };
 
 }  // namespace haqa

@@ -167,6 +167,39 @@ TEST(Graphs, NormsInPlaceByManyThreads) {
   }
 }
 
+/// Between steps that wait for each other, and in what stock code computes in between.
+TEST(Graphs, EndWhereTheHostSaysSo) {
+  const auto function = [](const char* name) {
+    return ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(module_device()), name);
+  };
+  const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(function("ggml_backend_set_n_threads"));
+  const auto set_abort =
+      reinterpret_cast<ggml_backend_set_abort_callback_t>(function("ggml_backend_set_abort_callback"));
+  ASSERT_NE(set_abort, nullptr);
+  const ggml_backend_ptr backend(ggml_backend_dev_init(module_device(), nullptr));
+  const ggml_context_ptr context(ggml_init({64 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}));
+  ggml_tensor *x = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, 4096), *out = x;
+  for (int i = 0; i < 10; ++i) out = ggml_add(context.get(), out, x);
+  for (int i = 0; i < 10; ++i) out = ggml_sqr(context.get(), out);  // is none of the module's operations
+  ggml_cgraph* graph = ggml_new_graph(context.get());
+  ggml_build_forward_expand(graph, out);
+  const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors(context.get(), backend.get()));
+  Graph::set(x, 0.3f);
+  for (const int threads : {1, 2, 4})
+    for (int64_t asked : {1, 3, 7, 12, 15, 1000}) {
+      set_threads(backend.get(), threads);
+      int64_t left = asked;
+      set_abort(
+          backend.get(), [](void* data) { return --*static_cast<int64_t*>(data) == 0; }, &left);
+      EXPECT_EQ(ggml_backend_graph_compute(backend.get(), graph),
+                asked < 1000 ? GGML_STATUS_ABORTED : GGML_STATUS_SUCCESS)
+          << threads << " threads, " << asked;
+      EXPECT_EQ(left <= 0, asked < 1000);
+    }
+  set_abort(backend.get(), nullptr, nullptr);
+  EXPECT_EQ(ggml_backend_graph_compute(backend.get(), graph), GGML_STATUS_SUCCESS);
+}
+
 /// Filled as a whole, weights are ggml's bytes until they are set again.
 TEST(Buffers, ClearedWeightsAreNotPacked) {
   Graph g;

@@ -47,9 +47,23 @@ KernelFunctions tuned_kernel(const TunedKernel& tuned, const std::string& name) 
   return {};
 }
 
+bool is_known(std::string_view name) {
+  return std::any_of(kNames.begin(), kNames.end(),
+                     [&](std::string_view known) { return name == known || name == known.substr(0, known.find('-')); });
+}
+
+void warn_of_unknown(const Tuning& tuning) {
+  for (const std::string& name : tuning.stock)
+    if (!is_known(name)) log_warning("the tuning file leaves " + name + " to stock code, which is no kernel here");
+  for (const TunedKernel& k : tuning.kernels)
+    if (const std::string name = k.kernel + "-" + k.type; !is_known(name))
+      log_warning("the tuning file has a variant of " + name + ", which is no kernel here");
+}
+
 }  // namespace
 
 Kernels::Kernels(const std::filesystem::path& folder, const Tuning& tuning) {
+  warn_of_unknown(tuning);
   const auto names_stock = [&](std::string_view name) {
     return std::find(tuning.stock.begin(), tuning.stock.end(), name) != tuning.stock.end();
   };
@@ -62,7 +76,7 @@ Kernels::Kernels(const std::filesystem::path& folder, const Tuning& tuning) {
   for (const int exact : {2, 1, 0})
     for (const TunedKernel& tuned : tuning.kernels) {
       const std::string name = tuned.kernel + "-" + tuned.type;
-      if (exactness(tuned) != exact || is_stock(name)) continue;
+      if (exactness(tuned) != exact || is_stock(name) || !is_known(name)) continue;
       if (const KernelFunctions f = tuned_kernel(tuned, name))
         kernels_.emplace(name, ForShape{tuned.rows, tuned.columns, f});
     }

@@ -10,6 +10,9 @@ extern "C" __attribute__((visibility("default"))) ggml_backend_reg_t ggml_backen
     const char* value = std::getenv(name);
     return value && std::string_view(value) == "1";
   };
-  haqa::test_switches() = {.packs_all = is_on("HAQA_TEST_PACKS_ALL"), .native_only = is_on("HAQA_TEST_NATIVE_ONLY")};
+  haqa::TestSwitches& switches = haqa::test_switches();
+  switches.packs_all = is_on("HAQA_TEST_PACKS_ALL");
+  switches.native_only = is_on("HAQA_TEST_NATIVE_ONLY");
+  if (const char* version = std::getenv("HAQA_TEST_GGML_VERSION")) switches.ggml_version = version;
   return haqa::registry();
 }

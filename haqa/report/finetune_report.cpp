@@ -332,8 +332,12 @@ Table methods_table(std::span<const Json> outcomes) {
   t.align += std::string(t.head.size() - 2, 'r');
   for (const MethodRow& row : method_rows(outcomes, tasks)) {
     t.rows.push_back({one_line(row.method), std::to_string(row.seeds)});
-    for (const std::vector<double>& values : std::span(row.values).first(t.head.size() - 2))
-      t.rows.back().push_back(values.empty() ? "" : percent(mean(values), deviation(values)));
+    for (const std::vector<double>& values : std::span(row.values).first(t.head.size() - 2)) {
+      const bool all = std::ssize(values) == row.seeds;
+      t.rows.back().push_back(values.empty() ? ""
+                                             : percent(mean(values), deviation(values)) +
+                                                   (all ? "" : fmt::format(" ({} seeds)", values.size())));
+    }
   }
   return t;
 }

@@ -39,9 +39,9 @@ std::string finetune_text(const Json& summary);
 std::string finetune_suggestions(const Json& summary);
 
 /// The paper's tables 2 and 6: a row a method, a column a task and one of the mean, each the mean ± standard deviation
-/// over seeds, in percent; without the column of the mean where no outcome has one. outcomes: of each run {"method",
-/// "seed", "held_out": {"tasks", "mean"}}; held_out is null where no trial of the run gave a value. Tasks stand in the
-/// order in which outcomes have them.
+/// over seeds, in percent, and of how many where it is not of all; without the column of the mean where no outcome has
+/// one. outcomes: of each run {"method", "seed", "held_out": {"tasks", "mean"}}; held_out is null where no trial of the
+/// run gave a value. Tasks stand in the order in which outcomes have them.
 Table methods_table(std::span<const Json> outcomes);
 /// The same as CSV: method,seeds and for each task TASK,TASK_sd, then mean,mean_sd; shares from 0 to 1.
 std::string methods_csv(std::span<const Json> outcomes);

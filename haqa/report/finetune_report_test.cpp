@@ -156,6 +156,11 @@ TEST(FinetuneReport, BitWidthsStandBesideEachOther) {
   EXPECT_EQ(t.align.size(), 4u);
   EXPECT_THAT(t.rows, ElementsAre(ElementsAre("default", "2", "90.00 ± 0.00", "70.00 ± 14.14")));
   EXPECT_THAT(methods_csv(outcomes), HasSubstr("method,seeds,w8a8,w8a8_sd,w2a2,w2a2_sd\ndefault,2,0.9"));
+  // Where a seed has no value at one of them, its mean is of the others alone.
+  const Json wide = {{"tasks", {{"w8a8", {{"accuracy", 0.9}}}}}};
+  const std::vector<Json> failed = {outcome("default", 0, 0.9, 0.6),
+                                    {{"method", "default"}, {"seed", 1}, {"held_out", wide}}};
+  EXPECT_THAT(methods_table(failed).rows, ElementsAre(ElementsAre("default", "2", "90.00 ± 0.00", "60.00 (1 seeds)")));
 }
 
 TEST(FinetuneReport, SpeaksOfImagesWhereANetworkForThemWasTuned) {

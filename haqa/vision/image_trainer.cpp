@@ -176,8 +176,8 @@ void ImageTrainer::look_at(double loss) {
   const double guessing = std::log(static_cast<double>(network_.options().classes));
   const double most = options_.divergence * std::max(first_loss_, guessing);
   if (steps_ >= kFirstSteps && recent_loss_ > most)
-    diverged(fmt::format("its loss stays around {:.3g}, beyond {:.3g} times where it began", recent_loss_,
-                         options_.divergence));
+    diverged(fmt::format("its loss stays around {:.3g}, beyond {:.3g} times {}", recent_loss_, options_.divergence,
+                         first_loss_ > guessing ? "where it began" : "that of guessing"));
 }
 
 std::optional<EpochResult> ImageTrainer::step() {

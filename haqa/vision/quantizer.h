@@ -30,6 +30,7 @@ struct Quantization {
   WeightScaling scaling = WeightScaling::pretrained;
   bool first_layer = false;  ///< its weights are quantized too; images never are
   bool last_layer = false;   ///< its weights and what it reads are quantized too
+  bool operator==(const Quantization&) const = default;
 };
 /// Throws UsageError where a number of bits is not from 1 to 32.
 void check(const Quantization& quantization);

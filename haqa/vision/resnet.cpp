@@ -69,9 +69,9 @@ void check(const ResNetOptions& o) {
   if (o.classes < 2) throw UsageError("a network for {} classes has nothing to tell apart", o.classes);
   if (o.compute != at::kFloat && o.compute != at::kBFloat16 && o.compute != at::kDouble)
     throw UsageError("a network computes in float, bfloat16 or double, not in {}", toString(o.compute));
-  const int bits = o.quantization.activation_bits;
-  if (o.compute == at::kBFloat16 && bits > 8 && bits != kFullPrecision)
-    throw UsageError("bfloat16 cannot tell activations of {} bits apart, as it has 8; compute in float", bits);
+  for (const int bits : {o.quantization.weight_bits, o.quantization.activation_bits})
+    if (o.compute == at::kBFloat16 && bits > 8 && bits != kFullPrecision)
+      throw UsageError("bfloat16 cannot tell numbers of {} bits apart, as it has 8; compute in float", bits);
   if (!(o.pact_clip > 0)) throw UsageError("PACT's first bound is {}; it must be above 0", o.pact_clip);
 }
 

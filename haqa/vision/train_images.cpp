@@ -162,12 +162,24 @@ void tell_skipped(const std::vector<const LoadedImages*>& sources, Json& result)
   result["skipped_files"] = std::move(files);
 }
 
-ResNet network_for(const ImageTraining& training, const Images& images) {
+/// What was trained to be quantized means something quantized in the same way alone, and has its bounds.
+Weights given_weights(const ImageTraining& training, bool fit) {
+  Weights weights = read_weights(training.weights);
+  if (is_quantized(weights) && (fit || weights.quantization != training.network.quantization))
+    throw Error("{}: was trained with weights of {} bits and activations of {}; a model in full precision is needed",
+                training.weights.string(), weights.quantization->weight_bits, weights.quantization->activation_bits);
+  return weights;
+}
+
+/// With `fit`, weights that were not quantized are made ready for it.
+ResNet network_for(const ImageTraining& training, const Images& images, bool fit) {
   ResNetOptions options = training.network;
   options.classes = images.classes();
   options.seed = training.seed;
   ResNet network(options);
-  if (!training.weights.empty()) load_weights(network, training.weights);
+  if (training.weights.empty()) return network;
+  load_weights(network, given_weights(training, fit));
+  if (fit) network.fit_activations(images.samples());
   return network;
 }
 
@@ -180,15 +192,13 @@ std::string inputs_of(const ImageTraining& training, const TrainedImages& images
                      i.augmentation.padding, i.imagenet_normalization, weights, images.fingerprint);
 }
 
-/// Whether the trainer goes on from a checkpoint; a damaged one is as none: there is no way but from the beginning.
-bool goes_on(ImageTrainer& trainer, const fs::path& checkpoint) {
-  if (!fs::exists(checkpoint)) return false;
+/// From a checkpoint, if there is one; a damaged one is as none: there is no way but from the beginning.
+void go_on(ImageTrainer& trainer, const fs::path& checkpoint) {
+  if (!fs::exists(checkpoint)) return;
   try {
     trainer.load(checkpoint);
   } catch (const DamagedCheckpoint&) {
-    return false;
   }
-  return true;
 }
 
 void check_trained(const ResNet& network) {
@@ -249,15 +259,14 @@ Json train_images(const ImageTraining& training, const std::function<void(double
   if (training.threads > 0) at::set_num_threads(training.threads);
   make_folder(training.folder);
   const Images images(training.input, training.threads);
-  ResNet network = network_for(training, images);
+  ResNet network = network_for(training, images, true);
   LoadedImages source = images.training(training.batch, training.seed);
   LoadedImages validation = images.part(ImagePart::validation);
   const TrainedImages described = images.described();
   ImageTrainerOptions options = training.trainer;
   options.inputs = inputs_of(training, described);
   ImageTrainer trainer(network, source, validation, options);
-  const bool resumed = goes_on(trainer, training.folder / "checkpoint");
-  if (!resumed && !training.weights.empty()) network.fit_activations(images.samples());
+  go_on(trainer, training.folder / "checkpoint");
   const auto resumed_after = std::ssize(trainer.results());
   const auto start = Clock::now();
   const int64_t learned = learn(trainer, training, images.n_training(), progress);
@@ -269,7 +278,7 @@ Json train_images(const ImageTraining& training, const std::function<void(double
   for (const auto& [name, parameter] : network.parameters()) parameters += parameter.numel();
   Json result = told(trainer.results());
   tell_skipped({&source, &validation}, result);
-  result.update({{"training_images", source.size()},
+  result.update({{"training_images", source.size() - std::ssize(source.skipped())},
                  {"validation_images", validation.size() - std::ssize(validation.skipped())},
                  {"classes", described.classes},
                  {"mean", described.normalization.mean},
@@ -286,8 +295,7 @@ Json train_images(const ImageTraining& training, const std::function<void(double
 Json measure_images(const ImageTraining& training, ImagePart part, bool fit) {
   if (training.threads > 0) at::set_num_threads(training.threads);
   const Images images(training.input, training.threads);
-  ResNet network = network_for(training, images);
-  if (fit) network.fit_activations(images.samples());
+  ResNet network = network_for(training, images, fit);
   LoadedImages source = images.part(part);
   const Validation found = validate(network, source);
   Json result = {{"accuracy", found.accuracy}, {"loss", found.loss}};
@@ -299,13 +307,11 @@ Json measure_images(const ImageTraining& training, ImagePart part, bool fit) {
 Json export_network(const ImageTraining& training, const fs::path& output, bool fit) {
   if (training.threads > 0) at::set_num_threads(training.threads);
   const Images images(training.input, training.threads);
-  ResNet network = network_for(training, images);
-  const torch::Tensor samples = images.samples();
-  if (fit) network.fit_activations(samples);
+  const ResNet network = network_for(training, images, fit);
   const TrainedImages described = images.described();
   const OnnxExportOptions how = {.pixels = described.normalization, .classes = described.classes};
   Json result = to_json(network, export_onnx(network, output, how), how);
-  result["image"] = samples.sizes().slice(1).vec();
+  result["image"] = images.samples().sizes().slice(1).vec();
   return result;
 }
 

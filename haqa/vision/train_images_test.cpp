@@ -109,6 +109,19 @@ TEST_F(TrainImagesTest, WhatIsWrittenIsWhatWasValidated) {
   EXPECT_GT(std::abs(cut_off - full), std::abs(fitted - full));
 }
 
+TEST_F(TrainImagesTest, WhatIsQuantizedIsNoModelInFullPrecision) {
+  const Json bits = {{"weight_bits", 4}, {"activation_bits", 4}};
+  served({{"network", bits}, {"configuration", {{"num_epochs", 1}}}});
+  const std::string quantized = (folder_ / "out/network.safetensors").string();
+  const Json measuring = {{"command", "measure_images"}, {"weights", quantized}};
+  const auto with = [](Json json, const Json& more) { return json.merge_patch(more), json; };
+  EXPECT_EQ(thrown(with(measuring, {{"network", bits}})), "nothing");
+  const auto refused = AllOf(HasSubstr(quantized), HasSubstr("a model in full precision is needed"));
+  EXPECT_THAT(thrown(measuring), refused);
+  EXPECT_THAT(thrown(with(measuring, {{"network", bits}, {"fit", true}})), refused);
+  EXPECT_THAT(thrown({{"weights", quantized}, {"network", bits}, {"folder", (folder_ / "again").string()}}), refused);
+}
+
 TEST_F(TrainImagesTest, GoesOnToTheSameNumbersAfterAKill) {
   const Json weights = {{"network", {{"weight_bits", 2}, {"activation_bits", 2}}}, {"checkpoint_s", 1e-9}};
   const Json whole = served(weights);
@@ -126,7 +139,8 @@ TEST_F(TrainImagesTest, GoesOnToTheSameNumbersAfterAKill) {
   for (const char* key : {"losses", "accuracies", "validation_losses"}) EXPECT_EQ(resumed[key], whole[key]) << key;
   EXPECT_EQ(read_file(folder_ / "out/network.safetensors"), read_file(folder_ / "whole/network.safetensors"));
   // A checkpoint is of one training: of its weights and images too; a damaged one is as none.
-  const std::string other_weights = (folder_ / "whole/network.safetensors").string();
+  served({{"folder", (folder_ / "full").string()}, {"configuration", {{"num_epochs", 1}}}});
+  const std::string other_weights = (folder_ / "full/network.safetensors").string();
   EXPECT_THAT(thrown({{"weights", other_weights}, {"network", weights["network"]}}),
               HasSubstr("is the checkpoint of another training"));
   make(ImageForm::cifar10, "others", {.training = 300, .test = 60, .classes = 3, .seed = 2, .noise = 0.05});

@@ -2,8 +2,9 @@
 
 Files between both sides are what torch.save() writes of a dictionary of tensors.
 quantizers   reads cases.safetensors {"w","x","g_w","g_x","clip"}, writes quantizers.pt: results and gradients of each quantizer
-network      writes network.pt: a quantized ResNet20 (option A, DoReFa), its losses at steps of SGD and its logits after
-             them, in double precision; its weights before.pt and after.pt, and those before in other forms
+networks     writes of each ResNet20 in FORMS NAME.pt: images and labels, its losses at steps of SGD and its logits after
+             them, in double precision; its weights NAME-before.pt and NAME-after.pt
+checkpoints  writes the weights of a ResNet20 in forms that others write
 load         loads ours.safetensors, with every name as PyTorch wants it
 torchvision  writes resnet50.pt, and logits.pt: of evaluation and of training
 """
@@ -87,57 +88,126 @@ def quantizers(folder):
     torch.save(out, f"{folder}/quantizers.pt")
 
 
+class Form:
+    """How a network is quantized, and its shortcuts."""
+
+    def __init__(self, weights=4, activations=4, method="dorefa", scaling="pretrained", shortcut="a", first=False, last=False):
+        self.weights, self.activations, self.method, self.scaling = weights, activations, method, scaling
+        self.shortcut, self.first, self.last = shortcut, first, last
+
+
+FORMS = {  # those of resnet_test.cpp
+    "w4a4": Form(),
+    "w2a2-b-original": Form(2, 2, scaling="original", shortcut="b"),
+    "w1a2-all": Form(1, 2, first=True, last=True),
+    "pact-w8a4": Form(8, 4, "pact"),
+    "pact-w2a2-b-last": Form(2, 2, "pact", "original", "b", last=True),
+}
+
+
 class Convolution(nn.Conv2d):
-    bits, scaling = 32, "pretrained"
+    def __init__(self, into, out, size, stride, form, bits):
+        super().__init__(into, out, size, stride, size // 2, bias=False)
+        self.form, self.bits = form, bits
 
     def forward(self, x):
-        return F.conv2d(x, dorefa_weight(self.weight, self.bits, self.scaling), None, self.stride, self.padding)
+        weight = dorefa_weight(self.weight, self.bits, self.form.scaling)
+        return F.conv2d(x, weight, None, self.stride, self.padding)
+
+
+class Activation(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+        if form.method == "pact":
+            self.clip = nn.Parameter(torch.tensor(0.8))
+
+    def forward(self, x):
+        if self.form.method == "pact":
+            return Pact.apply(x, self.clip, self.form.activations)
+        return dorefa_activation(x, self.form.activations)  # whose clamp is the ReLU
 
 
 class Block(nn.Module):
-    def __init__(self, into, out, stride, bits):
+    def __init__(self, into, out, stride, form):
         super().__init__()
-        self.conv1 = Convolution(into, out, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out)
-        self.conv2 = Convolution(out, out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out)
-        self.conv1.bits = self.conv2.bits = self.bits = bits
+        self.conv1, self.bn1, self.act1 = Convolution(into, out, 3, stride, form, form.weights), nn.BatchNorm2d(out), Activation(form)
+        self.conv2, self.bn2, self.act2 = Convolution(out, out, 3, 1, form, form.weights), nn.BatchNorm2d(out), Activation(form)
+        if into != out and form.shortcut == "b":
+            self.shortcut = nn.Sequential(Convolution(into, out, 1, stride, form, form.weights), nn.BatchNorm2d(out))
         self.padding = (out - into) // 2
         self.stride = stride
 
     def forward(self, x):
-        y = dorefa_activation(F.relu(self.bn1(self.conv1(x))), self.bits)
-        y = self.bn2(self.conv2(y))
-        x = F.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, self.padding, self.padding))
-        return dorefa_activation(F.relu(y + x), self.bits)
+        y = self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x)))))
+        if hasattr(self, "shortcut"):
+            x = self.shortcut(x)
+        else:
+            x = F.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return self.act2(y + x)
+
+
+class Linear(nn.Linear):
+    def __init__(self, into, out, form):
+        super().__init__(into, out)
+        self.form = form
+        if form.last and form.method == "pact":
+            self.clip = nn.Parameter(torch.tensor(0.8))
+
+    def forward(self, x):
+        if not self.form.last:
+            return super().forward(x)
+        x = Pact.apply(x, self.clip, self.form.activations) if self.form.method == "pact" else dorefa_activation(x, self.form.activations)
+        return F.linear(x, dorefa_weight(self.weight, self.form.weights, self.form.scaling), self.bias)
 
 
 class ResNet20(nn.Module):
     """Under the names of the common CIFAR repositories."""
 
-    def __init__(self, bits):
+    def __init__(self, form):
         super().__init__()
-        self.conv1 = Convolution(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.bits = bits
+        self.conv1, self.bn1, self.act1 = Convolution(3, 16, 3, 1, form, form.weights if form.first else 32), nn.BatchNorm2d(16), Activation(form)
         for stage, width in enumerate((16, 32, 64)):
             into = width if stage == 0 else width // 2
-            blocks = [Block(into if i == 0 else width, width, 2 if stage and i == 0 else 1, bits) for i in range(3)]
+            blocks = [Block(into if i == 0 else width, width, 2 if stage and i == 0 else 1, form) for i in range(3)]
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.linear = nn.Linear(64, 10)
+        self.linear = Linear(64, 10, form)
 
     def forward(self, x):
-        x = dorefa_activation(F.relu(self.bn1(self.conv1(x))), self.bits)
+        x = self.act1(self.bn1(self.conv1(x)))
         return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
-def network(folder):
-    torch.manual_seed(3)
-    model = ResNet20(4).double()
+def learnt(model, images, labels):
+    """Its losses at steps of SGD, and its logits after them."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    images, labels = torch.randn(8, 3, 16, 16).double(), torch.arange(8)
-    out = {"images": images, "labels": labels}
-    state = model.state_dict()
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return {"losses": torch.tensor(losses, dtype=torch.double), "logits": model.eval()(images).detach()}
+
+
+def networks(folder):
+    for name, form in FORMS.items():
+        torch.manual_seed(3)
+        model = ResNet20(form).double()
+        # Of few bits sums are whole numbers, of which many lie exactly on an edge: on the mean, without an offset, and
+        # in the last layer, where as many as 4 x 4 of them are averaged. What is behind the last digit decides then.
+        for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+            nn.init.uniform_(norm.bias, -0.2, 0.2)
+        images, labels = torch.randn(8, 3, 20, 20).double(), torch.arange(8)
+        torch.save(model.state_dict(), f"{folder}/{name}-before.pt")
+        torch.save({"images": images, "labels": labels, **learnt(model, images, labels)}, f"{folder}/{name}.pt")
+        torch.save(model.state_dict(), f"{folder}/{name}-after.pt")
+
+
+def checkpoints(folder):
+    torch.manual_seed(3)
+    state = ResNet20(Form()).state_dict()
     torch.save({"state_dict": collections.OrderedDict(("module." + k, v) for k, v in state.items()),
                 "epoch": 3, "best_prec1": 91.5}, f"{folder}/before.pt")
     torch.save(state, f"{folder}/legacy.pt", _use_new_zipfile_serialization=False)
@@ -147,23 +217,12 @@ def network(folder):
     lacking["layer9.weight"] = torch.zeros(3)
     lacking["linear.bias"] = torch.zeros(7)
     torch.save(lacking, f"{folder}/lacking.pt")
-    losses = []
-    for _ in range(4):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    out["losses"] = torch.tensor(losses, dtype=torch.double)
-    out["logits"] = model.eval()(images).detach()
-    torch.save(out, f"{folder}/network.pt")
-    torch.save(model.state_dict(), f"{folder}/after.pt")
 
 
 def load(folder):
     from safetensors.torch import load_file
 
-    ResNet20(4).load_state_dict({k.replace("fc.", "linear."): v for k, v in load_file(f"{folder}/ours.safetensors").items()})
+    ResNet20(Form()).load_state_dict({k.replace("fc.", "linear."): v for k, v in load_file(f"{folder}/ours.safetensors").items()})
 
 
 def torchvision(folder):
@@ -192,4 +251,5 @@ def torchvision(folder):
 
 
 if __name__ == "__main__":
-    {"quantizers": quantizers, "network": network, "load": load, "torchvision": torchvision}[sys.argv[1]](sys.argv[2])
+    commands = {f.__name__: f for f in (quantizers, networks, checkpoints, load, torchvision)}
+    commands[sys.argv[1]](sys.argv[2])

@@ -17,8 +17,9 @@ namespace {
 using torch::Tensor;
 using Tensors = std::map<std::string, Tensor>;
 
-constexpr std::string_view kCount = ".num_batches_tracked", kClip = ".clip", kMean = ".running_mean";
-constexpr std::string_view kZip = "PK";
+constexpr std::string_view kCount = ".num_batches_tracked", kClip = ".clip", kMean = ".running_mean",
+                           kVariance = ".running_var";
+constexpr std::string_view kZip = "PK\3\4";
 constexpr const char* kNote = "haqa.quantization";  // beside the tensors of safetensors
 
 std::string beginning_of(const fs::path& file) {
@@ -34,11 +35,11 @@ enum class Form { zip, pickle, safetensors };
 
 Form form_of(const fs::path& file) {
   const std::string begin = beginning_of(file);
-  if (begin.starts_with(kZip)) return Form::zip;
   // A file of safetensors begins with the length of its header, which may look like a pickle's beginning.
-  const bool is_header = begin.size() > 8 && begin[8] == '{';
+  if (begin.size() > 8 && begin[8] == '{') return Form::safetensors;
+  if (begin.starts_with(kZip)) return Form::zip;
   const bool is_pickle = begin.size() > 1 && begin[0] == '\x80' && begin[1] >= 2 && begin[1] <= 5;  // its protocol
-  return is_pickle && !is_header ? Form::pickle : Form::safetensors;
+  return is_pickle ? Form::pickle : Form::safetensors;
 }
 
 Tensors tensors_of(const SafetensorsFile& source) {
@@ -110,6 +111,10 @@ Tensors by_our_names(const Tensors& given, const fs::path& file) {
   return tensors;
 }
 
+bool has_sense(const std::string& name, const Tensor& tensor) {
+  return tensor.isfinite().all().item<bool>() && (!name.ends_with(kVariance) || tensor.ge(0).all().item<bool>());
+}
+
 Json as_json(const Quantization& q) {
   return {{"weight_bits", q.weight_bits},  {"activation_bits", q.activation_bits}, {"method", name_of(q.method)},
           {"scaling", name_of(q.scaling)}, {"first_layer", q.first_layer},         {"last_layer", q.last_layer}};
@@ -172,6 +177,11 @@ ResNetOptions network_of(const Weights& weights) {
   return options;
 }
 
+bool is_quantized(const Weights& weights) {
+  const auto& q = weights.quantization;
+  return q && (q->weight_bits != kFullPrecision || q->activation_bits != kFullPrecision);
+}
+
 bool has_clips(const Weights& weights) {
   return std::any_of(weights.tensors.begin(), weights.tensors.end(),
                      [](const auto& t) { return t.first.ends_with(kClip); });
@@ -183,17 +193,19 @@ void load_weights(ResNet& network, const fs::path& file) {
 
 void load_weights(ResNet& network, const Weights& weights) {
   const Tensors& given = weights.tensors;
-  std::vector<std::string> missing, extra, shapes;
+  std::vector<std::string> missing, extra, shapes, senseless;
   Tensors taken;
   const Tensors own = all_of(network);
+  const bool without_clips = !has_clips(weights) && !is_quantized(weights);
   for (const auto& [name, tensor] : own) {
     const auto found = given.find(name);
     if (found == given.end()) {
-      if (!name.ends_with(kClip)) missing.push_back(name);
+      if (!name.ends_with(kClip) || !without_clips) missing.push_back(name);
     } else if (found->second.sizes() != tensor.sizes()) {
       shapes.push_back(fmt::format("{} {} for {}", name, shape_of(found->second), shape_of(tensor)));
     } else {
       taken[name] = found->second;
+      if (!has_sense(name, found->second)) senseless.push_back(name);
     }
   }
   for (const auto& [name, tensor] : given)
@@ -202,6 +214,8 @@ void load_weights(ResNet& network, const Weights& weights) {
   if (!missing.empty()) why += fmt::format("; it lacks {}", listed(missing));
   if (!extra.empty()) why += fmt::format("; it has {} that the network has not", listed(extra));
   if (!shapes.empty()) why += fmt::format("; of other shapes are {}", listed(shapes));
+  if (!senseless.empty())
+    why += fmt::format("; numbers that are not finite, or a variance below 0, are in {}", listed(senseless));
   if (!why.empty()) throw Error("{}: does not fit the network{}", weights.file.string(), why);
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : taken) own.at(name).copy_(tensor);

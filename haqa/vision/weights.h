@@ -28,11 +28,14 @@ Weights read_weights(const std::filesystem::path& file);
 
 /// Kind, shortcut and classes, by names and shapes. Throws Error: no ResNet that is known here.
 ResNetOptions network_of(const Weights& weights);
+/// Whether their note says that they are to be quantized, as they were in training.
+bool is_quantized(const Weights& weights);
 /// Whether they have PACT's bounds.
 bool has_clips(const Weights& weights);
 
-/// Throws Error that lists what the file lacks, what it has beside the network's, and what has another shape; nothing
-/// is taken then. PACT's bounds and counts of batches may be missing, as models without quantization have none.
+/// Throws Error that lists what the file lacks, what it has beside the network's, what has another shape, and what is
+/// not finite or of a negative variance; nothing is taken then. Counts of batches may be missing, and of weights that
+/// were not quantized PACT's bounds.
 void load_weights(ResNet& network, const Weights& weights);
 /// The same of a file. Throws what read_weights() throws too.
 void load_weights(ResNet& network, const std::filesystem::path& file);

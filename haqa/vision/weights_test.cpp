@@ -70,6 +70,55 @@ TEST(ReadWeights, KnowsSafetensorsWithHeadersOfAnyLength) {
   EXPECT_TRUE(like_a_pickle);
 }
 
+// Or as the beginning of a zip.
+TEST(ReadWeights, KnowsSafetensorsWithAHeaderThatReadsAsAZip) {
+  const TemporaryFolder folder;
+  constexpr size_t kHeader = 'P' + 256 * 'K';
+  save({std::string(kHeader - 200, 'x')}, folder / "a.safetensors");
+  const size_t shorter = read_file(folder / "a.safetensors").size();
+  save({std::string(2 * kHeader - 200 + 8 + sizeof(float) * kNumbers.size() - shorter, 'x')}, folder / "a.safetensors");
+  ASSERT_TRUE(read_file(folder / "a.safetensors").starts_with("PK"));
+  EXPECT_EQ(read_weights(folder / "a.safetensors").tensors.size(), 1u);
+}
+
+TEST(LoadWeights, RefusesBoundsThatAreMissingAndNumbersWithoutSense) {
+  const TemporaryFolder folder;
+  const auto write = [&](std::string_view without, std::string_view at, float value) {
+    const ResNet network({.quantization = {.activation_bits = 4, .method = QuantizationMethod::pact}});
+    std::vector<TensorToSave> tensors;
+    std::vector<Tensor> values;
+    for (const auto& all : {network.parameters(), network.buffers()})
+      for (const auto& [name, tensor] : all) {
+        if (name == without) continue;
+        values.push_back(tensor.detach().clone().contiguous());
+        if (name == at) values.back().view(-1)[0] = value;
+        const Tensor& last = values.back();
+        tensors.push_back({name, last.sizes().vec(), {last.data_ptr<float>(), static_cast<size_t>(last.numel())}});
+      }
+    write_safetensors(tensors, folder / "a.safetensors");
+  };
+  const struct {
+    std::string_view without, at;
+    float value;
+    const char* refused;  ///< null where all is well
+  } cases[] = {
+      {"", "", 0, nullptr},
+      {"layer2.1.act1.clip", "", 0, "lacks layer2.1.act1.clip"},
+      {"", "fc.weight", NAN, "not finite, or a variance below 0, are in fc.weight"},
+      {"", "bn1.running_var", -1, "variance below 0, are in bn1.running_var"},
+      {"", "bn1.running_mean", -1, nullptr},
+  };
+  for (const auto& c : cases) {
+    write(c.without, c.at, c.value);
+    ResNet network({.quantization = {.activation_bits = 4, .method = QuantizationMethod::pact}});
+    const std::string message = message_of([&] { load_weights(network, folder / "a.safetensors"); });
+    if (c.refused)
+      EXPECT_THAT(message, HasSubstr(c.refused));
+    else
+      EXPECT_EQ(message, "");
+  }
+}
+
 TEST(LoadWeights, ShowsForeignNamesAsPlainText) {
   const TemporaryFolder folder;
   save({"red\033[31m\nname"}, folder / "a.safetensors");
