@@ -130,7 +130,7 @@ TEST_F(ImagesTest, TheBitWidthIsChosenUnderAFileLimit) {
   ASSERT_TRUE(whole.ok()) << whole.errors;
   EXPECT_THAT(whole.errors,
               AllOf(HasSubstr("w8a8 is left out: its file of "), HasSubstr("larger than file_limit 250.0 kB"),
-                    HasSubstr("no latency is measured: "), HasSubstr("ONNX Runtime cannot be made")));
+                    HasSubstr("neither latency nor memory is measured: "), HasSubstr("ONNX Runtime cannot be made")));
   const Json summary = read_json(folder_ / "whole/summary.json"), rows = summary["deployment"]["candidates"];
   ASSERT_EQ(rows.size(), 4u);
   EXPECT_EQ(rows[0]["bit_width"], "fp32");
@@ -185,6 +185,8 @@ TEST_F(ImagesTest, TheBitWidthIsChosenUnderAFileLimit) {
   EXPECT_THAT(refused({{"file_limit", "10kB"}}), HasSubstr("no bit width keeps the limits"));
   EXPECT_THAT(refused({{"latency_limit_ms", "100"}}),
               AllOf(HasSubstr("check the network"), HasSubstr("without finetune.latency_limit_ms it is not needed")));
+  EXPECT_THAT(refused({{"inference_memory_limit", "1GB"}}),
+              HasSubstr("without finetune.inference_memory_limit it is not needed"));
 }
 
 TEST_F(ImagesTest, TheBitWidthIsChosenUnderALatencyLimit) {
@@ -206,6 +208,8 @@ TEST_F(ImagesTest, TheBitWidthIsChosenUnderALatencyLimit) {
     EXPECT_GT(row["latency_ms"]["median"], 0) << row;
     EXPECT_LE(row["latency_ms"]["low"], row["latency_ms"]["high"]) << row;
     EXPECT_GT(row["speed_up"]["median"], 0) << row;
+    EXPECT_GT(row["memory_bytes"], row["bytes"]) << row;
+    EXPECT_LT(row["memory_bytes"], 100'000'000) << row;
   }
   EXPECT_EQ(rows[0]["speed_up"]["median"], 1);
   // What is deployed knows what was measured, up to an image that its roundings move.
@@ -336,6 +340,7 @@ TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
       {{{"file_limit", "small"}}, "finetune.file_limit"},
       {{{"latency_limit_ms", "0"}}, "finetune.latency_limit_ms"},
       {{{"latency_limit_ms", "1 ms"}}, "finetune.latency_limit_ms"},
+      {{{"inference_memory_limit", "much"}}, "finetune.inference_memory_limit"},
       {{{"validation_share", "0"}}, "leaves none to choose by"},
       {{{"validation_share", "1"}}, "1 is no share for validation; give one from 0 to below 1"},
       {{{"flip", "often"}}, "finetune.flip: must be true or false"},
@@ -370,7 +375,7 @@ TEST_F(ImagesTest, WhatIsWrongIsRefusedBeforeAnythingIsLeftBehind) {
   EXPECT_THAT(run({"compare", "--task", path("list.yaml"), "-o", path("cmp")}).errors, HasSubstr("by --bit-widths"));
   write("limit.yaml", task({{"file_limit", "1MB"}}));
   EXPECT_THAT(run({"compare", "--task", path("limit.yaml"), "-o", path("cmp")}).errors,
-              HasSubstr("file_limit and latency_limit_ms are for haqa finetune"));
+              HasSubstr("inference_memory_limit are for haqa finetune"));
 }
 
 // The paper's table 1 for the images at hand.

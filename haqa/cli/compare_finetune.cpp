@@ -242,10 +242,10 @@ void check_one_width(const CompareOptions& o, const Task& task) {
         "{}: finetune.bit_width is a list, and a comparison is of one bit width; name those to compare at by "
         "--bit-widths",
         o.task.string());
-  if (images->limits.file_bytes || images->limits.latency_ms)
+  if (images->limits.any())
     throw UsageError(
-        "{}: finetune.file_limit and latency_limit_ms are for haqa finetune, which leaves out the bit widths that "
-        "break them; take them out to compare",
+        "{}: finetune.file_limit, latency_limit_ms and inference_memory_limit are for haqa finetune, which leaves out "
+        "the bit widths that break them; take them out to compare",
         o.task.string());
 }
 

@@ -71,6 +71,8 @@ std::string words_of_limits(const DeploymentLimits& limits) {
   std::vector<std::string> words;
   if (limits.file_bytes) words.push_back(fmt::format("at most {} for the file", format_bytes(*limits.file_bytes)));
   if (limits.latency_ms) words.push_back(fmt::format("at most {} ms for an image", *limits.latency_ms));
+  if (limits.memory_bytes)
+    words.push_back(fmt::format("at most {} of memory to run it", format_bytes(*limits.memory_bytes)));
   return words.empty() ? "none" : fmt::format("{}", fmt::join(words, ", "));
 }
 

@@ -4,7 +4,7 @@
 
 #include "haqa/base/error.h"
 #include "haqa/base/temporary_folder.h"
-#include "haqa/deploy/onnx_latency.h"
+#include "haqa/deploy/onnx_runtime.h"
 #include "haqa/finetune/bit_width_choice.h"
 
 namespace haqa {
@@ -31,7 +31,7 @@ Json to_json(const Estimate& e) {
   return {{"median", e.median}, {"low", e.low}, {"high", e.high}};
 }
 
-/// {"runtime", "threads", "candidates"}; python: nothing where latency is not measured.
+/// {"runtime", "threads", "candidates"}; python: nothing where latency and memory are not measured.
 Json weighed(const Exported& exported, const std::optional<fs::path>& python) {
   const auto full = static_cast<double>(fs::file_size(exported.files.front()));
   Json rows = Json::array();
@@ -41,13 +41,15 @@ Json weighed(const Exported& exported, const std::optional<fs::path>& python) {
                     {"bytes", bytes},
                     {"size_ratio", static_cast<double>(bytes) / full},
                     {"latency_ms", nullptr},
-                    {"speed_up", nullptr}});
+                    {"speed_up", nullptr},
+                    {"memory_bytes", nullptr}});
   }
   if (!python) return {{"runtime", nullptr}, {"threads", nullptr}, {"candidates", rows}};
-  const OnnxLatencies found = onnx_latencies(*python, exported.files, exported.image);
+  const OnnxCosts found = onnx_costs(*python, exported.files, exported.image);
   for (size_t i = 0; i < found.files.size(); ++i) {
     rows[i]["latency_ms"] = to_json(found.files[i].ms);
     rows[i]["speed_up"] = to_json(found.files[i].over_first);
+    rows[i]["memory_bytes"] = found.files[i].memory_bytes;
   }
   return {{"runtime", found.runtime}, {"threads", found.threads}, {"candidates", rows}};
 }
@@ -60,7 +62,8 @@ std::optional<fs::path> python_for(const DeploymentLimits& limits, Progress& pro
     throw;
   } catch (const Error& error) {
     if (limits.latency_ms) throw Error("{}; without finetune.latency_limit_ms it is not needed", error.what());
-    progress.note(fmt::format("no latency is measured: {}", error.what()));
+    if (limits.memory_bytes) throw Error("{}; without finetune.inference_memory_limit it is not needed", error.what());
+    progress.note(fmt::format("neither latency nor memory is measured: {}", error.what()));
     return std::nullopt;
   }
 }
@@ -72,7 +75,7 @@ Json measure_candidates(const ImageObjective& objective, Progress& progress) {
   const std::optional<fs::path> python = python_for(setup.limits, progress);
   const TemporaryFolder folder;
   Exported exported;
-  progress.step("size and latency of the deployed network at each bit width");
+  progress.step("size, latency and memory of the deployed network at each bit width");
   add_untuned(objective, kFloats, kUnquantized, folder.path(), exported);
   for (const LayerBits& bits : setup.choices()) add_untuned(objective, to_string(bits), bits, folder.path(), exported);
   Json measured = weighed(exported, python);
@@ -93,7 +96,7 @@ Json measure_trained(const ImageObjective& objective, const LayerBits& bits, con
   const std::optional<fs::path> python = timed ? python_for({}, progress) : std::nullopt;
   const TemporaryFolder folder;
   Exported exported;
-  progress.step("size and latency of the network that was trained");
+  progress.step("size, latency and memory of the network that was trained");
   add_untuned(objective, kFloats, kUnquantized, folder.path(), exported);
   exported.names.push_back(to_string(bits));
   exported.files.push_back(file);

@@ -138,6 +138,7 @@ void read_images_task(YamlMap& map, const Task& task, const std::string& method,
   read_layer_bits(map, setup);
   setup.limits.file_bytes = map.bytes("file_limit");
   setup.limits.latency_ms = map.number("latency_limit_ms", 1e-6, 1e9);
+  setup.limits.memory_bytes = map.bytes("inference_memory_limit");
   set(setup.scaling, map.choice("scaling", {"pretrained", "original"}));
   set_flag(setup.first_layer, map, "first_layer");
   set_flag(setup.last_layer, map, "last_layer");
@@ -190,6 +191,7 @@ Json image_document(const ImageSetup& s) {
   for (const LayerBits& bits : s.bit_widths) document["bit_width"].push_back(to_string(bits));
   if (s.limits.file_bytes) document["file_limit"] = std::to_string(*s.limits.file_bytes);
   if (s.limits.latency_ms) document["latency_limit_ms"] = *s.limits.latency_ms;
+  if (s.limits.memory_bytes) document["inference_memory_limit"] = std::to_string(*s.limits.memory_bytes);
   return document;
 }
 

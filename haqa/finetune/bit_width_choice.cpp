@@ -14,17 +14,24 @@ std::optional<double> latency_of(const Json& row) {
   return latency.is_object() ? std::optional(latency.at("median").get<double>()) : std::nullopt;
 }
 
+std::optional<uint64_t> memory_of(const Json& row) {
+  const Json memory = row.value("memory_bytes", Json());
+  return memory.is_number() ? std::optional(memory.get<uint64_t>()) : std::nullopt;
+}
+
 std::string figures(const Json& row) {
-  std::string text =
-      fmt::format("{} {}", row.at(kBitWidth).get<std::string>(), format_bytes(row.at("bytes").get<uint64_t>()));
-  if (const auto ms = latency_of(row)) text += fmt::format(" and {:.3g} ms", *ms);
-  return text;
+  std::vector<std::string> all = {format_bytes(row.at("bytes").get<uint64_t>())};
+  if (const auto ms = latency_of(row)) all.push_back(fmt::format("{:.3g} ms", *ms));
+  if (const auto memory = memory_of(row)) all.push_back(fmt::format("{} of memory", format_bytes(*memory)));
+  return fmt::format("{} {}", row.at(kBitWidth).get<std::string>(), fmt::join(all, " and "));
 }
 
 std::string words_of(const DeploymentLimits& limits) {
   std::vector<std::string> words;
   if (limits.file_bytes) words.push_back(fmt::format("file_limit {}", format_bytes(*limits.file_bytes)));
   if (limits.latency_ms) words.push_back(fmt::format("latency_limit_ms {}", *limits.latency_ms));
+  if (limits.memory_bytes)
+    words.push_back(fmt::format("inference_memory_limit {}", format_bytes(*limits.memory_bytes)));
   return fmt::format("{}", fmt::join(words, ", "));
 }
 
@@ -55,6 +62,10 @@ std::string broken_limits(const Json& row, const DeploymentLimits& limits) {
   if (limits.latency_ms && ms && *ms > *limits.latency_ms)
     broken.push_back(
         fmt::format("an image takes it {:.3g} ms, more than latency_limit_ms {}", *ms, *limits.latency_ms));
+  const auto memory = memory_of(row);
+  if (limits.memory_bytes && memory && *memory > *limits.memory_bytes)
+    broken.push_back(fmt::format("running it takes {} of memory, more than inference_memory_limit {}",
+                                 format_bytes(*memory), format_bytes(*limits.memory_bytes)));
   return fmt::format("{}", fmt::join(broken, "; "));
 }
 

@@ -18,10 +18,10 @@ inline constexpr const char* kFloats = "fp32";
 /// Throws UsageError where it has a parameter of that name.
 SearchSpace with_bit_width(const SearchSpace& space, std::span<const LayerBits> bit_widths);
 
-/// What bit widths take where they are deployed is told in rows {"bit_width", "bytes", "latency_ms": {"median", ...}};
-/// that of full precision is no choice.
+/// What bit widths take where they are deployed is told in rows {"bit_width", "bytes", "latency_ms": {"median", ...},
+/// "memory_bytes"}; that of full precision is no choice.
 
-/// Which limits a row breaks, in words; empty where it keeps all. A latency that was not measured keeps every limit.
+/// Which limits a row breaks, in words; empty where it keeps all. What was not measured keeps every limit.
 std::string broken_limits(const Json& row, const DeploymentLimits& limits);
 /// Of the rows those that keep the limits. Throws Error with the figures of all rows where there is none.
 std::vector<LayerBits> within_limits(const Json& rows, const DeploymentLimits& limits);

@@ -23,7 +23,9 @@ std::string to_string(const LayerBits& bits);
 /// What a network may take where it is deployed: as an ONNX file, in ONNX Runtime on this machine.
 struct DeploymentLimits {
   std::optional<uint64_t> file_bytes;
-  std::optional<double> latency_ms;  ///< of one image
+  std::optional<double> latency_ms;      ///< of one image
+  std::optional<uint64_t> memory_bytes;  ///< to load it and run it, beside ONNX Runtime's own
+  bool any() const { return file_bytes || latency_ms || memory_bytes; }
 };
 
 /// What every training of a network on images shares.
@@ -53,8 +55,8 @@ struct ImageSetup {
 
   /// The bit widths that rounds may choose, or the one that they have.
   std::vector<LayerBits> choices() const { return bit_widths.empty() ? std::vector{bits} : bit_widths; }
-  /// Whether size and latency of the deployed network are asked for.
-  bool weighs_deployment() const { return !bit_widths.empty() || limits.file_bytes || limits.latency_ms; }
+  /// Whether what the deployed network takes is asked for.
+  bool weighs_deployment() const { return !bit_widths.empty() || limits.any(); }
 };
 
 /// The setup's part of what haqa-train is asked: everything but "command", "folder" and "configuration".

@@ -34,6 +34,7 @@ std::vector<std::string> deployment_row(const std::string& name, const Part& row
           size ? ratio(*size) : "",
           ms ? text_of(*ms) : "",
           speed ? text_of(*speed) : "",
+          amount(row["memory_bytes"].bytes()),
           percent(row["accuracy"]["mean"].number(), row["accuracy"]["error"].number()),
           note};
 }
@@ -212,8 +213,9 @@ Table held_out_table(const Part& summary) {
 }
 
 Table deployment_table(const Part& summary) {
-  Table t{{"network", "file", "size, of fp32's", "ms an image", "speed, times fp32's", "accuracy untuned %", "note"},
-          "lrrrrrl",
+  Table t{{"network", "file", "size, of fp32's", "ms an image", "speed, times fp32's", "memory to run",
+           "accuracy untuned %", "note"},
+          "lrrrrrrl",
           {}};
   const Part deployment = summary["deployment"];
   for (const Part& row : deployment["candidates"].list()) {

@@ -78,6 +78,7 @@ TEST(FinetuneReport, WhatANetworkTakesDeployedStandsBesideFullPrecision) {
                 {"size_ratio", static_cast<double>(bytes) / 1e6},
                 {"latency_ms", interval(ms)},
                 {"speed_up", interval(4 / ms)},
+                {"memory_bytes", 10 * bytes},
                 {"accuracy", accuracies(0.5, 0.5, 0.01)}};
   };
   Json s = summary(0.5, 0.6, 0.62);
@@ -87,13 +88,13 @@ TEST(FinetuneReport, WhatANetworkTakesDeployedStandsBesideFullPrecision) {
   s["deployment"]["best"] = row("w4a4", 200'000, 1);
   EXPECT_THAT(deployment_table(Part(s)).rows,
               ElementsAre(ElementsAre("fp32", "1.00 MB", "1.000", "4.000 (2.000 to 8.000)", "1.000 (0.500 to 2.000)",
-                                      "50.00 ± 1.00", ""),
+                                      "10.0 MB", "50.00 ± 1.00", ""),
                           ElementsAre("w8a8", "300.0 kB", "0.300", "2.000 (1.000 to 4.000)", "2.000 (1.000 to 4.000)",
-                                      "50.00 ± 1.00", "left out: its file is too large"),
+                                      "3.00 MB", "50.00 ± 1.00", "left out: its file is too large"),
                           ElementsAre("w4a4", "200.0 kB", "0.200", "1.000 (0.500 to 2.000)", "4.000 (2.000 to 8.000)",
-                                      "50.00 ± 1.00", ""),
+                                      "2.00 MB", "50.00 ± 1.00", ""),
                           ElementsAre("w4a4, trained", "200.0 kB", "0.200", "1.000 (0.500 to 2.000)",
-                                      "4.000 (2.000 to 8.000)", "50.00 ± 1.00", "")));
+                                      "4.000 (2.000 to 8.000)", "2.00 MB", "50.00 ± 1.00", "")));
   EXPECT_THAT(finetune_text(s), HasSubstr("left out: its file is too large"));
   EXPECT_THAT(finetune_answer(s),
               testing::Contains("As an ONNX file it takes 200.0 kB, 0.2 of full precision's size, and "

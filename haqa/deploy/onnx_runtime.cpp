@@ -1,4 +1,4 @@
-#include "haqa/deploy/onnx_latency.h"
+#include "haqa/deploy/onnx_runtime.h"
 
 #include "haqa/base/error.h"
 #include "haqa/base/file.h"
@@ -34,20 +34,20 @@ fs::path onnx_python(Progress& progress) {
   return python_of({std::string("onnxruntime-") + kVersion, "ONNX Runtime", make}, progress);
 }
 
-OnnxLatencies onnx_latencies(const fs::path& python, const std::vector<fs::path>& files,
-                             const std::vector<int>& image) {
+OnnxCosts onnx_costs(const fs::path& python, const std::vector<fs::path>& files, const std::vector<int>& image) {
   Json request = {{"files", Json::array()}, {"image", image}, {"threads", 0}};
   for (const fs::path& file : files) request["files"].push_back(fs::absolute(file).string());
-  Command command{{python, data_folder() / "onnx_latency.py"}};
+  Command command{{python, data_folder() / "onnx_runtime.py"}};
   command.input = request.dump();
   command.timeout_s = kTimeout;
   const ProcessResult run = run_process(command);
   if (!run.ok()) throw Error("ONNX Runtime does not run the exported networks: {}", run.describe());
   const Json told = Json::parse(run.output);
-  OnnxLatencies found{told.at("runtime"), told.at("threads"), {}};
+  OnnxCosts found{told.at("runtime"), told.at("threads"), {}};
   const auto seconds = told.at("seconds").get<std::vector<std::vector<double>>>();
-  for (const std::vector<double>& one : seconds)
-    found.files.push_back({milliseconds(one), ratio(seconds.front(), one)});
+  const auto memory = told.at("memory_bytes").get<std::vector<uint64_t>>();
+  for (size_t i = 0; i < seconds.size(); ++i)
+    found.files.push_back({milliseconds(seconds[i]), ratio(seconds.front(), seconds[i]), memory.at(i)});
   return found;
 }
 
