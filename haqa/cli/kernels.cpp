@@ -423,15 +423,32 @@ void resume(const fs::path& folder, const RunFlags& flags) {
   run_logged(read_kernels_task(folder / "task.json"), log, "haqa kernels --resume " + folder.string(), flags);
 }
 
-void list_kernels() {
+/// Each once, in the suite's order.
+std::vector<std::string> kernels_of_suite(const std::string& suite) {
+  std::vector<std::string> names;
+  for (const SuiteEntry& entry : read_suite(suite))
+    if (std::find(names.begin(), names.end(), entry.kernel) == names.end()) names.push_back(entry.kernel);
+  return names;
+}
+
+void list_kernels(bool json) {
+  Json kernels = Json::array(), suites = Json::object();
   for (const std::string& name : kernel_names()) {
     const KernelSpec spec = read_kernel_spec(kernels_folder() / name);
     std::vector<std::string> engines;
     for (const auto& [engine, source] : spec.engines) engines.push_back(engine);
+    kernels.push_back(
+        {{"kernel", name}, {"engines", engines}, {"description", spec.description}, {"shape", spec.shape_names}});
+    if (json) continue;
     fmt::print("{:<14} {:<14} {} [{}]\n", name, fmt::format("{}", fmt::join(engines, " ")), spec.description,
                fmt::join(spec.shape_names, ", "));
   }
-  fmt::print("suites: {}\n", fmt::join(suite_names(), ", "));
+  if (!json) fmt::print("\nSuites\n");
+  for (const std::string& suite : suite_names()) {
+    suites[suite] = kernels_of_suite(suite);
+    if (!json) fmt::print("{:<14} {}\n", suite, fmt::join(kernels_of_suite(suite), " "));
+  }
+  if (json) fmt::print("{}\n", Json{{"kernels", kernels}, {"suites", suites}}.dump(2));
 }
 
 /// "2048,1,2048"
@@ -487,7 +504,9 @@ void add_options(CLI::App& command, Options& o) {
   command
       .add_option("--suite", o.suite, "Kernels and shapes of a suite: paper, decode, tinyllama-1.1b, llama2-7b, ...")
       ->capture_default_str();
-  command.add_option("-m,--model", o.model, "Kernels and shapes of a GGUF instead")->type_name("MODEL");
+  command.add_option("-m,--model", o.model, "Kernels and shapes of a GGUF instead")
+      ->type_name("MODEL")
+      ->excludes("--suite");
   command.add_option("-k,--kernel", o.kernels, "Of those only these kernels")->delimiter(',');
   command.add_option("--shape", o.shape, "With one --kernel: its shape, such as 2048,1,2048")->check(not_empty);
   command
@@ -537,7 +556,7 @@ void add_kernels(CLI::App& app) {
       "  haqa kernels --kernel matvec --type Q4_0 --shape 4096,1,11008 --sampler bayesian\n"
       "  haqa kernels --model model-q4_0.gguf --sampler agent --agent openai --agent-model gpt-4o");
   command->callback([o, resumed, command] {
-    if (o->list) return list_kernels();
+    if (o->list) return list_kernels(o->flags.json);
     if (resumed->count()) return resume(o->resume, o->flags);
     require_asked(*command, asks_agent(o->task.sampler));
     require_no_secret(o->task.agent.endpoint.base_url);

@@ -54,6 +54,8 @@ constexpr double kSuspect = 250e-6;
 /// More is no accident.
 constexpr double kAtOnce = 10e-3;
 constexpr int kEnoughRuns = 20;
+/// Of the time that was taken so far, what may be used after the answers.
+constexpr double kAfter = 0.05;
 
 double seconds_of(const timespec& t) {
   return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
@@ -206,6 +208,7 @@ double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
   std::copy(places.begin(), places.end(), c.places);
   if (!is_watched()) timed(Request::load, timeout_s);
   const double taken = timed(Request::run, timeout_s);
+  const double answered = cpu_seconds();
   if (!is_watched()) {
     timed(Request::fetch, timeout_s);
     return taken;
@@ -213,7 +216,11 @@ double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
   wait_until_idle();
   ++runs_;
   rested_ = cpu_seconds();
+  taken_ += taken;
+  after_ += *rested_ - answered;
   check_used(*rested_ - used - threads_ * taken, "after it had answered");
+  if (runs_ >= kEnoughRuns && after_ > kAfter * taken_ + runs_ * threads_ * kInTheMean)
+    fail(KernelFaultKind::works_on, "it went on working after it had answered");
   return taken;
 }
 
@@ -224,7 +231,7 @@ void Contestant::check_rest() {
 }
 
 /// More than its threads can use while the clock ran was used behind our back: by waking and falling asleep, which is
-/// little in the mean, or in a suspect run. What it left unused is no credit.
+/// little in the mean, or in a suspect run. What it left unused is no credit for other runs.
 void Contestant::check_used(double beyond, const char* when) {
   const bool is_suspect = beyond > threads_ * kSuspect;
   if (is_suspect) ++suspicions_;
@@ -272,8 +279,9 @@ bool Contestant::is_running() const {
 void Contestant::wait_until_idle() {
   if (is_on_device_) return;  // drivers have threads of their own
   // OpenMP's threads spin for a while before they sleep, and a busy machine may give one no processor to do so.
-  const auto deadline = Clock::now() + std::chrono::seconds(3);
+  const auto deadline = Clock::now() + std::chrono::seconds(is_confined_ ? 3 : 30);
   for (bool is_last = false; is_running();) {
+    if (is_last && !is_confined_) throw Error("{}: its threads come to no rest; the machine may be too busy", name_);
     if (is_last) fail(KernelFaultKind::works_on, "it goes on working after it has answered");
     is_last = Clock::now() > deadline;
     std::this_thread::sleep_for(std::chrono::microseconds(100));

@@ -113,6 +113,7 @@ class Contestant {
   bool has_begun_ = false;
   std::optional<double> rested_;  ///< cpu_seconds() when it last came to rest
   double beyond_ = 0;             ///< processor seconds that it used while nobody waited for it, in no suspect run
+  double taken_ = 0, after_ = 0;  ///< seconds of all runs until it answered, and processor seconds from there to rest
   int runs_ = 0, suspicions_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "haqa/kernel/cpu_runner.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -209,6 +210,9 @@ void catch_faults(const RunnerMemory& memory) {
 }  // namespace
 
 void run_cpu_variant(const RunnerArguments& arguments, const std::filesystem::path& library) {
+#if defined(__GLIBC__)
+  mallopt(M_ARENA_MAX, 1);  // threads' own would each take 64 MiB of the address space, which is limited below
+#endif
   const RunnerMemory memory(arguments);
   std::optional<CpuRunner> runner;
   memory.control().failure = Failure::no_sandbox;
