@@ -245,6 +245,12 @@ void ResNet::fit_clips(const std::vector<Tensor>& samples) const {
     clips[i].fill_(best_bound(samples.at(i), options_.quantization.activation_bits));
 }
 
+/// Multiplies a parameter, and what it learns by so that a step of SGD is the same as before, times the factor.
+void scale(const Tensor& parameter, double factor) {
+  parameter.mul_(factor);
+  parameter.register_hook([squared = factor * factor](const Tensor& gradient) { return gradient * squared; });
+}
+
 void ResNet::fit_norms(const std::vector<Tensor>& samples) const {
   double bound = 1;
   for (const Range& range : ranges()) {
@@ -252,8 +258,8 @@ void ResNet::fit_norms(const std::vector<Tensor>& samples) const {
     for (const size_t i : range.activations) numbers.push_back(samples.at(i));
     bound = best_bound(at::cat(numbers), options_.quantization.activation_bits);
     for (const BatchNorm& norm : range.writers) {
-      norm.weight.div_(bound);
-      norm.bias.div_(bound);
+      scale(norm.weight, 1 / bound);
+      scale(norm.bias, 1 / bound);
     }
     for (const BatchNorm& norm : range.readers) {
       // The epsilon weighs more beside a smaller variance.
@@ -262,7 +268,7 @@ void ResNet::fit_norms(const std::vector<Tensor>& samples) const {
       norm.running_var.div_(bound * bound);
     }
   }
-  fc_weight_.mul_(bound);
+  scale(fc_weight_, bound);
 }
 
 Tensor ResNet::logits(const Tensor& images, bool training) {

@@ -109,6 +109,20 @@ TEST_F(TrainImagesTest, WhatIsWrittenIsWhatWasValidated) {
   EXPECT_GT(std::abs(cut_off - full), std::abs(fitted - full));
 }
 
+// Activations are brought into the quantizer's range before; that must not change how fast anything learns.
+TEST_F(TrainImagesTest, EightBitsLearnAsFullPrecisionDoesFromTheSameModel) {
+  served({{"folder", (folder_ / "full").string()}, {"configuration", {{"learning_rate", 0.02}, {"num_epochs", 6}}}});
+  const auto losses = [&](int bits) {
+    const Json trained = served({{"folder", (folder_ / std::to_string(bits)).string()},
+                                 {"weights", (folder_ / "full/network.safetensors").string()},
+                                 {"network", {{"weight_bits", bits}, {"activation_bits", bits}}},
+                                 {"configuration", {{"learning_rate", 0.05}, {"num_epochs", 2}}}});
+    return trained["losses"].get<std::vector<double>>();
+  };
+  const std::vector<double> full = losses(32), eight = losses(8);
+  for (size_t i = 0; i < full.size(); ++i) EXPECT_NEAR(eight[i], full[i], 0.2 * full[i] + 0.02) << i;
+}
+
 TEST_F(TrainImagesTest, WhatIsQuantizedIsNoModelInFullPrecision) {
   const Json bits = {{"weight_bits", 4}, {"activation_bits", 4}};
   served({{"network", bits}, {"configuration", {{"num_epochs", 1}}}});
