@@ -19,7 +19,7 @@ void print(const std::string& text) {
 }
 }  // namespace
 
-Progress::Progress(bool quiet) : quiet_(quiet), terminal_(isatty(2) == 1) {}
+Progress::Progress(bool quiet) : quiet_(quiet), terminal_(isatty(2) == 1), started_(Clock::now()), shown_(started_) {}
 
 Progress::~Progress() {
   clear();
@@ -44,7 +44,7 @@ void Progress::update(double share, std::string_view detail) {
   if (seconds(now - shown_) < (terminal_ ? 0.1 : 10)) return;
   shown_ = now;
   const double spent = seconds(now - started_);
-  std::string text = fmt::format("{} {:3.0f} %", title_, 100 * share);
+  std::string text = fmt::format("{}{}{:3.0f} %", title_, title_.empty() ? "" : " ", 100 * share);
   if (share > 0.01 && share < 1) text += ", " + format_seconds(spent * (1 - share) / share) + " left";
   if (!detail.empty()) text += fmt::format(" ({})", detail);
   if (terminal_) {

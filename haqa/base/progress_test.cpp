@@ -124,6 +124,15 @@ TEST_F(Terminal, ThePartsOfAStepHaveTheirOwnTime) {
   EXPECT_THAT(text, testing::ContainsRegex("50 %, [1-5][0-9][0-9] ms left .accuracy.")) << "not the 750 ms of the step";
 }
 
+TEST_F(Terminal, WhatBelongsToNoStepHasTheTimeSinceTheBeginning) {
+  with_stderr(slave_, [] {
+    Progress progress;
+    usleep(150000);
+    progress.update(0.5, "training");
+  });
+  EXPECT_THAT(shown(), testing::ContainsRegex("\\[K 50 %, [1-5][0-9][0-9] ms left .training."));
+}
+
 TEST_F(Terminal, QuietSaysNothingThereEither) {
   with_stderr(slave_, [] {
     Progress progress(true);

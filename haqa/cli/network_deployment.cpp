@@ -1,6 +1,7 @@
 #include "haqa/cli/network_deployment.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "haqa/base/error.h"
 #include "haqa/base/temporary_folder.h"
@@ -61,8 +62,10 @@ std::optional<fs::path> python_for(const DeploymentLimits& limits, Progress& pro
   } catch (const Interrupted&) {
     throw;
   } catch (const Error& error) {
-    if (limits.latency_ms) throw Error("{}; without finetune.latency_limit_ms it is not needed", error.what());
-    if (limits.memory_bytes) throw Error("{}; without finetune.inference_memory_limit it is not needed", error.what());
+    std::vector<std::string> needing;
+    if (limits.latency_ms) needing.emplace_back("finetune.latency_limit_ms");
+    if (limits.memory_bytes) needing.emplace_back("finetune.inference_memory_limit");
+    if (!needing.empty()) throw Error("{}; without {} it is not needed", error.what(), fmt::join(needing, " and "));
     progress.note(fmt::format("neither latency nor memory is measured: {}", error.what()));
     return std::nullopt;
   }
