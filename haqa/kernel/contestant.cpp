@@ -208,11 +208,11 @@ double Contestant::run(std::span<const LaunchPlace> places, double timeout_s) {
   std::copy(places.begin(), places.end(), c.places);
   if (!is_watched()) timed(Request::load, timeout_s);
   const double taken = timed(Request::run, timeout_s);
-  const double answered = cpu_seconds();
   if (!is_watched()) {
     timed(Request::fetch, timeout_s);
     return taken;
   }
+  const double answered = cpu_seconds();
   wait_until_idle();
   ++runs_;
   rested_ = cpu_seconds();

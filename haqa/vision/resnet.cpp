@@ -64,6 +64,12 @@ double best_bound(const Tensor& numbers, int bits) {
   return best > 0 ? best : 1;
 }
 
+/// Multiplies a parameter, and what it learns by so that a step of SGD is the same as before, times the factor.
+void scale(const Tensor& parameter, double factor) {
+  parameter.mul_(factor);
+  parameter.register_hook([squared = factor * factor](const Tensor& gradient) { return gradient * squared; });
+}
+
 void check(const ResNetOptions& o) {
   check(o.quantization);
   if (o.classes < 2) throw UsageError("a network for {} classes has nothing to tell apart", o.classes);
@@ -243,12 +249,6 @@ void ResNet::fit_clips(const std::vector<Tensor>& samples) const {
   if (fc_activation_.clip.defined()) clips.push_back(fc_activation_.clip);
   for (size_t i = 0; i < clips.size(); ++i)
     clips[i].fill_(best_bound(samples.at(i), options_.quantization.activation_bits));
-}
-
-/// Multiplies a parameter, and what it learns by so that a step of SGD is the same as before, times the factor.
-void scale(const Tensor& parameter, double factor) {
-  parameter.mul_(factor);
-  parameter.register_hook([squared = factor * factor](const Tensor& gradient) { return gradient * squared; });
 }
 
 void ResNet::fit_norms(const std::vector<Tensor>& samples) const {
